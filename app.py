@@ -1,0 +1,83 @@
+"""Start the screen: ``python app.py``, then open the address that it prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DATA = "STSEG_DATA"
+
+logger = logging.getLogger("stseg.app")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read where to listen and which data folders to offer."""
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="See what moves together in a video.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="folder of clips or of a data set to offer beside the shipped clips; may be given "
+        f"several times (default: the folders named in {DATA}, separated by {os.pathsep!r})",
+    )
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port (default: a free one from 7860)")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="ask gradio.live for a public address",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.data is None:
+        named = os.environ.get(DATA, "").split(os.pathsep)
+        arguments.data = [Path(folder) for folder in named if folder]
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the page until it is interrupted; the exit status: 0, or 2 for unusable options."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logger.setLevel(logging.INFO)
+    arguments = parse(argv)
+    # Imported late, so that --help answers at once.
+    from stseg.errors import InputError
+    from stseg.ui import build_page, launch_options
+
+    try:
+        app = build_page(arguments.data)
+    except InputError as error:
+        logger.error("%s", error)
+        return 2
+    # A polite kill cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _, address, public = app.blocks.launch(
+            server_name=arguments.host,
+            server_port=arguments.port,
+            share=arguments.share,
+            prevent_thread_lock=True,
+            quiet=True,
+            **launch_options(),
+        )
+        logger.info("Open %s", public or address)
+        app.blocks.block_thread()
+    except OSError as error:  # the port is taken
+        logger.error("%s", error)
+        return 2
+    except KeyboardInterrupt:
+        logger.info("Stopped.")
+    finally:
+        app.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

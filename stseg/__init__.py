@@ -1,0 +1,50 @@
+"""STSeg: see what moves together in a video.
+
+The public door: ``probe`` a video, choose ``Settings``, ``segment`` it into a ``Segmentation``.
+
+    clip = stseg.probe("video.mp4")
+    segmentation = stseg.segment(clip, stseg.Settings(k=4))
+    labels = segmentation.labels(0)  # (H, W) uint8
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stseg.errors import Cancelled, InputError
+    from stseg.pipeline import SegmentationRun, segment
+    from stseg.records import Clip, Segmentation, Settings
+    from stseg.video import probe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cancelled",
+    "Clip",
+    "InputError",
+    "Segmentation",
+    "SegmentationRun",
+    "Settings",
+    "probe",
+    "segment",
+]
+
+_HOMES = {
+    "Cancelled": "stseg.errors",
+    "Clip": "stseg.records",
+    "InputError": "stseg.errors",
+    "Segmentation": "stseg.records",
+    "SegmentationRun": "stseg.pipeline",
+    "Settings": "stseg.records",
+    "probe": "stseg.video",
+    "segment": "stseg.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Torch is only imported by what needs it: the command line answers --help at once.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stseg' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,104 @@
+"""Augmentation of flow triplets for training (Sec. 4.3). Never used at evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stseg.motion import FittedMotion, MotionModel
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Which augmentations are on, and how strong.
+
+    Attributes:
+        global_motion: largest ratio of the magnitude of the added space-time flow to that of the
+            triplet; each sample draws its own, evenly from 0. 0 turns it off.
+        corrupt: chance that one of the instants of a sample is replaced by noise in the network's
+            input (the loss still sees the true flow). 0 turns it off.
+        flip: mirror left and right with chance 1/2.
+        reverse: reverse time with chance 1/2 (instants in the other order, vectors negated).
+    """
+
+    global_motion: float = 2.0
+    corrupt: float = 0.1
+    flip: bool = True
+    reverse: bool = True
+
+
+def _magnitude(flow: Tensor) -> Tensor:
+    return torch.hypot(flow[:, :1], flow[:, 1:]).mean(dim=(1, 2, 3, 4), keepdim=True)
+
+
+def add_global_motion(
+    flow: Float[Tensor, "b 2 t h w"],
+    model: MotionModel,
+    strength: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "b 2 t h w"]:
+    """Add one random polynomial flow to each triplet, as a moving camera would.
+
+    The monomial parameters are uniform; the field is scaled to between 0 and ``strength`` times
+    the mean magnitude of the triplet.
+    """
+    b, _, t, h, w = flow.shape
+    theta = torch.rand(b, 1, model.parameters, generator=generator) - 0.5
+    added = FittedMotion.from_parameters(model, (t, h, w), theta.to(flow)).flow()[:, 0]
+    ratio = strength * torch.rand(b, 1, 1, 1, 1, generator=generator).to(flow)
+    return flow + added * ratio * _magnitude(flow) / _magnitude(added).clamp_min(1e-6)
+
+
+def corrupt_instant(
+    flow: Float[Tensor, "b 2 t h w"], chance: float, generator: torch.Generator
+) -> Float[Tensor, "b 2 t h w"]:
+    """Replace one instant of some samples by smooth noise of the same magnitude.
+
+    The network has to take the segments of that instant from its neighbours.
+    """
+    b, c, t, h, w = flow.shape
+    hit = torch.rand(b, generator=generator) < chance
+    instant = torch.randint(t, (b,), generator=generator)
+    coarse = torch.randn(b, c, 4, 7, generator=generator).to(flow)
+    noise = torch.nn.functional.interpolate(coarse, (h, w), mode="bicubic") * _magnitude(flow)[:, 0]
+    out = flow.clone()
+    for sample in hit.nonzero().flatten().tolist():
+        out[sample, :, instant[sample]] = noise[sample]
+    return out
+
+
+def augment(
+    flow: Float[Tensor, "b 2 t h w"],
+    model: MotionModel,
+    settings: AugmentSettings,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"]]:
+    """The network's input and the flow that the loss is measured on.
+
+    Flips, reversals and the global motion change both; a corrupted instant only the input.
+
+    Args:
+        flow: triplets, in pixels a frame.
+        model: motion model of the global motion.
+        settings: what is on.
+        generator: source of chance, on the CPU.
+    """
+    b = flow.shape[0]
+    if settings.flip:
+        flip = torch.rand(b, generator=generator) < 0.5
+        sign = flow.new_tensor([-1, 1]).view(1, 2, 1, 1, 1)
+        flow = torch.where(
+            flip.to(flow.device)[:, None, None, None, None], flow.flip(4) * sign, flow
+        )
+    if settings.reverse:
+        turn = torch.rand(b, generator=generator) < 0.5
+        flow = torch.where(turn.to(flow.device)[:, None, None, None, None], -flow.flip(2), flow)
+    if settings.global_motion > 0:
+        flow = add_global_motion(flow, model, settings.global_motion, generator)
+    volume = flow
+    if settings.corrupt > 0 and flow.shape[2] > 1:
+        volume = corrupt_instant(flow, settings.corrupt, generator)
+    return volume, flow

@@ -1,0 +1,71 @@
+"""``python -m stseg flow``: optical flow of clips as ``.npz`` files."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from stseg.errors import InputError
+
+NAME = "flow"
+HELP = "Compute the optical flow of clips and write it as .npz (flow and size)."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("input", type=Path, nargs="+", help="video files or folders of frames")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="an .npz file, or a folder (one part a clip)"
+    )
+    parser.add_argument("--estimator", default="dis", help="optical flow estimator")
+    parser.add_argument("--weights", default=None, help="weight file of the estimator")
+    parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--backward", action="store_true", help="motion from t + 1 to t instead")
+    parser.add_argument(
+        "--size", default="128x224", help="'full', or rows x columns of the network's grid"
+    )
+    parser.add_argument("--format", default="npz", help="npz, flo or kitti (folders of fields)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compute and write the flow of each input.
+
+    Raises:
+        InputError: something given is unusable.
+    """
+    from tqdm import tqdm
+
+    from stseg.flow import FlowSettings, clip_flow, write_flow_file, write_flow_folder
+    from stseg.flow.files import WRITERS
+    from stseg.video import probe
+
+    grid, kind = _grid(arguments.size), arguments.format
+    if kind not in ("npz", *WRITERS):
+        raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(WRITERS)}.")
+    if arguments.iterations < 1:
+        raise InputError(f"RAFT needs at least 1 iteration, not {arguments.iterations}.")
+    settings = FlowSettings(
+        arguments.estimator, arguments.weights, arguments.iterations, arguments.device
+    )
+    clips = [probe(path) for path in arguments.input]
+    single = len(clips) == 1
+    for clip in tqdm(clips, desc="flow", unit="clip"):
+        fields = clip_flow(clip, settings, grid, arguments.backward)
+        if kind == "npz":
+            own = arguments.out / f"{clip.source.stem}.npz"
+            path = arguments.out if single and arguments.out.suffix == ".npz" else own
+            write_flow_file(path, fields, clip.size)
+        else:
+            folder = arguments.out if single else arguments.out / clip.source.stem
+            write_flow_folder(folder, fields, kind)
+
+
+def _grid(text: str) -> tuple[int, int] | None:
+    if text == "full":
+        return None
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not found or min(int(side) for side in found.groups()) < 8:
+        raise InputError(f"The size {text!r} is neither 'full' nor like 128x224. Give one of them.")
+    return int(found[1]), int(found[2])

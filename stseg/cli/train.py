@@ -1,0 +1,95 @@
+"""``python -m stseg train``: unlabelled flow in, checkpoint out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stseg.errors import InputError
+
+if TYPE_CHECKING:
+    from stseg.training import Stage, TrainSettings
+
+NAME = "train"
+HELP = "Train a variant on folders of cached flow; a run that was cut goes on where it was."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--flows", type=Path, nargs="+", required=True, help="folders of .npz flow, one a sequence"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--variant", default="full", help="which settings to train")
+    parser.add_argument(
+        "--split", type=Path, default=None, help="text file with the sequences to take; else all"
+    )
+    parser.add_argument(
+        "--stage",
+        nargs="+",
+        default=None,
+        metavar="HxW:STEPS:RATE",
+        help="resolution, steps and learning rate of each stage instead of the variant's own",
+    )
+    parser.add_argument("--k", type=int, nargs="+", default=None, help="heads; the first validates")
+    parser.add_argument("--batch", type=int, default=None, help="volumes a step")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--data", default="", help="what the card says of the data")
+    parser.add_argument("--licence", default="", help="what the card says of the data's licence")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train to the end, or until interrupted (the state is saved).
+
+    Raises:
+        InputError: something given is unusable.
+    """
+    from tqdm import tqdm
+
+    from stseg.datasets import read_training_flows
+    from stseg.device import choose_device
+    from stseg.training import Trainer
+
+    settings = _settings(arguments)
+    names = None
+    if arguments.split is not None:
+        if not arguments.split.is_file():
+            raise InputError(f"There is no file {arguments.split}. Give a list of sequences.")
+        names = arguments.split.read_text(encoding="utf-8").split()
+    sequences = read_training_flows(arguments.flows, names)
+    card = {"variant": arguments.variant, "data": arguments.data, "licence": arguments.licence}
+    device = choose_device(arguments.device)
+    trainer = Trainer(settings, sequences, arguments.out, device, card)
+    with tqdm(total=settings.steps, initial=trainer.step, desc="training", unit="step") as bar:
+        for progress in trainer.run():
+            bar.update()
+            if progress.validation is not None:
+                bar.set_postfix(validation=f"{progress.validation:.4f}")
+    print(f"The checkpoint is {arguments.out / 'best.safetensors'}")
+
+
+def _settings(arguments: argparse.Namespace) -> TrainSettings:
+    from dataclasses import replace
+
+    from stseg.variants import variant
+
+    settings = replace(variant(arguments.variant).settings, seed=arguments.seed)
+    if arguments.k is not None:
+        settings = replace(settings, network=replace(settings.network, ks=tuple(arguments.k)))
+    if arguments.batch is not None:
+        settings = replace(settings, batch=arguments.batch)
+    if arguments.stage is not None:
+        settings = replace(settings, stages=tuple(_stage(text) for text in arguments.stage))
+    return settings
+
+
+def _stage(text: str) -> Stage:
+    from stseg.training import Stage
+
+    found = re.fullmatch(r"(\d+)x(\d+):(\d+):([0-9.e+-]+)", text)
+    if not found:
+        raise InputError(f"The stage {text!r} is not like 64x112:6000:5e-4. Give it in this form.")
+    return Stage((int(found[1]), int(found[2])), int(found[3]), float(found[4]))

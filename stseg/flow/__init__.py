@@ -1,0 +1,223 @@
+"""Frames → optical flow. One file per estimator; the table is at the foot of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from stseg.device import choose_device
+from stseg.errors import InputError
+from stseg.flow.dis import DIS
+from stseg.flow.files import read_flow, read_flow_file, write_flow_file, write_flow_folder
+from stseg.flow.raft import Raft
+from stseg.flow.weights import PUBLISHED, weights_path
+from stseg.records import Clip, grid_for
+from stseg.video import read_frames
+from stseg.volume import FlowFields
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """An optical flow estimator: work that concerns one frame alone is done once a frame."""
+
+    def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
+        """What ``between`` needs of one frame."""
+
+    def between(self, first: Any, second: Any, size: tuple[int, int]) -> np.ndarray:
+        """Motion (h, w, 2) from the first frame to the second, in pixels of a frame of ``size``."""
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """Which estimator computes the flow, and how.
+
+    Attributes:
+        name: in ``ESTIMATORS``.
+        weights: weight file of RAFT; None takes the fetched one of that name.
+        iterations: refinements of RAFT.
+        device: "auto", "cpu" or "cuda", for RAFT.
+    """
+
+    name: str = "dis"
+    weights: str | None = None
+    iterations: int = 12
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class EstimatorKind:
+    """A line of the table of estimators.
+
+    Attributes:
+        title: what the screen calls it.
+        make: a new estimator.
+        weights: name of the published weights that it needs, or None.
+    """
+
+    title: str
+    make: Callable[[FlowSettings], Estimator]
+    weights: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the weights that it needs are in their place."""
+        return self.weights is None or weights_path(self.weights).is_file()
+
+
+def estimator(settings: FlowSettings) -> Estimator:
+    """A new estimator.
+
+    Raises:
+        InputError: there is none of that name, or its weights are not there or unusable.
+    """
+    if settings.name not in ESTIMATORS:
+        raise InputError(
+            f"There is no flow estimator {settings.name!r}. Choose one of "
+            f"{', '.join(ESTIMATORS)}, or the path of your own flow."
+        )
+    return ESTIMATORS[settings.name].make(settings)
+
+
+def available_estimators() -> list[str]:
+    """Names of the estimators that can run here: those whose weights are in their place."""
+    return [name for name, kind in ESTIMATORS.items() if kind.ready]
+
+
+def to_grid(
+    flow: Float32[np.ndarray, "h w 2"], grid: tuple[int, int]
+) -> Float32[np.ndarray, "2 g h2"]:
+    """Flow resized to the network's grid by area averaging; vectors keep their unit."""
+    resized = cv2.resize(flow, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(resized.transpose(2, 0, 1))
+
+
+def flow_pairs(
+    images: Iterator[UInt8[np.ndarray, "H W 3"]],
+    using: Estimator,
+    grid: tuple[int, int] | None,
+    backward: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Frame by frame, the image, its motion to the next frame, and the motion back.
+
+    Yields (image t, flow t → t + 1, flow t + 1 → t or None) as soon as frame t + 1 is there, and
+    the last image with an empty array of shape (2, 0, 0): it has no next frame.
+
+    Args:
+        images: RGB frames.
+        using: the estimator.
+        grid: (h, w) to resize to; None keeps the estimator's own size.
+        backward: whether to estimate the motion back as well.
+    """
+
+    def shaped(flow: np.ndarray) -> np.ndarray:
+        return flow.transpose(2, 0, 1) if grid is None else to_grid(flow, grid)
+
+    previous: tuple[np.ndarray, Any] | None = None
+    for image in images:
+        prepared = using.prepare(image)
+        if previous is not None:
+            before, features = previous
+            size = (image.shape[0], image.shape[1])
+            forward = shaped(using.between(features, prepared, size))
+            back = shaped(using.between(prepared, features, size)) if backward else None
+            yield before, forward, back
+        previous = image, prepared
+    if previous is not None:
+        yield previous[0], np.zeros((2, 0, 0), np.float32), None
+
+
+def clip_flow(
+    clip: Clip, settings: FlowSettings, grid: tuple[int, int] | None, backward: bool = False
+) -> Float32[np.ndarray, "m 2 h w"]:
+    """Flow of a whole clip of n frames: m = n - 1 fields in pixels of the source.
+
+    Args:
+        clip: the clip.
+        settings: of the estimator.
+        grid: (h, w) to resize to; None keeps the estimator's own size. All fields are in memory.
+        backward: give the motion from frame i + 1 to frame i.
+
+    Raises:
+        InputError: unknown estimator, or fewer than two frames.
+    """
+    fields = []
+    for _, forward, back in flow_pairs(read_frames(clip), estimator(settings), grid, backward):
+        chosen = back if backward else forward
+        if chosen is not None and chosen.size:
+            fields.append(chosen)
+    if not fields:
+        raise InputError(f"{clip.name} has fewer than two frames, so that nothing moves in it.")
+    return np.stack(fields)
+
+
+def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowFields:
+    """Flow that somebody brings, on the network's grid; it must belong to ``clip``.
+
+    Args:
+        path: an ``.npz``, or a folder of ``.flo`` or KITTI ``.png`` fields.
+        clip: its frames are counted.
+        max_frames: keep the flow between no more than this many frames.
+
+    Raises:
+        InputError: unusable flow, or of another size or length than the video.
+    """
+    flow, size = read_flow(path)
+    if size != clip.size:
+        raise InputError(
+            f"{path} was computed on frames of {size[1]}x{size[0]}, but {clip.name} has "
+            f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
+        )
+    frames = sum(1 for _ in read_frames(clip))
+    if len(flow) != frames - 1:
+        raise InputError(
+            f"{path} has {len(flow)} fields, but {clip.name} has {frames} frames, which make "
+            f"{frames - 1}. Give the flow of this clip."
+        )
+    grid, fields = grid_for(clip.size), FlowFields()
+    for field in flow[: None if max_frames is None else max_frames - 1]:
+        if field.shape[1:] != grid:
+            field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
+        fields.forward.append(field.astype(np.float16))
+    return fields
+
+
+def _raft(settings: FlowSettings) -> Estimator:
+    path = Path(settings.weights) if settings.weights else weights_path(settings.name)
+    if not path.is_file():
+        raise InputError(
+            f"The weights of {settings.name} are not at {path}. Fetch them with "
+            f"`python -m stseg weights {settings.name}`, or name a file with --weights."
+        )
+    return Raft(path, settings.iterations, choose_device(settings.device))
+
+
+ESTIMATORS: dict[str, EstimatorKind] = {
+    "dis": EstimatorKind("DIS (OpenCV)", lambda settings: DIS()),
+    **{
+        name: EstimatorKind(f"RAFT ({name.removeprefix('raft-')})", _raft, name)
+        for name in PUBLISHED
+    },
+}
+
+__all__ = [
+    "ESTIMATORS",
+    "Estimator",
+    "EstimatorKind",
+    "FlowSettings",
+    "available_estimators",
+    "clip_flow",
+    "estimator",
+    "flow_pairs",
+    "own_flow",
+    "read_flow",
+    "read_flow_file",
+    "to_grid",
+    "write_flow_file",
+    "write_flow_folder",
+]

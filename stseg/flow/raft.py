@@ -1,0 +1,426 @@
+"""RAFT (Teed and Deng, ECCV 2020), large and small, in plain torch.
+
+Modules carry the names of the authors' code, so that their published weights load key for key.
+What concerns one frame alone (the two encoders) runs once a frame; the mask of the upsampling is
+only computed after the last iteration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stseg.device import Device, choose_device
+from stseg.errors import InputError
+from stseg.flow.weights import load_raft_weights
+
+MAX_PIXELS = 600_000
+"""Larger frames are reduced to this area: the correlation volume grows with its square."""
+
+STRIDE = 8
+
+
+@dataclass(frozen=True)
+class RaftSize:
+    """What distinguishes RAFT large from RAFT small.
+
+    Attributes:
+        small: whether blocks are bottlenecks, GRUs 3x3, and upsampling bilinear.
+        stem: channels after the first convolution.
+        widths: channels of the three stages of the encoders.
+        features: channels of the correlated features.
+        hidden: channels of the recurrent state.
+        context: channels of the context.
+        radius: of the window in which correlations are looked up.
+    """
+
+    small: bool
+    stem: int
+    widths: tuple[int, int, int]
+    features: int
+    hidden: int
+    context: int
+    radius: int
+
+
+LARGE = RaftSize(False, 64, (64, 96, 128), 256, 128, 128, 4)
+SMALL = RaftSize(True, 32, (32, 64, 96), 128, 96, 64, 3)
+LEVELS = 4
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "instance":  # as group norm it keeps the channels-last layout
+        return nn.GroupNorm(channels, channels, affine=False)
+    return nn.Identity()
+
+
+class _Block(nn.Module):
+    """Residual block; a bottleneck in RAFT small."""
+
+    def __init__(
+        self, channels_in: int, channels: int, norm: str, stride: int, small: bool
+    ) -> None:
+        super().__init__()
+        kernels = (1, 3, 1) if small else (3, 3)
+        middle = channels // 4 if small else channels
+        self.count = len(kernels)
+        before = channels_in
+        for index, kernel in enumerate(kernels, start=1):
+            after = channels if index == self.count else middle
+            # The 3x3 convolution in the middle strides in a bottleneck, the first one elsewhere.
+            step = stride if index == self.count - 1 else 1
+            conv = nn.Conv2d(before, after, kernel, padding=kernel // 2, stride=step)
+            setattr(self, f"conv{index}", conv)
+            setattr(self, f"norm{index}", _norm(norm, after))
+            before = after
+        if stride > 1:
+            last = _norm(norm, channels)
+            setattr(self, f"norm{self.count + 1}", last)
+            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for index in range(1, self.count + 1):
+            y = F.relu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(y)))
+        if hasattr(self, "downsample"):
+            x = self.downsample(x)
+        return F.relu(x + y)
+
+
+class _Encoder(nn.Module):
+    """Frame → features at 1/8 of its size."""
+
+    def __init__(self, size: RaftSize, channels: int, norm: str) -> None:
+        super().__init__()
+        self.norm1 = _norm(norm, size.stem)
+        self.conv1 = nn.Conv2d(3, size.stem, 7, 2, 3)
+        before = size.stem
+        for index, (width, stride) in enumerate(zip(size.widths, (1, 2, 2), strict=True), start=1):
+            first = _Block(before, width, norm, stride, size.small)
+            second = _Block(width, width, norm, 1, size.small)
+            setattr(self, f"layer{index}", nn.Sequential(first, second))
+            before = width
+        self.conv2 = nn.Conv2d(before, channels, 1)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h8 w8"]:
+        x = F.relu(self.norm1(self.conv1(x)))
+        for index in (1, 2, 3):
+            x = getattr(self, f"layer{index}")(x)
+        out: Tensor = self.conv2(x)
+        return out
+
+
+class _MotionEncoder(nn.Module):
+    """Looked-up correlations and flow so far → motion features."""
+
+    def __init__(self, size: RaftSize) -> None:
+        super().__init__()
+        planes = LEVELS * (2 * size.radius + 1) ** 2
+        correlation, flow, out = (96, (64, 32), 80) if size.small else (256, (128, 64), 126)
+        self.convc1 = nn.Conv2d(planes, correlation, 1)
+        if not size.small:
+            self.convc2 = nn.Conv2d(correlation, 192, 3, padding=1)
+            correlation = 192
+        self.small = size.small
+        self.convf1 = nn.Conv2d(2, flow[0], 7, padding=3)
+        self.convf2 = nn.Conv2d(flow[0], flow[1], 3, padding=1)
+        self.conv = nn.Conv2d(correlation + flow[1], out, 3, padding=1)
+
+    def forward(self, flow: Tensor, correlation: Tensor) -> Tensor:
+        seen = F.relu(self.convc1(correlation))
+        if not self.small:
+            seen = F.relu(self.convc2(seen))
+        moved = F.relu(self.convf2(F.relu(self.convf1(flow))))
+        out = F.relu(self.conv(torch.cat([seen, moved], dim=1)))
+        return torch.cat([out, flow.to(out.dtype)], dim=1)
+
+
+class _GRU(nn.Module):
+    """Convolutional GRU: one 3x3 pass in RAFT small, a 1x5 and a 5x1 pass in RAFT large."""
+
+    def __init__(self, hidden: int, channels: int, small: bool) -> None:
+        super().__init__()
+        kernels = [(3, 3)] if small else [(1, 5), (5, 1)]
+        self.suffixes = [""] if small else ["1", "2"]
+        for suffix, kernel in zip(self.suffixes, kernels, strict=True):
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            for gate in "zrq":
+                conv = nn.Conv2d(hidden + channels, hidden, kernel, padding=padding)
+                setattr(self, f"conv{gate}{suffix}", conv)
+
+    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+        for suffix in self.suffixes:
+            hx = torch.cat([h, x], dim=1)
+            z = torch.sigmoid(getattr(self, f"convz{suffix}")(hx))
+            r = torch.sigmoid(getattr(self, f"convr{suffix}")(hx))
+            q = torch.tanh(getattr(self, f"convq{suffix}")(torch.cat([r * h, x], dim=1)))
+            h = (1 - z) * h + z * q
+        return h
+
+
+class _FlowHead(nn.Module):
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv2(F.relu(self.conv1(x)))
+        return out
+
+
+class _UpdateBlock(nn.Module):
+    """One refinement: state, context, correlations and flow → new state and change of flow."""
+
+    def __init__(self, size: RaftSize) -> None:
+        super().__init__()
+        motion = 82 if size.small else 128
+        self.encoder = _MotionEncoder(size)
+        self.gru = _GRU(size.hidden, size.context + motion, size.small)
+        self.flow_head = _FlowHead(size.hidden, 128 if size.small else 256)
+        if not size.small:
+            self.mask = nn.Sequential(
+                nn.Conv2d(128, 256, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(256, STRIDE * STRIDE * 9, 1),
+            )
+
+    def forward(
+        self, net: Tensor, context: Tensor, correlation: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        motion = self.encoder(flow, correlation)
+        net = self.gru(net, torch.cat([context, motion], dim=1))
+        return net, self.flow_head(net)
+
+
+class _Correlation:
+    """All pairs of features of two frames, at four scales of the second one."""
+
+    def __init__(self, first: Tensor, second: Tensor, radius: int) -> None:
+        _, channels, h, w = first.shape
+        self._radius = radius
+        self._levels: list[tuple[Tensor, int, int]] = []
+        rows = first[0].flatten(1).T / channels**0.5  # (h w, c)
+        volume = (rows @ second[0].flatten(1)).view(h * w, 1, h, w)
+        # Windows are gathered with a border of zeros, as the authors' bilinear sampling has it.
+        self._border = border = radius + 2
+        for level in range(LEVELS):
+            if level:
+                volume = F.avg_pool2d(volume, 2)
+            padded = F.pad(volume, (border,) * 4)
+            self._levels.append((padded.flatten(1), padded.shape[2], padded.shape[3]))
+
+    def look_up(self, coordinates: Float[Tensor, "2 h w"]) -> Float[Tensor, "1 c h w"]:
+        """Bilinear samples of the window around each target, level by level.
+
+        A window has one fraction of a pixel for all of its samples, so that it is one block of
+        integer positions, blended four ways.
+        """
+        _, h, w = coordinates.shape
+        side = 2 * self._radius + 1
+        samples = []
+        for level, (volume, rows, columns) in enumerate(self._levels):
+            xy = coordinates.flatten(1) / 2**level  # (2, h w)
+            low = xy.floor()
+            fraction = (xy - low).to(volume.dtype)[:, :, None, None]
+            # Outside the border everything is zero: a clamped window sees zeros alone.
+            x = low[0].clamp(-self._border, columns - 1 - self._border).long()
+            y = low[1].clamp(-self._border, rows - 1 - self._border).long()
+            offset = torch.arange(-self._radius, self._radius + 2, device=xy.device)
+            wx = (x[:, None] + offset + self._border).clamp(0, columns - 1)
+            wy = (y[:, None] + offset + self._border).clamp(0, rows - 1)
+            index = (wy[:, :, None] * columns + wx[:, None, :]).flatten(1)
+            block = volume.gather(1, index).view(-1, side + 1, side + 1)  # (h w, y, x)
+            fx, fy = fraction[0], fraction[1]
+            across = block[:, :, :-1] * (1 - fx) + block[:, :, 1:] * fx
+            window = across[:, :-1] * (1 - fy) + across[:, 1:] * fy
+            # The authors' windows run along x first.
+            samples.append(window.transpose(1, 2).flatten(1))
+        # Sites are rows: seen as a picture this is channels-last already.
+        return torch.cat(samples, dim=1).view(1, h, w, -1).permute(0, 3, 1, 2)
+
+
+class RaftNetwork(nn.Module):
+    """RAFT from features of two frames to flow. See ``Raft`` for frames of any size.
+
+    Args:
+        size: ``LARGE`` or ``SMALL``.
+    """
+
+    def __init__(self, size: RaftSize = LARGE) -> None:
+        super().__init__()
+        self.size = size
+        self.fnet = _Encoder(size, size.features, "instance")
+        self.cnet = _Encoder(size, size.hidden + size.context, "none" if size.small else "batch")
+        self.update_block = _UpdateBlock(size)
+
+    def refine(
+        self,
+        first: Float[Tensor, "1 c h w"],
+        second: Float[Tensor, "1 c h w"],
+        context: Float[Tensor, "1 d h w"],
+        iterations: int,
+        start: Float[Tensor, "1 2 h w"] | None = None,
+    ) -> tuple[Float[Tensor, "1 2 h8 w8"], Float[Tensor, "1 2 h w"]]:
+        """Flow at the full size, and at 1/8 of it, in pixels of each.
+
+        Args:
+            first: features of the first frame at 1/8 of its size.
+            second: features of the second frame.
+            context: output of the context encoder for the first frame.
+            iterations: number of refinements.
+            start: flow at 1/8 to start from; None starts from zero.
+        """
+        net, inside = context.split([self.size.hidden, self.size.context], dim=1)
+        net, inside = torch.tanh(net), torch.relu(inside)
+        correlation = _Correlation(first, second, self.size.radius)
+        h, w = first.shape[2:]
+        y, x = torch.meshgrid(
+            torch.arange(h, device=first.device, dtype=torch.float32),
+            torch.arange(w, device=first.device, dtype=torch.float32),
+            indexing="ij",
+        )
+        origin = torch.stack([x, y])
+        flow = torch.zeros(1, 2, h, w, device=first.device) if start is None else start.float()
+        for _ in range(iterations):
+            seen = correlation.look_up(origin + flow[0])
+            net, change = self.update_block(net, inside, seen, flow)
+            flow = flow + change.float()
+        if self.size.small:
+            large = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=True)
+            return STRIDE * large, flow
+        return self._upsample(flow, 0.25 * self.update_block.mask(net)), flow
+
+    @staticmethod
+    def _upsample(flow: Tensor, mask: Tensor) -> Tensor:
+        """Convex combination of the 3x3 coarse neighbours of each fine site."""
+        _, _, h, w = flow.shape
+        weights = mask.float().view(1, 1, 9, STRIDE, STRIDE, h, w).softmax(dim=2)
+        around = F.unfold(STRIDE * flow, 3, padding=1).view(1, 2, 9, 1, 1, h, w)
+        fine = (weights * around).sum(dim=2)  # (1, 2, 8, 8, h, w)
+        return fine.permute(0, 1, 4, 2, 5, 3).reshape(1, 2, STRIDE * h, STRIDE * w)
+
+
+class _Prepared:
+    """One frame, encoded; the context only when it is the first of a pair."""
+
+    def __init__(self, raft: Raft, image: Tensor, size: tuple[int, int]) -> None:
+        self.size = size  # (h, w) of the frame that the network sees, before padding
+        self._raft = raft
+        self._image = image
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features that are correlated."""
+        return self._raft.encode(self._raft.network.fnet, self._image)
+
+    @cached_property
+    def context(self) -> Tensor:
+        """State and context that the refinement starts from."""
+        return self._raft.encode(self._raft.network.cnet, self._image)
+
+
+class Raft:
+    """RAFT as a flow estimator.
+
+    Frames of more than 600,000 pixels are reduced to that area (both sides by the same factor);
+    vectors are reported in pixels of the source all the same. Sides are padded by replication to a
+    multiple of 8, half on each side.
+
+    Args:
+        weights: a published weight file.
+        iterations: refinements a pair; the authors use 12 to 32.
+        device: where it runs.
+        warm_start: start each pair from the flow of the pair before it.
+
+    Raises:
+        InputError: the weights are not there, damaged, or of another architecture.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        iterations: int = 12,
+        device: Device | None = None,
+        warm_start: bool = False,
+    ) -> None:
+        if iterations < 1:
+            raise InputError(f"RAFT needs at least 1 iteration, not {iterations}.")
+        self._device = device or choose_device()
+        self._iterations = iterations
+        self._warm_start = warm_start
+        self._last: Tensor | None = None
+        state = load_raft_weights(weights)
+        small = state["fnet.conv1.weight"].shape[0] == SMALL.stem
+        self.network = RaftNetwork(SMALL if small else LARGE)
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                f"The weights in {weights} do not fit RAFT {'small' if small else 'large'}. "
+                "Give one of the published files."
+            ) from error
+        self.network.eval().to(self._device.torch)
+        self._use_channels_last()
+
+    def _use_channels_last(self) -> None:
+        for parameter in self.network.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+
+    def encode(self, encoder: nn.Module, image: Tensor) -> Tensor:
+        """Run one encoder on a padded frame."""
+        with torch.inference_mode(), self._device.autocast():
+            out: Tensor = encoder(image)
+            return out
+
+    def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
+        """One frame, reduced and padded; it is encoded when it is first needed."""
+        height, width = image.shape[:2]
+        scale = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5)
+        if scale < 1:
+            height, width = (max(16, round(side * scale)) for side in (height, width))
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        tensor = torch.from_numpy(image).to(self._device.torch).permute(2, 0, 1)[None]
+        tensor = 2 * (tensor.float() / 255) - 1
+        padded = F.pad(tensor, _padding(height, width), mode="replicate")
+        return _Prepared(
+            self, padded.contiguous(memory_format=torch.channels_last), (height, width)
+        )
+
+    def between(
+        self, first: Any, second: Any, size: tuple[int, int]
+    ) -> Float32[np.ndarray, "h w 2"]:
+        """Motion from the first prepared frame to the second, in pixels of a frame of ``size``."""
+        start = self._last if self._warm_start else None
+        with torch.inference_mode(), self._device.autocast():
+            flow, self._last = self.network.refine(
+                first.features, second.features, first.context, self._iterations, start
+            )
+        height, width = first.size
+        left, right, top, bottom = _padding(height, width)
+        inside = flow[0, :, top : flow.shape[2] - bottom, left : flow.shape[3] - right]
+        vectors = inside.permute(1, 2, 0).float().cpu().numpy()
+        scale = np.array([size[1] / width, size[0] / height], np.float32)
+        return vectors * scale
+
+
+def _padding(height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, right, top and bottom padding to a multiple of 8, and to at least 128 a side.
+
+    The coarsest correlations are 1/64 of the frame: they need two sites a side.
+    """
+    columns = max(128, -(-width // STRIDE) * STRIDE) - width
+    rows = max(128, -(-height // STRIDE) * STRIDE) - height
+    return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2

@@ -1,0 +1,106 @@
+"""The losses of the paper: L_r (eq. 3), L_c (eq. 4) with η (eq. 5), and their sum (eq. 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from stseg.motion import FitSettings, FittedMotion, MotionModel, fit_motion
+
+SMALL = 1e-12
+
+
+def reconstruction_loss(
+    masks: Float[Tensor, "b k t h w"],
+    flow: Float[Tensor, "b 2 t h w"],
+    motion: FittedMotion,
+) -> Float[Tensor, ""]:
+    """L_r (eq. 3): how badly the motion models of the segments explain the flow.
+
+    L_r = mean over t of [ Σ_i Σ_k m_k(i, t) |f(i, t) - f_k(i, t)|_1 / Σ_i |f(i, t)|_1 ].
+
+    Choices: each instant is divided by the norm of its own flow, so that the three count alike;
+    an instant without any motion adds nothing. The mean is over the batch too. No gradient flows
+    into ``motion`` (the masks are held fixed in the fit).
+    """
+    with torch.no_grad():
+        residual = motion.residual(flow)
+        norm = flow.abs().sum(dim=(1, 3, 4))  # (b, t)
+        residual /= norm.clamp_min(SMALL)[:, None, :, None, None]
+    return (masks * residual).sum(dim=(1, 3, 4)).mean()
+
+
+def flow_change(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b s h w"]:
+    """L1 change of the flow between consecutive instants, s = t - 1 of them."""
+    return (flow[:, :, 1:] - flow[:, :, :-1]).abs().sum(dim=1)
+
+
+def visible_sites(flow: Float[Tensor, "b 2 t h w"], eta: float) -> Bool[Tensor, "b s h w"]:
+    """Sites that L_c looks at (eq. 5): all but the fraction η with the largest flow change.
+
+    Choice: the quantile is taken over all changes of one triplet together, so that an instant of
+    strong occlusion may lose more than its share. Exactly round(η n) of the n sites are left out,
+    ties broken by position; η = 0 keeps all and η = 1 none.
+    """
+    change = flow_change(flow)
+    sites = change.flatten(1)
+    hidden = round(eta * sites.shape[1])
+    visible = torch.ones_like(sites, dtype=torch.bool)
+    if hidden:
+        visible.scatter_(1, sites.topk(hidden, dim=1).indices, False)
+    return visible.view_as(change)
+
+
+def consistency_loss(
+    masks: Float[Tensor, "b k t h w"],
+    flow: Float[Tensor, "b 2 t h w"],
+    eta: float = 0.01,
+) -> Float[Tensor, ""]:
+    """L_c (eq. 4): mean L1 change of the masks between consecutive instants, occlusions left out.
+
+    The mean is over segments, sites and pairs of instants; sites that η leaves out count as
+    unchanged. One instant alone has no change: 0.
+    """
+    if masks.shape[2] < 2:
+        return masks.new_zeros(())
+    change = (masks[:, :, 1:] - masks[:, :, :-1]).abs().mean(dim=1)  # (b, t - 1, h, w)
+    return (change * visible_sites(flow, eta)).mean()
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the total loss (eq. 6).
+
+    Attributes:
+        beta: weight β of L_c; 0 trains without it (Table 1, "without L_c").
+        eta: fraction η of sites left out of L_c.
+    """
+
+    beta: float = 1.0
+    eta: float = 0.01
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The total loss of eq. 6 and its two parts."""
+
+    total: Float[Tensor, ""]
+    reconstruction: Float[Tensor, ""]
+    consistency: Float[Tensor, ""]
+
+
+def segmentation_losses(
+    masks: Float[Tensor, "b k t h w"],
+    flow: Float[Tensor, "b 2 t h w"],
+    model: MotionModel,
+    settings: LossSettings,
+    fit: FitSettings,
+) -> Losses:
+    """L = L_r + β L_c (eq. 6), with the motion models fitted to the masks held fixed."""
+    motion = fit_motion(flow, masks.detach(), model, fit)
+    reconstruction = reconstruction_loss(masks, flow, motion)
+    consistency = consistency_loss(masks, flow, settings.eta)
+    return Losses(reconstruction + settings.beta * consistency, reconstruction, consistency)

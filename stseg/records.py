@@ -1,0 +1,254 @@
+"""The frozen records that travel through the house. NumPy only: no torch, no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from stseg.errors import InputError
+from stseg.spool import Spool
+
+LINKAGES = ("one-to-one", "greedy")
+DEVICES = ("auto", "cpu", "cuda")
+
+GRID = (128, 224)
+"""Rows and columns of the network's grid for a landscape clip (Sec. 4.1 of the paper)."""
+
+K_RANGE = (2, 8)
+TAU_MAX = 8
+
+
+def grid_for(size: tuple[int, int]) -> tuple[int, int]:
+    """The network's grid (h, w) for a clip of ``size`` (H, W): the paper's, turned for portrait."""
+    return GRID if size[1] >= size[0] else (GRID[1], GRID[0])
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video that can be read, as its header describes it.
+
+    Attributes:
+        source: the file or the folder of frames.
+        name: what people call it.
+        size: (H, W) in pixels, after the rotation flag.
+        fps: frames per second (an average where the rate varies).
+        frames: number of frames announced by the file; the true number is known once all are read.
+        truth: folder of ground-truth masks, one file a frame, where there is one.
+    """
+
+    source: Path
+    name: str
+    size: tuple[int, int]
+    fps: float
+    frames: int
+    truth: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person chooses for one run of the pipeline.
+
+    Attributes:
+        k: number of segments, 2 to 8.
+        taus: temporal steps τ of the triplets, in frames; negative ones look at the reversed clip.
+            The first is the reference: the predictions of the others are aligned to it.
+        eta: fraction of sites that count as occluded (eq. 5), 0 to 1. At test time it only
+            concerns pictures and figures, never the labels.
+        flow: name of a flow estimator in ``stseg.flow.ESTIMATORS``, or the path of flow that
+            somebody brings.
+        weights: weight file of the estimator; None takes the fetched one.
+        iterations: refinements of RAFT.
+        model: name of a variant in ``stseg.variants`` or path of a checkpoint.
+        linkage: how segments are linked over time (Sec. 3.4).
+        device: "auto", "cpu" or "cuda".
+        subsequence: link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole
+            video.
+        max_frames: read no more than this many frames; None reads all.
+
+    Raises:
+        InputError: when a value is out of its range.
+    """
+
+    k: int = 4
+    taus: tuple[int, ...] = (1,)
+    eta: float = 0.01
+    flow: str = "dis"
+    weights: str | None = None
+    iterations: int = 12
+    model: str = "full"
+    linkage: str = "one-to-one"
+    device: str = "auto"
+    subsequence: int = 0
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if not K_RANGE[0] <= self.k <= K_RANGE[1]:
+            raise InputError(
+                f"K is {self.k}, but the number of segments is from {K_RANGE[0]} to {K_RANGE[1]}. "
+                "Choose a K in this range."
+            )
+        if not self.taus:
+            raise InputError("No τ is given. Choose at least one, for instance τ = 1.")
+        for tau in self.taus:
+            if tau == 0 or abs(tau) > TAU_MAX:
+                raise InputError(
+                    f"τ is {tau}, but the temporal step is from 1 to {TAU_MAX} or from "
+                    f"-{TAU_MAX} to -1. Choose a τ in this range."
+                )
+        if len(set(self.taus)) != len(self.taus):
+            raise InputError("A τ is given twice. Give every τ once.")
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"η is {self.eta}, but it is a fraction from 0 to 1 (0.01 is 1 %).")
+        if self.linkage not in LINKAGES:
+            raise InputError(
+                f"There is no linkage {self.linkage!r}. Choose one of {', '.join(LINKAGES)}."
+            )
+        if self.device not in DEVICES:
+            raise InputError(f"There is no device {self.device!r}. Choose auto, cpu or cuda.")
+        if self.iterations < 1:
+            raise InputError(f"RAFT needs at least 1 iteration, not {self.iterations}.")
+        if self.subsequence < 0:
+            raise InputError(
+                f"A sub-sequence of {self.subsequence} frames makes no sense. Give its length, or "
+                "0 for the whole video."
+            )
+        if self.max_frames is not None and self.max_frames < 2:
+            raise InputError("At least 2 frames must be read: motion needs two of them.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values; ``Settings(**...)`` of it restores them."""
+        return {**asdict(self), "taus": list(self.taus)}
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """One frame of a result, as the pipeline yields it.
+
+    Attributes:
+        index: number of the frame, from 0.
+        image: the frame itself, RGB.
+        flow: motion from this frame to the next on the network's grid, in source pixels
+            (u right, v down); the last frame repeats the field before it.
+        masks: soft masks in the order of the network, summing to 1 over k.
+        assignment: ``assignment[j]`` is the linked label of the network's segment j.
+    """
+
+    index: int
+    image: UInt8[np.ndarray, "H W 3"]
+    flow: Float32[np.ndarray, "2 h w"]
+    masks: Float32[np.ndarray, "k h w"]
+    assignment: UInt8[np.ndarray, " k"]
+
+    def segments(self, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+        """The network's own segments (not linked) at ``size`` (H, W)."""
+        return label_map(self.masks, size)
+
+    def labels(self, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+        """Linked labels at ``size`` (H, W)."""
+        return self.assignment[self.segments(size)]
+
+
+def label_map(
+    masks: Float32[np.ndarray, "k h w"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W"]:
+    """Label of each pixel: soft masks enlarged bilinearly to ``size`` (H, W), then the argmax."""
+    stacked = np.ascontiguousarray(masks.transpose(1, 2, 0))
+    large = cv2.resize(stacked, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    best = large[..., 0].copy()
+    labels = np.zeros(size, np.uint8)
+    for index in range(1, masks.shape[0]):  # K passes over planes: faster than argmax on axis -1
+        plane = large[..., index]
+        above = plane > best
+        labels[above] = index
+        np.maximum(best, plane, out=best)
+    return labels
+
+
+def quantise(masks: Float32[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
+    """Soft masks in steps of 1/255, which is how a ``Segmentation`` keeps them."""
+    return np.rint(masks * 255).astype(np.uint8)
+
+
+def dequantise(masks: UInt8[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"]:
+    """Soft masks from what ``quantise`` gave; they sum to 1 within 1/255 a mask."""
+    return masks.astype(np.float32) / 255
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmented clip: what the app, the exporters and the metrics take.
+
+    Masks and flow stay on the network's grid (a clip of any length fits); labels are made at the
+    source resolution on demand. Deep copies share the spools, which never change once made.
+
+    Attributes:
+        clip: what was segmented; ``clip.frames`` is the true number of frames n here.
+        settings: how it was asked for.
+        flow: n - 1 arrays (2, h, w) float16, in source pixels.
+        masks: n arrays (k, h, w) uint8, 255 for certainty, in the order of the network.
+        assignment: row i takes the network's segments of frame i to linked labels.
+        seconds: duration of each stage of the pipeline.
+        made_with: versions and the device, for the record.
+    """
+
+    clip: Clip
+    settings: Settings
+    flow: Spool
+    masks: Spool
+    assignment: UInt8[np.ndarray, "n k"]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def k(self) -> int:
+        """Number of labels."""
+        return self.settings.k
+
+    def soft_masks(self, index: int) -> Float32[np.ndarray, "k h w"]:
+        """Soft masks of frame ``index`` in the order of the network."""
+        return dequantise(self.masks[index])
+
+    def segments(self, index: int) -> UInt8[np.ndarray, "H W"]:
+        """The network's own segments of frame ``index`` (not linked) at the source resolution."""
+        return label_map(self.soft_masks(index), self.clip.size)
+
+    def labels(self, index: int) -> UInt8[np.ndarray, "H W"]:
+        """Linked labels of frame ``index`` at the source resolution (Sec. 3.4)."""
+        return self.assignment[index][self.segments(index)]
+
+    def labels_on_grid(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Linked labels of frame ``index`` on the network's grid."""
+        return self.assignment[index][self.masks[index].argmax(0)]
+
+    def linked_masks(self, index: int) -> Float32[np.ndarray, "k h w"]:
+        """Soft masks of frame ``index`` by linked label; segments that share a label are summed."""
+        soft = self.soft_masks(index)
+        linked = np.zeros_like(soft)
+        np.add.at(linked, self.assignment[index], soft)
+        return linked
+
+    def motion(self, index: int) -> Float32[np.ndarray, "2 h w"]:
+        """Flow of frame ``index`` in source pixels; the last frame repeats the one before it."""
+        return self.flow[min(index, len(self.flow) - 1)].astype(np.float32)
+
+    def areas(self) -> Float32[np.ndarray, "n k"]:
+        """Fraction of the frame that each linked label covers, for every frame."""
+        areas = np.zeros((len(self), self.k), np.float32)
+        for index in range(len(self)):
+            labels = self.labels_on_grid(index)
+            areas[index] = np.bincount(labels.ravel(), minlength=self.k) / labels.size
+        return areas
+
+    def close(self) -> None:
+        """Free the memory and the temporary files of this result."""
+        self.flow.close()
+        self.masks.close()

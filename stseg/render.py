@@ -1,0 +1,252 @@
+"""Pictures of a ``Segmentation``: overlays, flow in HSV, the grid of four."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from typing import Literal
+
+import cv2
+import flow_vis
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float32, UInt8
+
+from stseg.records import Segmentation
+
+Image = UInt8[np.ndarray, "H W 3"]
+
+COLOURS = (
+    (90, 90, 90),  # label 0 is the largest at first, mostly the background: neutral
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+)
+"""RGB of each label: Okabe and Ito's set, told apart with every common colour vision."""
+
+GRID_TILE = 480
+"""Longest side of one picture of the grid, in pixels."""
+
+_CAPTION = 26
+
+
+def palette() -> UInt8[np.ndarray, "8 3"]:
+    """RGB of each label."""
+    return np.array(COLOURS, np.uint8)
+
+
+def colour_labels(labels: UInt8[np.ndarray, "H W"]) -> Image:
+    """Labels in their colours."""
+    return palette()[labels]
+
+
+def outlines(labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """1 at sites that border another label, else 0."""
+    edge = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    return (edge > 0).astype(np.uint8)
+
+
+def overlay(
+    image: Image,
+    labels: UInt8[np.ndarray, "H W"],
+    opacity: float = 0.5,
+    style: Literal["fill", "outline"] = "fill",
+    hidden: Collection[int] = (),
+) -> Image:
+    """The frame with its labels over it.
+
+    Args:
+        image: the frame.
+        labels: linked labels of the same size.
+        opacity: 0 shows the frame alone, 1 the labels alone.
+        style: whole segments, or only their outlines, as wide as the picture needs.
+        hidden: labels that are not drawn.
+    """
+    shown = np.ones(256, np.uint8)
+    shown[list(hidden)] = 0
+    colours = colour_labels(labels)
+    visible = shown[labels]
+    edges = outlines(labels)
+    if style == "outline":
+        side = max(2, round(max(labels.shape) / 250))
+        visible = visible & cv2.dilate(edges, np.ones((side, side), np.uint8))
+        # A thin line is only seen when it is drawn in full; opacity 0 still takes it away.
+        mixed = colours if opacity > 0 else image
+    else:
+        mixed = cv2.addWeighted(colours, opacity, image, 1 - opacity, 0)
+        # Segments end in a line of their own colour, so that they read at low opacity too.
+        line = (edges & visible).astype(bool)
+        mixed[line] = colours[line] if opacity > 0 else image[line]
+    out: np.ndarray = cv2.copyTo(mixed, visible, image.copy())
+    return out
+
+
+def flow_scale(segmentation: Segmentation, samples: int = 32) -> float:
+    """Magnitude (px a frame) that is drawn in full colour: the 99th percentile over the clip.
+
+    Args:
+        segmentation: the clip; at most ``samples`` of its frames are looked at.
+        samples: how many frames are looked at.
+    """
+    chosen = np.unique(np.linspace(0, len(segmentation) - 1, samples).round().astype(int))
+    return flow_scale_of(*(segmentation.motion(int(index)) for index in chosen))
+
+
+def flow_scale_of(*fields: Float32[np.ndarray, "2 h w"]) -> float:
+    """The same for these fields alone: one scale for each frame."""
+    magnitudes = [np.hypot(*field).ravel() for field in fields]
+    return max(float(np.percentile(np.concatenate(magnitudes), 99)), 0.1)
+
+
+def flow_colours(
+    flow: Float32[np.ndarray, "2 h w"], scale: float, size: tuple[int, int] | None = None
+) -> Image:
+    """Flow in HSV: hue is the direction, saturation the magnitude (by flow-vis).
+
+    Args:
+        flow: vectors in pixels a frame.
+        scale: magnitude in full colour; longer vectors are drawn like this one.
+        size: (H, W) to enlarge to; None keeps the size.
+    """
+    if size is not None:
+        flow = np.stack([cv2.resize(part, (size[1], size[0])) for part in flow])
+    u, v = flow / scale
+    over = np.maximum(np.hypot(u, v), 1)
+    colours: np.ndarray = flow_vis.flow_uv_to_colors(u / over, v / over)
+    return colours
+
+
+def colour_wheel(side: int = 96) -> Image:
+    """Legend of ``flow_colours``: the colour of each direction, on white."""
+    axis = np.linspace(-1, 1, side, dtype=np.float32)
+    u, v = np.meshgrid(axis, axis)
+    wheel = flow_colours(np.stack([u, v]), 1.0)
+    wheel[np.hypot(u, v) > 1] = 255
+    return wheel
+
+
+def soft_mask(mask: Float32[np.ndarray, "h w"], label: int, size: tuple[int, int]) -> Image:
+    """One soft mask as brightness of its label's colour, at ``size`` (H, W)."""
+    large = cv2.resize(mask, (size[1], size[0]))[..., None]
+    return np.rint(large * palette()[label]).astype(np.uint8)
+
+
+def grid(
+    image: Image,
+    flow: Float32[np.ndarray, "2 h w"],
+    segments: UInt8[np.ndarray, "H W"],
+    labels: UInt8[np.ndarray, "H W"],
+    scale: float,
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Frame, flow in HSV, per-frame masks and linked labels, two by two with captions.
+
+    Args:
+        image: the frame.
+        flow: its motion on the network's grid.
+        segments: the network's own segments.
+        labels: linked labels.
+        scale: see ``flow_colours``.
+    """
+    height, width = image.shape[:2]
+    ratio = min(1.0, GRID_TILE / max(height, width))
+    size = (max(2, round(height * ratio / 2) * 2), max(2, round(width * ratio / 2) * 2))
+    wh = (size[1], size[0])
+    small = cv2.resize(image, wh, interpolation=cv2.INTER_AREA)
+    tiles = [
+        (small, "frame"),
+        (flow_colours(flow, scale, size), "optical flow"),
+        (_nearest(segments, wh), "masks, frame by frame"),
+        (overlay(small, cv2.resize(labels, wh, interpolation=cv2.INTER_NEAREST)), "linked labels"),
+    ]
+    pictures = [_captioned(tile, caption) for tile, caption in tiles]
+    return np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])
+
+
+def occluded_sites(segmentation: Segmentation, index: int, eta: float) -> Bool[np.ndarray, "h w"]:
+    """Sites that eq. 5 leaves out of L_c between frame ``index`` and the next, on the grid.
+
+    They are the fraction ``eta`` with the largest L1 change of the flow between the two frames.
+    Exactly round(η n) of the n sites, ties broken by position; the last frames, which have no
+    later flow to compare with, show the last pair that has. A clip with one field has no change.
+
+    Args:
+        segmentation: the clip.
+        index: number of the frame.
+        eta: fraction of the sites, 0 to 1.
+    """
+    first = max(0, min(index, len(segmentation.flow) - 2))
+    flow = segmentation.motion(first)
+    change = np.abs(segmentation.motion(first + 1) - flow).sum(axis=0)
+    hidden = np.zeros(change.size, bool)
+    if len(segmentation.flow) > 1:
+        largest_first = np.argsort(-change, axis=None, kind="stable")
+        hidden[largest_first[: round(eta * change.size)]] = True
+    return hidden.reshape(change.shape)
+
+
+def occlusion_picture(segmentation: Segmentation, index: int, eta: float, image: Image) -> Image:
+    """The frame, pale and gray, with the sites that η discards (eq. 5) in vermilion.
+
+    Args:
+        segmentation: the clip.
+        index: number of the frame.
+        eta: fraction of the sites, 0 to 1.
+        image: the frame, at the size that is wanted.
+    """
+    sites = occluded_sites(segmentation, index, eta).astype(np.uint8)
+    wh = (image.shape[1], image.shape[0])
+    large = cv2.resize(sites, wh, interpolation=cv2.INTER_NEAREST).astype(bool)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64
+    out: np.ndarray = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+    out[large] = COLOURS[7]
+    return out
+
+
+def shrink(image: Image, longest: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with its longer side at most ``longest`` pixels; a small one is left alone."""
+    ratio = longest / max(image.shape[:2])
+    if ratio >= 1:
+        return image
+    wh = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
+    return np.asarray(cv2.resize(image, wh, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def jpeg(image: Image, quality: int = 88) -> UInt8[np.ndarray, " n"]:
+    """The picture as the bytes of a JPEG file: for photographs, never for labels."""
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(data, np.uint8).ravel()
+
+
+def from_jpeg(data: UInt8[np.ndarray, " n"]) -> Image:
+    """The picture that ``jpeg`` encoded."""
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def png(image: Image) -> bytes:
+    """The picture as the bytes of a PNG file, without loss."""
+    _, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return bytes(data)
+
+
+def label_png(labels: UInt8[np.ndarray, "H W"]) -> bytes:
+    """Labels as the bytes of an indexed PNG file in the colours of the screen."""
+    picture = PIL.Image.fromarray(labels)
+    picture.putpalette([value for colour in COLOURS for value in colour])
+    file = io.BytesIO()
+    picture.save(file, "png", compress_level=1)
+    return file.getvalue()
+
+
+def _nearest(labels: np.ndarray, wh: tuple[int, int]) -> np.ndarray:
+    return colour_labels(cv2.resize(labels, wh, interpolation=cv2.INTER_NEAREST))
+
+
+def _captioned(tile: np.ndarray, caption: str) -> np.ndarray:
+    bar = np.full((_CAPTION, tile.shape[1], 3), 24, np.uint8)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+    cv2.putText(bar, caption, (8, 18), font, size, (235, 235, 235), 1, cv2.LINE_AA)
+    return np.vstack([bar, tile])

@@ -1,0 +1,339 @@
+"""The training loop: unlabelled flow in, checkpoint out (Sec. 4.1 and 4.3)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stseg.augment import AugmentSettings, augment
+from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
+from stseg.datasets import FlowSequence, TripletSet
+from stseg.device import Device
+from stseg.errors import InputError
+from stseg.files import write_atomically
+from stseg.losses import Losses, LossSettings, segmentation_losses
+from stseg.motion import FitSettings, motion_model
+from stseg.network import NetworkSettings, SegmentationNetwork
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training at one resolution (coarse to fine).
+
+    Attributes:
+        size: (h, w) of the volumes.
+        steps: optimiser steps.
+        learning_rate: Adam's step at the start; it falls along a cosine to ``final`` of it.
+        final: fraction of the learning rate that is left at the end.
+    """
+
+    size: tuple[int, int]
+    steps: int
+    learning_rate: float
+    final: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that defines a training run; it is kept in the checkpoint's card.
+
+    Attributes:
+        network: the network; the first of its K is the one that is validated.
+        motion_model: name of the segments' motion model in ``stseg.motion.MODELS``.
+        losses: β and η.
+        fit: how motion models are fitted.
+        augment: augmentations.
+        stages: resolutions, steps and learning rates, in order.
+        instants: fields in a volume: 3, or 1 for the frame-by-frame predecessor.
+        taus: temporal steps of the volumes.
+        batch: volumes in an optimiser step.
+        clip: largest norm of the gradient.
+        held_out: fraction at the end of each sequence for validation.
+        validate_every: steps between validations.
+        seed: of the weights, the order of the volumes and the augmentations. Two runs on one
+            machine with the same number of threads agree; other machines round otherwise.
+    """
+
+    network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
+    motion_model: str = "quadratic-time"
+    losses: LossSettings = field(default_factory=LossSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    stages: tuple[Stage, ...] = (
+        Stage((64, 112), 6000, 5e-4),
+        Stage((128, 224), 1800, 2e-4, final=0.02),
+    )
+    instants: int = 3
+    taus: tuple[int, ...] = (1,)
+    batch: int = 4
+    clip: float = 1.0
+    held_out: float = 0.1
+    validate_every: int = 250
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop tells after a step.
+
+    Attributes:
+        step: steps done so far.
+        steps: steps in all.
+        losses: L, L_r and L_c of this step at the first K.
+        validation: L on the held-out volumes, where this step measured it.
+        seconds: duration of the step.
+    """
+
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    validation: float | None
+    seconds: float
+
+
+_COLUMNS = ("step", "loss", "reconstruction", "consistency", "validation", "seconds")
+_VALIDATION_VOLUMES = 64
+
+
+class Trainer:
+    """Trains a network on cached flow, resumes where a run was cut, keeps the best.
+
+    The folder of a run holds ``state.safetensors`` (weights, optimiser, random state),
+    ``best.safetensors`` (the checkpoint with the lowest validation loss of the latest stage) and
+    ``losses.csv``.
+
+    Args:
+        settings: what to train.
+        sequences: cached flow of the training sequences.
+        folder: where the run lives. A state in there is resumed if its settings are the same.
+        device: where to train.
+        card: what else the checkpoint should say (data, licence).
+        save_seconds: time between two saved states.
+
+    Raises:
+        InputError: no volume fits into the sequences, or the folder holds another run.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        sequences: Sequence[FlowSequence],
+        folder: Path,
+        device: Device,
+        card: Mapping[str, Any] | None = None,
+        save_seconds: float = 60,
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self._device = device
+        self._card = dict(card or {})
+        self._save_seconds = save_seconds
+        self._model = motion_model(settings.motion_model)
+        common = (sequences, settings.instants, settings.taus, settings.held_out)
+        self._training = TripletSet(*common)
+        self._validation = TripletSet(*common, validation=True)
+        if not len(self._training):
+            raise InputError(
+                "No volume fits into these sequences. Give longer ones or a smaller τ."
+            )
+        torch.manual_seed(settings.seed)
+        self.network = SegmentationNetwork(settings.network).channels_last().to(device.torch)
+        self._optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=settings.stages[0].learning_rate
+        )
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self.step = 0
+        self._rows: list[list[Any]] = []
+        self._best: tuple[int, float] | None = None  # (stage, validation loss)
+        self._resume()
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end, one step for each value taken. Stopping early loses nothing saved."""
+        saved = time.monotonic()
+        try:
+            while self.step < self.settings.steps:
+                start = time.perf_counter()
+                losses = self._train_step()
+                self.step += 1
+                validation = None
+                if self.step % self.settings.validate_every == 0 or self._stage_ends():
+                    validation = self._validate()
+                seconds = time.perf_counter() - start
+                named = {
+                    "loss": float(losses.total.detach()),
+                    "reconstruction": float(losses.reconstruction.detach()),
+                    "consistency": float(losses.consistency.detach()),
+                }
+                self._rows.append([self.step, *named.values(), validation, seconds])
+                if time.monotonic() - saved > self._save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+                yield Progress(self.step, self.settings.steps, named, validation, seconds)
+        finally:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state and the loss curve; each file is whole or not there."""
+        tensors: dict[str, Tensor] = {
+            f"network.{name}": tensor for name, tensor in self.network.state_dict().items()
+        }
+        for index, values in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in values.items()}
+        tensors["generator"] = self._generator.get_state()
+        header = {
+            "settings": _plain(self.settings),
+            "step": self.step,
+            "best": self._best,
+            "rows": self._rows,
+        }
+        write_tensors(self.folder / "state.safetensors", tensors, header)
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(_COLUMNS)
+        writer.writerows(self._rows)
+        write_atomically(self.folder / "losses.csv", text.getvalue().encode())
+
+    def _resume(self) -> None:
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return
+        tensors, header = read_tensors(path)
+        if header.get("settings") != _plain(self.settings):
+            raise InputError(
+                f"{self.folder} holds a run with other settings. Choose another folder, or delete "
+                "this one to start again."
+            )
+        names = list(self.network.state_dict())
+        self.network.load_state_dict({name: tensors[f"network.{name}"] for name in names})
+        state = self._optimiser.state_dict()
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, part = name.split(".")
+                state["state"].setdefault(int(index), {})[part] = tensor
+        self._optimiser.load_state_dict(state)
+        self._generator.set_state(tensors["generator"])
+        self.step = header["step"]
+        self._rows = header["rows"]
+        self._best = None if header["best"] is None else (header["best"][0], header["best"][1])
+
+    def _stage(self) -> tuple[int, Stage, float]:
+        """Number, stage and learning rate of the current step."""
+        before = 0
+        for number, stage in enumerate(self.settings.stages):
+            if self.step < before + stage.steps:
+                cosine = (1 + math.cos(math.pi * (self.step - before) / stage.steps)) / 2
+                rate = stage.learning_rate * (stage.final + (1 - stage.final) * cosine)
+                return number, stage, rate
+            before += stage.steps
+        last = self.settings.stages[-1]
+        return len(self.settings.stages) - 1, last, last.learning_rate * last.final
+
+    def _stage_ends(self) -> bool:
+        ends, total = set(), 0
+        for stage in self.settings.stages:
+            total += stage.steps
+            ends.add(total)
+        return self.step in ends
+
+    def _train_step(self) -> Losses:
+        _, stage, rate = self._stage()
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        chosen = torch.randint(
+            len(self._training), (self.settings.batch,), generator=self._generator
+        )
+        flow = self._training.batch(chosen.tolist(), stage.size).to(self._device.torch)
+        volume, flow = augment(flow, self._model, self.settings.augment, self._generator)
+        ks = self.settings.network.ks
+        drawn = [ks[0]]
+        if len(ks) > 1:  # one of the other heads shares the trunk's pass
+            other = torch.randint(len(ks) - 1, (1,), generator=self._generator)
+            drawn.append(ks[1 + int(other)])
+        self.network.train()
+        with self._device.autocast():
+            features = self.network.features(volume)
+            masks = [self.network.masks(features, k) for k in drawn]
+        each = [self._losses(part, flow) for part in masks]
+        total = torch.stack([losses.total for losses in each]).mean()
+        self._optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self._optimiser.step()
+        return each[0]
+
+    def _losses(self, masks: Tensor, flow: Tensor) -> Losses:
+        return segmentation_losses(
+            masks, flow, self._model, self.settings.losses, self.settings.fit
+        )
+
+    @torch.no_grad()
+    def _validate(self) -> float | None:
+        """Loss on the held-out volumes, without augmentation; keeps the best checkpoint."""
+        self.step -= 1  # the stage of the step just done
+        number, stage, _ = self._stage()
+        self.step += 1
+        count = min(_VALIDATION_VOLUMES, len(self._validation))
+        if count == 0:
+            self._keep(float("nan"))
+            return None
+        self.network.eval()
+        indices = torch.linspace(0, len(self._validation) - 1, count).round().long().tolist()
+        total = 0.0
+        for start in range(0, count, self.settings.batch):
+            part = indices[start : start + self.settings.batch]
+            flow = self._validation.batch(part, stage.size).to(self._device.torch)
+            with self._device.autocast():
+                masks = self.network(flow, self.settings.network.ks[0])
+            total += float(self._losses(masks, flow).total) * len(part)
+        loss = total / count
+        if self._best is None or (-number, loss) < (-self._best[0], self._best[1]):
+            self._best = (number, loss)
+            self._keep(loss)
+        return loss
+
+    def _keep(self, loss: float) -> None:
+        card = {
+            **self._card,
+            "settings": _plain(self.settings),
+            "step": self.step,
+            "validation_loss": loss,
+            "date": datetime.now(UTC).date().isoformat(),
+            "trained_on": self._device.name,
+            "torch": torch.__version__,
+        }
+        save_checkpoint(self.folder / "best.safetensors", self.network, card)
+
+
+def _plain(settings: TrainSettings) -> dict[str, Any]:
+    """The settings as JSON reads them back: tuples become lists."""
+
+    def listed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: listed(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [listed(item) for item in value]
+        return value
+
+    plain: dict[str, Any] = listed(asdict(settings))
+    return plain
+
+
+def train(trainer: Trainer, report: Callable[[Progress], None]) -> None:
+    """Run ``trainer`` to the end and hand each step's progress to ``report``."""
+    for progress in trainer.run():
+        report(progress)

@@ -1,0 +1,163 @@
+"""The left column: which clip, and how it is segmented. A hint on every control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from stseg.errors import InputError
+from stseg.flow import ESTIMATORS, available_estimators
+from stseg.layouts import VIDEO_SUFFIXES
+from stseg.records import K_RANGE, LINKAGES, Settings
+from stseg.ui.clips import PICK
+from stseg.variants import available_variants
+
+TAUS = (-3, -2, -1, 1, 2, 3)
+DEFAULTS = Settings()
+
+OWN_FLOW = "own"
+"""Name of the flow that the visitor uploads."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Components of the left column.
+
+    ``settings`` are the values that ``read_settings`` takes, in its order.
+    """
+
+    gallery: gr.HTML
+    upload: gr.UploadButton
+    flow: gr.Dropdown
+    own_flow: gr.UploadButton
+    eta: gr.Slider
+    settings: Sequence[Any]
+    segment: gr.Button
+    stop: gr.Button
+    badge: gr.HTML
+
+
+def build_controls() -> Controls:
+    """Lay out the column."""
+    gallery = gr.HTML("", js_on_load=PICK, elem_id="clips", label="Clip")
+    upload = gr.UploadButton(
+        "Upload a video or GIF",
+        file_types=["video", *sorted(VIDEO_SUFFIXES)],
+        size="sm",
+        elem_id="upload",
+    )
+    k = gr.Slider(
+        *K_RANGE,
+        value=DEFAULTS.k,
+        step=1,
+        precision=0,
+        label="K, number of segments",
+        info="Take one more than the motions you expect; spare segments stay empty.",
+        elem_id="k",
+        buttons=[],
+    )
+    taus = gr.Dropdown(
+        choices=[(f"{tau:+d}", tau) for tau in TAUS],
+        value=list(DEFAULTS.taus),
+        multiselect=True,
+        label="τ, temporal step",
+        info="Frames between the three flows of a volume; several are averaged, the first leads.",
+        elem_id="tau",
+    )
+    eta = gr.Slider(
+        0,
+        10,
+        value=100 * DEFAULTS.eta,
+        step=0.1,
+        label="η, occluded sites (%)",
+        info="Share of sites left out of the temporal loss; see the picture move, labels stay.",
+        elem_id="eta",
+        buttons=[],
+    )
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        flow = gr.Dropdown(
+            choices=[
+                *((ESTIMATORS[name].title, name) for name in available_estimators()),
+                ("Your own, uploaded below", OWN_FLOW),
+            ],
+            value=DEFAULTS.flow,
+            label="Flow estimator",
+            info=_flow_hint(),
+            elem_id="flow",
+        )
+        own_flow = gr.UploadButton(
+            "Upload flow (.npz)", file_types=[".npz"], size="sm", elem_id="own-flow"
+        )
+        variants = available_variants()
+        model = gr.Dropdown(
+            choices=[(variant.title, variant.name) for variant in variants],
+            value=next((variant.name for variant in variants), None),
+            label="Model variant",
+            info="How the network was trained.",
+        )
+        linkage = gr.Dropdown(
+            choices=list(LINKAGES),
+            value=DEFAULTS.linkage,
+            label="Linkage",
+            info="How segments keep their label over time; greedy is the paper's own.",
+        )
+        frames = gr.Number(
+            # Not None: Gradio's page turns it into 0 as soon as it is drawn.
+            value=0,
+            precision=0,
+            minimum=0,
+            label="Frames to read",
+            info="0 reads the whole clip.",
+        )
+    with gr.Row():
+        segment = gr.Button("Segment", variant="primary", elem_id="segment", min_width=80)
+        stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
+    badge = gr.HTML("", elem_id="badge")
+    settings = (k, taus, eta, flow, model, linkage, frames)
+    return Controls(gallery, upload, flow, own_flow, eta, settings, segment, stop, badge)
+
+
+def _flow_hint() -> str:
+    hint = "Gives the motion between frames, the only thing that the network sees."
+    missing = [name for name, kind in ESTIMATORS.items() if not kind.ready]
+    if not missing:
+        return hint
+    return f"{hint} RAFT needs its weights: python -m stseg weights {missing[0]}."
+
+
+def read_settings(
+    k: float,
+    taus: Sequence[int],
+    eta: float,
+    flow: str,
+    model: str | None,
+    linkage: str,
+    frames: float | None,
+) -> Settings:
+    """What the controls say.
+
+    The flow and the model are names here: the command line also takes paths, but somebody on the
+    page must not make the server open files of their choice.
+
+    Raises:
+        InputError: a value is out of its range, or a name is not one of those offered.
+    """
+    for what, name, offered in (
+        ("flow estimator", flow, [*available_estimators(), OWN_FLOW]),
+        ("model", model or DEFAULTS.model, [variant.name for variant in available_variants()]),
+    ):
+        if name not in offered:
+            present = ", ".join(offered) or "none"
+            raise InputError(f"There is no {what} {name!r} here. Choose one of: {present}.")
+    return Settings(
+        k=int(k),
+        taus=tuple(int(tau) for tau in taus),
+        eta=eta / 100,
+        flow=flow,
+        model=model or DEFAULTS.model,
+        linkage=linkage,
+        max_frames=int(frames) if frames else None,
+    )

@@ -1,0 +1,76 @@
+"""Tab: the files of a result, and the command line that makes them again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stseg.export import command_line
+from stseg.records import Segmentation
+from stseg.ui.markup import note
+from stseg.ui.private import told_path
+from stseg.ui.view import TabView
+from stseg.ui.work import Shown
+
+TITLE = "Downloads"
+
+FILES = {
+    "labels-png.zip": "Linked labels, one indexed PNG a frame in the colours of the screen.",
+    "labels.npz": "The same labels as one array (frames, height, width) of uint8.",
+    "overlay.mp4": "The clip with its segments over it, H.264.",
+    "grid.mp4": "Frame, flow, masks and linked labels side by side, H.264.",
+    "summary.json": "Settings, versions, timings, and area and mean motion of each segment.",
+}
+
+NONE_YET = "Files appear here when a clip has been segmented to its end."
+
+
+def build() -> TabView:
+    """Lay out the tab."""
+    state = gr.HTML(note(NONE_YET), elem_id="download-state")
+    buttons = []
+    for name, hint in FILES.items():
+        with gr.Row(elem_classes="download", equal_height=True):
+            buttons.append(
+                gr.DownloadButton(
+                    name, interactive=False, size="sm", scale=0, min_width=230, elem_classes="file"
+                )
+            )
+            gr.HTML(note(hint), min_width=120)
+    command = gr.Code(
+        "",
+        language="shell",
+        label="Command line that reproduces this run",
+        interactive=False,
+        buttons=["copy"],
+        wrap_lines=True,
+        lines=2,
+        elem_id="command",
+    )
+
+    def fill(shown: Shown | None) -> tuple[Any, ...]:
+        files = shown.files if shown else {}
+        labelled = [
+            gr.update(label=f"{name} · {_size(files[name])}", value=files[name], interactive=True)
+            if name in files
+            else gr.update(label=name, value=None, interactive=False)
+            for name in FILES
+        ]
+        line = _command(shown.result) if shown else ""
+        text = f"Files of {shown.result.clip.name}." if shown and files else NONE_YET
+        return note(text), *labelled, line
+
+    return TabView(details=(state, *buttons, command), fill=fill)
+
+
+def _command(result: Segmentation) -> str:
+    """The source of an upload is its name alone: where it lies at home is not known here."""
+    folder = f"out/{result.clip.name}"
+    return command_line(result.clip, result.settings, folder, told_path)
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 2**20:.1f} MB" if size >= 2**20 / 10 else f"{size / 2**10:.0f} kB"

@@ -1,0 +1,83 @@
+"""The finished example of the first visit, made in the background while the page comes up."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from pathlib import Path
+
+from stseg.errors import InputError
+from stseg.records import Settings
+from stseg.ui.clips import Catalogue
+from stseg.ui.pace import Pace
+from stseg.ui.work import Shown, segment_clip
+
+logger = logging.getLogger(__name__)
+
+
+SETTINGS = Settings(k=2)
+"""What moves, and what does not: the clearest first picture."""
+
+
+class Example:
+    """One shipped clip, segmented once for all visitors.
+
+    Args:
+        catalogue: where the clip is from; its thumbnails are made in the same background.
+        pace: learns from the run.
+        served: folder whose files are served; the example's go there.
+    """
+
+    def __init__(self, catalogue: Catalogue, pace: Pace, served: Path) -> None:
+        self.clip = catalogue.example
+        self._catalogue = catalogue
+        self._pace = pace
+        self._folder = Path(tempfile.mkdtemp(prefix="example-", dir=served))
+        self._left = threading.Event()
+        self._executor = ThreadPoolExecutor(2, "stseg-example")
+        self._result: Future[Shown | None] = self._executor.submit(self._make)
+        self._thumbnails = self._executor.submit(catalogue.make_thumbnails)
+
+    def ready(self, seconds: float) -> bool:
+        """Wait up to so long for the example; whether it is there, or will never be."""
+        try:
+            self._result.result(timeout=seconds)
+        except NotYet:
+            return False
+        return True
+
+    def thumbnails_ready(self, seconds: float) -> bool:
+        """Wait up to so long for the thumbnails of the catalogue."""
+        try:
+            self._thumbnails.result(timeout=seconds)
+        except NotYet:
+            return False
+        return True
+
+    def shown(self) -> Shown | None:
+        """The example once it is ready; None where there is none."""
+        return self._result.result() if self._result.done() else None
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        self._left.set()
+        self._executor.shutdown(cancel_futures=True)
+
+    def _make(self) -> Shown | None:
+        if self.clip is None:
+            return None
+        shown = None
+        try:
+            for step in segment_clip(
+                self.clip, SETTINGS, self._folder / "files", None, self._left.is_set
+            ):
+                shown = step.shown or shown
+        except InputError as error:
+            logger.warning("There is no example on the first page: %s", error)
+            return None
+        if shown is not None:
+            self._pace.learn(shown.result)
+        return shown

@@ -1,0 +1,70 @@
+"""The one place where an exception becomes a sentence on the page."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape, unescape
+from typing import Any, TypeVar, cast
+
+import gradio as gr
+
+from stseg.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+TITLE = "That did not work"
+
+UNEXPECTED = (
+    "Something went wrong that is not your doing. It is written in the log of the app; try again, "
+    "or with another clip."
+)
+
+
+def guarded(handler: Handler, on_error: Callable[[str], tuple[Any, ...]] | None = None) -> Handler:
+    """``handler``, with its errors told in a sentence: never a trace on the page.
+
+    Args:
+        handler: of an event; a function or a generator.
+        on_error: for a generator, what it yields last when it fails, from the sentence.
+    """
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            try:
+                with _sentences():
+                    yield from handler(*args, **kwargs)
+            except gr.Error as error:
+                if on_error is not None:
+                    yield on_error(unescape(str(error.message)))
+                raise
+
+        return cast(Handler, steps)
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _sentences():
+            return handler(*args, **kwargs)
+
+    return cast(Handler, call)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except InputError as error:
+        raise gr.Error(
+            escape(str(error), quote=False), title=TITLE, print_exception=False
+        ) from error
+    except Exception as error:
+        logger.exception("Unexpected error")
+        raise gr.Error(UNEXPECTED, title=TITLE, print_exception=False) from error

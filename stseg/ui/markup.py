@@ -1,0 +1,70 @@
+"""Small pieces of HTML. Pictures are written into the page itself.
+
+A picture handed to ``gr.Image`` would be saved where Gradio serves it to whoever knows the path;
+as a data URI it never touches the disk and goes with the page.
+"""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+import numpy as np
+
+from stseg.render import jpeg, label_png, png
+
+
+def photo(image: np.ndarray) -> str:
+    """A photograph (H, W, 3) as a data URI."""
+    return jpeg_uri(jpeg(image))
+
+
+def jpeg_uri(data: np.ndarray) -> str:
+    """Bytes of a JPEG file as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def drawing(image: np.ndarray) -> str:
+    """A picture (H, W, 3) without loss, as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png(image)).decode()
+
+
+def labels(picture: np.ndarray) -> str:
+    """Labels (H, W) in the colours of the screen, as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(label_png(picture)).decode()
+
+
+def figure(name: str, caption: str, source: str, hint: str, extra: str = "") -> str:
+    """A picture with its caption; a click makes it the large one of its board."""
+    return (
+        f'<figure data-name="{name}" tabindex="0" title="{escape(hint)} Click to enlarge.">'
+        f'<div class="frame"><img src="{source}" alt="{escape(caption)}">{extra}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def status(text: str, done: int = 0, total: int | None = 0, busy: bool = False) -> str:
+    """The line that says what is being done, with a bar while it is.
+
+    Args:
+        text: the sentence.
+        done: steps done.
+        total: number of steps; None or 0 where nobody knows it yet.
+        busy: whether to show a bar.
+    """
+    bar = ""
+    if busy:
+        filled = f' value="{done}" max="{total}"' if total else ""
+        bar = f'<progress aria-label="Progress"{filled}></progress>'
+    state = "busy" if busy else "idle"
+    return f'<div class="status {state}" role="status">{bar}<span>{escape(text)}</span></div>'
+
+
+def note(text: str) -> str:
+    """A quiet paragraph."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def badge(device: str, text: str) -> str:
+    """Where the work runs, and what there is to say about it."""
+    return f'<div class="badge"><b>{escape(device)}</b><span>{escape(text)}</span></div>'

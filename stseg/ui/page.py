@@ -1,0 +1,164 @@
+"""The page: the column of controls, the player, the tabs, and what happens on which event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stseg.device import choose_device
+from stseg.ui.api import build_api
+from stseg.ui.clips import Catalogue
+from stseg.ui.controls import build_controls
+from stseg.ui.events import Events
+from stseg.ui.example import Example
+from stseg.ui.guard import guarded
+from stseg.ui.pace import Pace
+from stseg.ui.player import build_player
+from stseg.ui.session import Sessions
+from stseg.ui.tabs import TABS
+
+TITLE = "What moves together"
+
+HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 1}
+"""One clip at a time, whoever asks: two would only slow each other down."""
+
+LIGHT: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": None,
+}
+"""Whatever only looks at what is known runs at once, beside the long work of others."""
+
+HEADER = (
+    f"<header><h1>{TITLE}</h1><p>Choose a clip and press Segment: a network that has never seen a "
+    "label splits its optical flow into K motions, over space and time. "
+    '<span class="source">After Meunier &amp; Bouthemy, CVPR 2023.</span></p></header>'
+)
+
+
+class App:
+    """The page and what it holds on the server.
+
+    Attributes:
+        blocks: what is launched.
+        sessions: the visitors.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        catalogue = Catalogue(folders)  # first: it may refuse, and nothing is on the disk yet
+        self.sessions = Sessions()
+        # Files below are served as they lie, under names that cannot be guessed; Gradio would
+        # otherwise copy them into its own folder and leave them there.
+        gr.set_static_paths([self.sessions.served])
+        pace = Pace()
+        self.example = Example(catalogue, pace, self.sessions.served)
+        self._events = Events(self.sessions, catalogue, self.example, pace, choose_device().name)
+        self.blocks = self._build()
+
+    def close(self) -> None:
+        """Stop all work and remove all files."""
+        self.example.close()
+        self.sessions.close_all()
+
+    def _build(self) -> gr.Blocks:
+        with gr.Blocks(
+            title=f"STSeg · {TITLE}",
+            analytics_enabled=False,
+            fill_width=True,
+            delete_cache=(1800, 3600),
+        ) as blocks:
+            gr.HTML(HEADER, elem_id="header")
+            with gr.Row(elem_id="columns"):
+                with gr.Column(scale=0, min_width=300, elem_id="left"):
+                    controls = build_controls()
+                with gr.Column(scale=1, min_width=320, elem_id="right"):
+                    status = gr.HTML("", elem_id="status")
+                    frame = build_player()
+                    views, selections = [], []
+                    with gr.Tabs(elem_id="tabs"):
+                        for tab in TABS:
+                            with gr.Tab(tab.TITLE) as opened:
+                                views.append(tab.build())
+                            selections.append(opened.select)
+            build_api(self.sessions, HEAVY)
+            events = self._events
+            events.views = views
+            tab_open = gr.State(0)
+            pictures = [each for view in views for each in view.pictures]
+            details = [each for view in views for each in view.details]
+            looks = [frame, controls.eta, tab_open, *(o for view in views for o in view.options)]
+            scene = [status, controls.badge, frame, *pictures, *details]
+
+            blocks.load(
+                guarded(events.arrive), looks, [controls.gallery, *scene], **LIGHT, queue=True
+            )
+            blocks.unload(events.leave)
+            controls.gallery.click(
+                guarded(events.pick),
+                [*controls.settings, *looks],
+                [controls.gallery, *scene],
+                **LIGHT,
+            )
+            controls.upload.upload(
+                guarded(events.upload),
+                [controls.upload, *controls.settings, *looks],
+                [controls.gallery, *scene],
+                **LIGHT,
+            )
+            controls.own_flow.upload(
+                guarded(events.bring_flow),
+                [controls.own_flow],
+                [controls.flow, status],
+                **LIGHT,
+            )
+            controls.segment.click(guarded(events.announce), None, status, **LIGHT).then(
+                guarded(events.segment, events.failed),
+                [*controls.settings, *looks],
+                scene,
+                show_progress="hidden",
+                api_visibility="private",
+                trigger_mode="multiple",
+                **HEAVY,
+            )
+            controls.stop.click(guarded(events.stop), None, status, **LIGHT)
+            gr.on(
+                [each.change for each in controls.settings],
+                guarded(events.estimate),
+                [*controls.settings],
+                controls.badge,
+                trigger_mode="always_last",
+                **LIGHT,
+            )
+            gr.on(
+                [frame.input, controls.eta.input, *(on for view in views for on in view.redraw_on)],
+                guarded(events.look),
+                looks,
+                pictures,
+                trigger_mode="always_last",
+                queue=False,
+                **LIGHT,
+            )
+            for index, select in enumerate(selections):
+                select(_opened(index), None, tab_open, **LIGHT).then(
+                    guarded(events.look), looks, pictures, **LIGHT
+                )
+        return blocks
+
+
+def _opened(index: int) -> Any:
+    return lambda: index
+
+
+def build_page(folders: Sequence[Path]) -> App:
+    """Make the page; its example is segmented in the background.
+
+    Args:
+        folders: data folders whose clips are offered beside the shipped ones.
+
+    Raises:
+        InputError: a folder is missing or holds no clip.
+    """
+    return App(folders)

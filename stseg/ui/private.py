@@ -1,0 +1,20 @@
+"""Folders for what visitors bring: nothing in them is served, and no page tells where they are."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+_PREFIX = "stseg-private-"
+
+
+def private_folder() -> Path:
+    """A new folder for one visitor."""
+    return Path(tempfile.mkdtemp(prefix=_PREFIX))
+
+
+def told_path(path: Path) -> str:
+    """A path as a page or a file may tell it: the name alone for what a visitor brought."""
+    if any(part.startswith(_PREFIX) for part in path.parts):
+        return path.name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,186 @@
+"""Tab: the segments over the frame, beside what they were made from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gradio as gr
+import numpy as np
+
+from stseg.records import Clip, label_map
+from stseg.render import (
+    COLOURS,
+    colour_wheel,
+    flow_colours,
+    flow_scale_of,
+    from_jpeg,
+    occlusion_picture,
+    overlay,
+    shrink,
+)
+from stseg.truth import labels_at
+from stseg.ui.markup import drawing, figure, labels, note, photo
+from stseg.ui.view import Moment, TabView
+from stseg.ui.work import Shown
+
+TITLE = "Segments"
+
+SMALL = 480
+"""Longer side of the pictures that need no more."""
+
+WHEEL = f'<img class="wheel" src="{drawing(colour_wheel(64))}" alt="Colour of each direction">'
+
+BOARD = """
+element.addEventListener('click', (event) => {
+  const chart = event.target.closest('.timeline .bands');
+  if (chart) {
+    const box = chart.getBoundingClientRect();
+    const frames = Number(chart.dataset.frames);
+    window.stseg.go(Math.floor((event.clientX - box.left) / box.width * frames));
+    return;
+  }
+  const figure = event.target.closest('figure[data-name]');
+  if (figure) element.dataset.large = figure.dataset.name;
+});
+element.addEventListener('keydown', (event) => {
+  const figure = event.target.closest('figure[data-name]');
+  if (figure && event.key === 'Enter') element.dataset.large = figure.dataset.name;
+});
+"""
+"""A click on the timeline jumps to its frame; a click on a picture makes it the large one."""
+
+
+def build() -> TabView:
+    """Lay out the tab."""
+    with gr.Row(elem_id="options", equal_height=True):
+        opacity = gr.Slider(
+            0,
+            100,
+            value=50,
+            step=5,
+            label="Opacity (%)",
+            info="Of the segments over the frame.",
+            elem_id="opacity",
+            buttons=[],
+        )
+        style = gr.Radio(
+            choices=[("Fill", "fill"), ("Outline", "outline")],
+            value="fill",
+            label="Style",
+            info="Whole segments or their borders.",
+            elem_id="style",
+        )
+        hidden = gr.CheckboxGroup(
+            choices=[],
+            label="Hide segments",
+            info="Colour and mean share of the frame; tick to take one off the overlay.",
+            elem_id="legend",
+        )
+        scale = gr.Radio(
+            choices=[("Clip", "clip"), ("Frame", "frame")],
+            value="clip",
+            label="Flow scale",
+            info="Full colour is its fastest motion.",
+            elem_id="flow-scale",
+        )
+    board = gr.HTML(note("No clip is chosen."), js_on_load=BOARD, elem_id="board")
+    gr.HTML(note("Frame, flow, masks and linked labels as one video."), elem_classes="heading")
+    video = gr.Video(
+        show_label=False,
+        interactive=False,
+        autoplay=False,
+        loop=True,
+        elem_id="grid-video",
+        buttons=["download"],
+    )
+    return TabView(
+        pictures=(board,),
+        draw=_draw,
+        options=(opacity, style, hidden, scale),
+        redraw_on=(opacity.input, style.input, hidden.input, scale.input),
+        details=(hidden, video),
+        fill=_fill,
+    )
+
+
+def preview(clip: Clip, image: np.ndarray) -> str:
+    """What the board shows of a clip that is not segmented yet."""
+    text = f"{clip.name}, not segmented yet: press Segment"
+    return f'<div class="board single">{figure("frame", text, photo(image), "A frame.")}</div>'
+
+
+def _fill(shown: Shown | None) -> tuple[Any, ...]:
+    if shown is None:
+        return gr.update(choices=[], value=[]), None
+    means = shown.result.areas().mean(axis=0)
+    choices = [(f"{label} · {100 * mean:.1f} %", label) for label, mean in enumerate(means)]
+    grid = shown.files.get("grid.mp4")
+    return gr.update(choices=choices, value=[]), str(grid) if grid else None
+
+
+def _draw(
+    moment: Moment,
+    opacity: float,
+    style: Literal["fill", "outline"],
+    hidden: list[int],
+    scaled: Literal["clip", "frame"],
+) -> tuple[str]:
+    shown, frame, result = moment.shown, moment.frame, moment.shown.result
+    image = from_jpeg(shown.pictures[frame])
+    size = (image.shape[0], image.shape[1])
+    small = shrink(image, SMALL)
+    own = label_map(result.soft_masks(frame), size)
+    linked = result.assignment[frame][own]
+    flow = result.motion(frame)
+    scale = shown.scale if scaled == "clip" else flow_scale_of(flow)
+    over = overlay(image, linked, opacity / 100, style, [each for each in hidden if each < 8])
+    figures = [
+        figure("overlay", f"Segments, frame {frame}", photo(over), "Labels."),
+        figure(
+            "flow",
+            f"Optical flow, {scale:.1f} px a frame in full colour",
+            drawing(flow_colours(flow, scale)),
+            "Hue is the direction, saturation the speed.",
+            WHEEL,
+        ),
+        figure(
+            "masks", "Masks, frame by frame", labels(own), "As the network gives them, not linked."
+        ),
+        figure("labels", "Linked labels", labels(linked), "One label a segment through the clip."),
+        figure(
+            "occlusions",
+            f"Sites that η = {100 * moment.eta:.1f} % discards",
+            photo(occlusion_picture(result, frame, moment.eta, small)),
+            "Where the flow changes most between this frame and the next (eq. 5).",
+        ),
+    ]
+    truth = _truth(result.clip, frame, (small.shape[0], small.shape[1]))
+    if truth is not None:
+        figures.append(figure("truth", "Ground truth", labels(truth), "Its colours are its own."))
+    return (f'<div class="board">{"".join(figures)}</div>{_timeline(shown, frame)}',)
+
+
+def _truth(clip: Clip, frame: int, size: tuple[int, int]) -> np.ndarray | None:
+    if clip.truth is None:
+        return None
+    found = labels_at(clip.truth, frame, size)
+    if found is None:
+        return None
+    if found.max() < len(COLOURS):
+        return found
+    # Masks hold 0 and 255, or gray values of objects: their ranks have a colour.
+    present = np.flatnonzero(np.bincount(found.ravel(), minlength=256))
+    ranks = np.zeros(256, np.uint8)
+    ranks[present] = np.arange(len(present)) % len(COLOURS)
+    return ranks[found]
+
+
+def _timeline(shown: Shown, frame: int) -> str:
+    at = 100 * (frame + 0.5) / len(shown)
+    return (
+        '<div class="timeline"><div class="caption">Area of each segment over the frames: click to '
+        f'jump</div><div class="bands" data-frames="{len(shown)}">'
+        f'<img src="{shown.timeline}" alt="Area of each segment over the frames">'
+        f'<span class="cursor" style="left: {at:.2f}%"></span></div>'
+        f'<div class="ends"><span>0</span><span>{len(shown) - 1}</span></div></div>'
+    )

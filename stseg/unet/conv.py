@@ -1,0 +1,73 @@
+"""A 3D convolution whose gradient can be trusted in bfloat16 on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.grad import conv3d_input, conv3d_weight
+
+Triple = tuple[int, int, int]
+
+
+class _BFloat16Conv3d(torch.autograd.Function):
+    """Convolution in bfloat16, with the gradient of its weights in float32.
+
+    oneDNN's bfloat16 kernel for that gradient is broken on processors with AMX (PyTorch 2.11 to
+    2.13: wrong values, endless loops, crashes); its other kernels are right. Float32 for this one
+    costs little: it is the kernel that gains least from bfloat16.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Triple
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        ctx.biased = bias is not None
+        return F.conv3d(x, weight, bias, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = conv3d_input(x.shape, weight, grad, padding=ctx.padding)
+        if ctx.needs_input_grad[1]:
+            grad_weight = conv3d_weight(
+                x.float(), weight.shape, grad.float(), padding=ctx.padding
+            ).to(weight.dtype)
+        if ctx.biased and ctx.needs_input_grad[2]:
+            grad_bias = grad.sum((0, 2, 3, 4), dtype=torch.float32).to(weight.dtype)
+        return grad_x, grad_weight, grad_bias, None
+
+
+class Conv3d(nn.Conv3d):
+    """``nn.Conv3d`` of stride 1 that is safe to train under bfloat16 autocast on a CPU.
+
+    Args:
+        channels_in: channels of the input.
+        channels_out: channels of the output.
+        kernel: odd (t, h, w) extents; the output has the size of the input.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: Triple) -> None:
+        self.same: Triple = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        super().__init__(channels_in, channels_out, kernel, padding=self.same)
+
+    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+        """Convolve; the size stays."""
+        if torch.is_grad_enabled() and input.device.type == "cpu":
+            bf16 = torch.bfloat16
+            cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == bf16
+            if cast or input.dtype == bf16:
+                bias = None if self.bias is None else self.bias.to(bf16)
+                out: Tensor = _BFloat16Conv3d.apply(
+                    input.to(bf16), self.weight.to(bf16), bias, self.same
+                )
+                return out
+        return super().forward(input)

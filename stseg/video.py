@@ -1,0 +1,474 @@
+"""Frames in from a video file or a folder of pictures; H.264 out that every browser plays."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    VideoReformatter,
+)
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+from PIL import Image
+
+from stseg.errors import InputError
+from stseg.files import natural_key
+from stseg.records import Clip
+
+logger = logging.getLogger(__name__)
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+SIDE_RANGE = (16, 16384)
+FPS_RANGE = (0.01, 999.0)
+FILE_FPS = 25.0
+FOLDER_FPS = 24.0
+THREADS = 2
+SEEK_FRAMES = 250
+
+# Only formats that carry their own data: a playlist (hls, concat, dash) uploaded as a video would
+# make FFmpeg open other files or the network on its behalf. Sound is here to be named as sound.
+FORMATS = (
+    "mov,mp4,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,h264,hevc,av1,obu,"
+    "ivf,yuv4mpegpipe,mjpeg,mxf,nut,dv,rm,mp3,wav,flac,aac"
+)
+HDR_CURVES = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+TRY = "Try MP4, MOV, WebM, AVI or GIF."
+
+
+def probe(path: str | Path) -> Clip:
+    """Check a video file or a folder of frames at the door, reading as little of it as possible.
+
+    Only the first frame is decoded; of the other pictures of a folder only the header is read.
+    ``Clip.fps`` is the average rate of a file (25 where it has none) and 24 for a folder.
+    ``Clip.frames`` is what the file announces, else its duration times its rate, else 0.
+
+    Args:
+        path: a video file (MP4, MOV, WebM, AVI, MKV, GIF, ...) or a folder of pictures.
+
+    Returns:
+        The clip, its size (H, W) in pixels as a player shows it, after the rotation flag.
+
+    Raises:
+        InputError: when there is nothing to read, or the frames are of an unusable size.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _probe_folder(path)
+    if not path.exists():
+        raise InputError(f"There is no file or folder {str(path)!r}. Check its name and its place.")
+    if not path.is_file():
+        raise InputError(f"{str(path)!r} is not a file that can be read as a video. {TRY}")
+    return _probe_file(path)
+
+
+def read_frames(clip: Clip, max_frames: int | None = None) -> Iterator[Picture]:
+    """The frames of ``clip`` in the order of presentation, one at a time, in constant memory.
+
+    Every frame is decoded once, whatever its time stamp: n frames in the file are n frames here.
+    Alpha is dropped; HDR (PQ, HLG) is brought to BT.709 by swscale, which shows 203 cd/m2 of PQ as
+    white. A frame whose size differs from ``clip.size`` is resized. When a file breaks off, the
+    frames before are given and the log gets a warning.
+
+    Args:
+        clip: what ``probe`` returned.
+        max_frames: stop after this many frames; None reads all.
+
+    Yields:
+        (H, W, 3) RGB, uint8, C-contiguous, the caller's own.
+
+    Raises:
+        InputError: when not even one frame can be read.
+    """
+    frames = _folder_frames(clip) if clip.source.is_dir() else _file_frames(clip)
+    with closing(frames):  # islice alone would leave the file open after max_frames
+        yield from islice(frames, max_frames)
+
+
+def thumbnail(clip: Clip, height: int = 96) -> UInt8[np.ndarray, "h w 3"]:
+    """A small picture of the middle of ``clip``, or of its start where that is not found quickly.
+
+    Args:
+        clip: what ``probe`` returned.
+        height: h of the picture in pixels; w follows from the clip.
+
+    Returns:
+        (h, w, 3) RGB, uint8.
+
+    Raises:
+        InputError: when no frame can be read.
+    """
+    if clip.source.is_dir():
+        paths = _pictures(clip.source)
+        picture = _load(paths[len(paths) // 2])
+    else:
+        picture = _middle_frame(clip)
+    width = max(1, round(height * clip.size[1] / clip.size[0]))
+    return _fit(picture, (height, width))
+
+
+class VideoWriter:
+    """Frames into an MP4 that a browser plays: H.264, yuv420p, BT.709, index at the front.
+
+    The file appears under its name only when it is complete: until ``close`` it is
+    ``.<name>.part`` in the same folder, and leaving the ``with`` block by an exception removes it.
+    Odd sizes are padded by repeating the last row or column, since yuv420p halves both sides.
+
+    Args:
+        path: the file to make; one that is there is replaced.
+        fps: frames per second, 0.01 to 999.
+        crf: quality of x264, 0 (lossless) to 51; 20 is hard to tell from the source.
+
+    Raises:
+        InputError: when the file cannot be written there.
+        ValueError: when ``fps`` is out of its range.
+    """
+
+    def __init__(self, path: str | Path, fps: float, crf: int = 20) -> None:
+        if not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+            raise ValueError(f"fps is {fps}, but it is from {FPS_RANGE[0]} to {FPS_RANGE[1]}.")
+        self._path = Path(path)
+        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._crf = crf
+        self._size: tuple[int, ...] = ()
+        self._count = 0
+        self._open = True
+        self._reformatter = VideoReformatter()
+        if self._path.is_dir():
+            raise InputError(f"{str(path)!r} is a folder. Give the name of a file in it.")
+        try:
+            self._part.open("wb").close()  # FFmpeg itself would only say so at the first frame
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._container = av.open(
+            f"file:{self._part}", "w", format="mp4", options={"movflags": "+faststart"}
+        )
+
+    def write(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Append one frame.
+
+        Args:
+            frame: (H, W, 3) RGB, uint8, of the size of the first one.
+
+        Raises:
+            ValueError: when the size differs from the first, or the writer is closed.
+            InputError: when the disk does not take it.
+        """
+        if not self._open:
+            raise ValueError("This video is closed: no frame can be added.")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"A frame is (H, W, 3) uint8, but got {frame.shape} {frame.dtype}.")
+        padded = cv2.copyMakeBorder(
+            frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE
+        )
+        if not self._size:
+            self._size = frame.shape
+            self._stream = self._add_stream(padded.shape[0], padded.shape[1])
+        if frame.shape != self._size:
+            raise ValueError(f"A frame is {frame.shape}, but the first one was {self._size}.")
+        picture = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(padded, np.uint8), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            threads=THREADS,
+        )
+        picture.pts = self._count
+        picture.time_base = 1 / self._rate
+        self._mux(picture)
+        self._count += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Closing twice is harmless.
+
+        Raises:
+            ValueError: when no frame was written; nothing is left then.
+            InputError: when the disk does not take the end of the file; nothing is left then.
+        """
+        if not self._open:
+            return
+        try:
+            if not self._count:
+                raise ValueError("A video needs at least one frame, but none was written.")
+            self._mux(None)
+            try:
+                self._container.close()
+                os.replace(self._part, self._path)
+            except (av.FFmpegError, OSError) as error:
+                raise self._unwritable(error) from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Give up: remove what was written. Harmless after ``close``."""
+        if self._open:
+            self._open = False
+            with suppress(av.FFmpegError):  # a full disk fails again here, and was told already
+                self._container.close()
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _add_stream(self, height: int, width: int) -> VideoStream:
+        stream = self._container.add_stream("libx264", rate=self._rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        # Short groups of pictures: a slider that jumps about in the page stays quick.
+        stream.options = {"crf": str(self._crf), "preset": "veryfast", "g": "30"}
+        stream.codec_context.thread_count = THREADS
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.color_trc = ColorTrc.BT709
+        stream.codec_context.color_primaries = ColorPrimaries.BT709
+        return stream
+
+    def _mux(self, picture: av.VideoFrame | None) -> None:
+        try:
+            self._container.mux(self._stream.encode(picture))
+        except av.FFmpegError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> InputError:
+        why = getattr(error, "strerror", None) or error
+        return InputError(
+            f"The video {str(self._path)!r} cannot be written ({why}). "
+            "Choose another folder, or free some space."
+        )
+
+
+class _ToRgb:
+    """Decoded frames to RGB pictures of one size; keeps swscale's tables between frames."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> Picture:
+        hdr = frame.color_trc in HDR_CURVES
+        rgb = self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            dst_color_trc=ColorTrc.BT709 if hdr else None,
+            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
+            threads=THREADS,
+        )
+        # A copy: the array would otherwise be a window on a buffer the decoder may still need.
+        return _fit(np.array(_upright(rgb.to_ndarray(), frame), np.uint8, order="C"), self._size)
+
+
+def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """A view of ``picture`` (h, w, c) turned and mirrored as the file asks players to do.
+
+    The matrix is read itself because ``frame.rotation`` gives -180 for a mirrored picture. It
+    takes (x, y) to (a x + c y, b x + d y); portrait phones write b = 1, c = -1 (clockwise turn).
+    """
+    notes: Any = frame.side_data  # PyAV's own annotation of it is too narrow
+    matrix = notes.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return picture
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
+    right, down = a, d
+    if abs(b) > abs(a):
+        picture, right, down = picture.transpose(1, 0, 2), c, b
+    return picture[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+
+
+def _fit(picture: Picture, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    if picture.shape[:2] == size:
+        return picture
+    resized = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    low, high = SIDE_RANGE
+    if not (low <= min(size) and max(size) <= high):
+        raise InputError(
+            f"The frames of {name!r} are {size[1]} x {size[0]} pixels, but a side is from {low} to "
+            f"{high} pixels. Scale the video to a size in this range."
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its first moving picture (the cover of a song is none)."""
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:  # "file:" because a name with a colon would be taken for a protocol
+        container = av.open(f"file:{path}", options=options)
+    except av.FFmpegError as error:
+        raise InputError(_why_unreadable(path)) from error
+    with container:
+        for stream in container.streams.video:
+            if stream.disposition & Disposition.attached_pic:
+                continue
+            if not stream.codec_context:
+                raise InputError(f"The video codec of {path.name!r} is not known here. {TRY}")
+            stream.thread_type = "AUTO"
+            stream.thread_count = THREADS
+            yield container, stream
+            return
+        raise InputError(f"This file has no video stream. {TRY}")
+
+
+def _why_unreadable(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            looks_like_mp4 = file.read(8)[4:] == b"ftyp"
+    except OSError as error:
+        return f"The file {path.name!r} cannot be opened ({error.strerror}). Check its permissions."
+    if looks_like_mp4:
+        return (
+            f"The file {path.name!r} is damaged: it starts as an MP4 but its index is missing, "
+            "as when a copy or a recording was cut short. Copy or record it again."
+        )
+    return f"The file {path.name!r} is not a video, whatever its name says. {TRY}"
+
+
+def _no_frame(name: str) -> InputError:
+    return InputError(f"No frame of {name!r} can be decoded: it is empty or damaged. {TRY}")
+
+
+def _probe_file(path: Path) -> Clip:
+    with _opened(path) as (container, stream):
+        if max(stream.width, stream.height) > SIDE_RANGE[1]:  # before memory is asked for it
+            _check_size((stream.height, stream.width), path.name)
+        try:
+            frame = next(container.decode(stream), None)
+        except av.FFmpegError as error:
+            raise _no_frame(path.name) from error
+        if frame is None:
+            raise _no_frame(path.name)
+        rate = float(stream.average_rate or 0)
+        fps = rate if FPS_RANGE[0] <= rate <= FPS_RANGE[1] else FILE_FPS
+        seconds = (container.duration or 0) / av.time_base
+        frames = stream.frames or round(seconds * fps)
+    outline = _upright(np.empty((frame.height, frame.width, 0), np.uint8), frame)
+    size = (outline.shape[0], outline.shape[1])
+    _check_size(size, path.name)
+    return Clip(path, path.stem, size, fps, max(frames, 0))
+
+
+def _file_frames(clip: Clip) -> Generator[Picture, None, None]:
+    to_rgb, count, broken = _ToRgb(clip.size), 0, False
+    with _opened(clip.source) as (container, stream):
+        try:
+            for frame in container.decode(stream):
+                yield to_rgb(frame)
+                count += 1
+        except av.FFmpegError:
+            broken = True
+        announced = stream.frames
+    if not count:
+        raise _no_frame(clip.source.name)
+    if broken or count < announced:
+        logger.warning(
+            "The file %r breaks off: %d frames could be read%s.",
+            clip.source.name,
+            count,
+            f" of {announced} announced" if announced else "",
+        )
+
+
+def _middle_frame(clip: Clip) -> Picture:
+    """The frame at half the duration, or the first one where the file cannot be searched."""
+    with _opened(clip.source) as (container, stream), suppress(av.FFmpegError):
+        if container.duration:
+            middle = (container.start_time or 0) + container.duration // 2
+            container.seek(middle)  # lands on the key frame before
+            found = None
+            for found in islice(container.decode(stream), SEEK_FRAMES):
+                if found.time is None or found.time * av.time_base >= middle:
+                    break
+            if found is not None:
+                return _ToRgb(clip.size)(found)
+    return next(read_frames(clip, 1))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order (frame9 before frame10), hidden files left out."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    paths = sorted(
+        (path for path in paths if not path.name.startswith(".")),
+        key=lambda path: natural_key(path.name),
+    )
+    if not paths:
+        raise InputError(
+            f"The folder {folder.name!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM or TIFF "
+            "pictures in it, or give a video file."
+        )
+    return paths
+
+
+def _load(path: Path) -> Picture:
+    with suppress(cv2.error):  # raised for what is larger than OpenCV dares to open
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if picture is not None:
+            return np.ascontiguousarray(picture, np.uint8)
+    raise InputError(f"The picture {path.name!r} cannot be read. Remove it or make it again.")
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    """(H, W) as the header of a picture gives it; one that Pillow does not know is decoded."""
+    with suppress(OSError, Image.DecompressionBombError), Image.open(path) as header:
+        return header.height, header.width
+    height, width, _ = _load(path).shape
+    return height, width
+
+
+def _probe_folder(folder: Path) -> Clip:
+    paths = _pictures(folder)
+    first = _header_size(paths[0])
+    _check_size(first, folder.name)
+    for path in paths[1:]:
+        size = _header_size(path)
+        if size != first:
+            raise InputError(
+                f"The picture {path.name!r} is {size[1]} x {size[0]} pixels, but the first frame, "
+                f"{paths[0].name!r}, is {first[1]} x {first[0]}. Make all frames the same size."
+            )
+    height, width, _ = _load(paths[0]).shape  # not the header's: EXIF may turn it
+    return Clip(folder, folder.resolve().name, (height, width), FOLDER_FPS, len(paths))
+
+
+def _folder_frames(clip: Clip) -> Generator[Picture, None, None]:
+    paths = _pictures(clip.source)
+    for count, path in enumerate(paths):
+        try:
+            picture = _load(path)
+        except InputError as error:
+            if not count:
+                raise
+            logger.warning("%s Only the %d frames before it are used.", error, count)
+            return
+        yield _fit(picture, clip.size)

@@ -1,0 +1,239 @@
+"""The command line: work, and sentences with status 2."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from stseg.cli import main
+from stseg.export import OUTPUTS
+from stseg.records import Clip
+from stseg.video import VideoWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def video(path: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
+    rng = np.random.default_rng(0)
+    texture = (rng.random((size[0], size[1] * 2, 3)) * 255).astype(np.uint8)
+    with VideoWriter(path, 10.0) as writer:
+        for index in range(frames):
+            writer.write(np.ascontiguousarray(texture[:, 2 * index : 2 * index + size[1]]))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    status = main([str(word) for word in words])
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return status, error
+
+
+def test_segment_writes_everything(
+    clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", clip.source, "--out", tmp_path / "o", "--model", tiny_model, "--k", 3]
+    status, _ = run(capsys, *words, "--tau", 2, 1, "--linkage", "greedy")
+    assert status == 0
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == sorted(OUTPUTS)
+    summary = json.loads((tmp_path / "o/summary.json").read_text())
+    assert summary["settings"]["taus"] == [2, 1]
+    assert summary["settings"]["linkage"] == "greedy"
+    assert len(summary["segments"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--k", 1, "number of segments is from 2 to 8"),
+        ("--k", 9, "number of segments is from 2 to 8"),
+        ("--tau", 0, "temporal step is from 1 to"),
+        ("--tau", 99, "temporal step is from 1 to"),
+        ("--eta", 1.5, "fraction from 0 to 1"),
+        ("--flow", "magic", "There is no flow estimator 'magic'"),
+        ("--model", "nobody", "There is no model 'nobody'"),
+        ("--linkage", "chain", "There is no linkage 'chain'"),
+        ("--device", "tpu", "There is no device 'tpu'"),
+        ("--frames", 1, "At least 2 frames"),
+        ("--k", 5, "not 5. Choose one of these"),  # the tiny model has no such head
+    ],
+)
+def test_options_out_of_range(
+    clip: Clip,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: object,
+    sentence: str,
+) -> None:
+    words = ["segment", clip.source, "--out", tmp_path / "o", "--model", tiny_model]
+    status, error = run(capsys, *words, option, value)
+    assert status == 2
+    assert sentence in error
+    assert not (tmp_path / "o").exists()
+
+
+def text_as_video(folder: Path) -> Path:
+    path = folder / "text.mp4"
+    path.write_text("Dear reader,\nthis is no video.\n" * 50)
+    return path
+
+
+def sound_alone(folder: Path) -> Path:
+    path = folder / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def cut_short(folder: Path) -> Path:
+    whole = video(folder / "whole.mp4", 8).read_bytes()
+    path = folder / "cut.mp4"
+    path.write_bytes(whole[:300])
+    return path
+
+
+def one_frame(folder: Path) -> Path:
+    return video(folder / "one.mp4", 1)
+
+
+def absent(folder: Path) -> Path:
+    return folder / "absent.mp4"
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (text_as_video, "Try MP4"),
+        (sound_alone, "no video stream"),
+        (cut_short, "Try MP4"),
+        (one_frame, "motion needs at least two"),
+        (absent, "There is no file"),
+        (empty_folder, "empty"),
+    ],
+)
+def test_unusable_videos(
+    make, sentence: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", make(tmp_path), "--out", tmp_path / "o", "--model", tiny_model]
+    status, error = run(capsys, *words)
+    assert status == 2
+    assert sentence in error
+    assert not (tmp_path / "o").exists()
+
+
+def ten_bit(folder: Path) -> Path:
+    path = folder / "ten.mp4"
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        for _ in range(4):
+            image = (rng.random((48, 64, 3)) * 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "n", "size"),
+    [
+        (lambda folder: video(folder / "two.mp4", 2), 2, (48, 64)),
+        (lambda folder: video(folder / "portrait.mp4", 5, (64, 48)), 5, (64, 48)),
+        (ten_bit, 4, (48, 64)),
+    ],
+)
+def test_unusual_videos_work(
+    make,
+    n: int,
+    size: tuple[int, int],
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["segment", make(tmp_path), "--out", tmp_path / "o", "--model", tiny_model]
+    assert run(capsys, *words)[0] == 0
+    with np.load(tmp_path / "o/labels.npz") as data:
+        assert data["labels"].shape == (n, *size)
+
+
+def test_an_unwritable_folder_costs_no_computation(
+    clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["segment", clip.source, "--out", tmp_path / "file/out", "--model", tiny_model]
+    status, error = run(capsys, *words)
+    assert status == 2
+    assert "cannot be written" in error
+    assert "segmenting" not in error  # the bar never started
+
+
+def test_ctrl_c_leaves_nothing_that_looks_whole(tiny_model: Path, tmp_path: Path) -> None:
+    source = video(tmp_path / "long.mp4", 60, (240, 320))
+    command = [sys.executable, "-m", "stseg", "segment", str(source), "--out", str(tmp_path / "o")]
+    process = subprocess.Popen(
+        [*command, "--model", str(tiny_model)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    seen = ""
+    deadline = time.monotonic() + 60
+    while "writing" not in seen and time.monotonic() < deadline:
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert "stopped" in rest
+    assert not (tmp_path / "o").exists()
+
+
+def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--height", 64, "--width", 96, "--frames", 12, "--objects", 2]
+    assert run(capsys, "clips", "--out", tmp_path / "c", "--count", 2, *size)[0] == 0
+    videos = sorted((tmp_path / "c").glob("*.mp4"))
+    assert [path.name for path in videos] == ["clip-000.mp4", "clip-001.mp4"]
+    assert run(capsys, "flow", *videos, "--out", tmp_path / "f", "--size", "32x56")[0] == 0
+    with np.load(tmp_path / "f/clip-000.npz") as data:
+        assert data["flow"].shape == (11, 2, 32, 56)
+        assert tuple(data["size"]) == (64, 96)
+    words = ["train", "--flows", tmp_path / "f", "--out", tmp_path / "r", "--k", 2, "--batch", 2]
+    assert run(capsys, *words, "--stage", "16x28:3:1e-3")[0] == 0
+    model = tmp_path / "r/best.safetensors"
+    words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]
+    assert run(capsys, *words, "--json", tmp_path / "scores.json")[0] == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert set(scores["sequences"]) == {"clip-000", "clip-001"}
+    assert scores["sequences"]["clip-000"]["frames"] == 10
+    assert 0 <= scores["mean"]["J"] <= 1
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from stseg.cli import build_parser; build_parser().format_help(); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'gradio', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_status_two_comes_from_the_process_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stseg", "segment", "absent.mp4", "--out", str(tmp_path / "o")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("stseg: There is no file")
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,108 @@
+"""Computed flow is kept: across runs, within its bound, for two processes at once."""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stseg.flow.cache import FlowCache, content_key
+from stseg.flow.dis import DIS
+from stseg.network import SegmentationNetwork
+from stseg.pipeline import SegmentationRun
+from stseg.records import Clip, Settings
+from stseg.volume import FlowFields
+
+
+def fields(value: float, n: int = 3) -> FlowFields:
+    made = FlowFields()
+    for index in range(n):
+        made.forward.append(np.full((2, 8, 8), value + index, np.float16))
+    return made
+
+
+def test_what_is_stored_is_loaded(tmp_path: Path) -> None:
+    cache = FlowCache(tmp_path)
+    assert cache.load("k", False) is None
+    cache.store("k", fields(1))
+    got = FlowCache(tmp_path).load("k", False)
+    assert got is not None
+    assert [float(field[0, 0, 0]) for field in got.forward] == [1, 2, 3]
+    assert cache.load("k", True) is None  # backward flow was never computed
+
+
+def test_the_oldest_goes_first(tmp_path: Path) -> None:
+    cache = FlowCache(tmp_path, limit=3 * 1000)  # a file has 3 x 2 x 8 x 8 x 2 bytes and a header
+    for age, key in ((30, "a"), (20, "b"), (10, "c")):
+        cache.store(key, fields(0))
+        path = tmp_path / f"{key}-forward.npy"
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    assert cache.load("a", False) is not None  # used now: no longer the oldest
+    cache.store("d", fields(0))
+    assert cache.load("b", False) is None
+    assert cache.load("a", False) is not None
+
+
+def test_a_damaged_file_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = FlowCache(tmp_path)
+    cache.store("k", fields(0))
+    path = tmp_path / "k-forward.npy"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert cache.load("k", False) is None
+    assert "unusable" in caplog.text
+    assert not path.exists()
+
+
+def test_the_key_is_content_not_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"film")
+    (tmp_path / "b").write_bytes(b"film")
+    (tmp_path / "c").write_bytes(b"other")
+    key = content_key(tmp_path / "a", ["dis"])
+    assert key == content_key(tmp_path / "b", ["dis"])
+    assert key != content_key(tmp_path / "c", ["dis"])
+    assert key != content_key(tmp_path / "a", ["raft"])
+
+
+def _store(folder: str) -> int:
+    cache = FlowCache(Path(folder), limit=4000)
+    wrong = 0
+    for turn in range(40):
+        cache.store(f"k{turn % 6}", fields(turn % 6))
+        got = cache.load(f"k{(turn + 3) % 6}", False)
+        wrong += got is not None and float(got.forward[0][0, 0, 0]) != (turn + 3) % 6
+    return wrong
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        assert list(pool.map(_store, [str(tmp_path)] * 2)) == [0, 0]
+    assert not list(tmp_path.glob(".part-*"))
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.npy")) <= 4000
+
+
+def test_a_second_run_estimates_nothing(
+    clip: Clip,
+    tiny_network: SegmentationNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def labels(settings: Settings) -> np.ndarray:
+        run = SegmentationRun(clip, settings, tiny_network, cache=FlowCache(tmp_path))
+        shown = [frame.image.shape for frame in run.frames()]
+        assert shown == [(*clip.size, 3)] * len(shown)
+        return np.stack([run.result().labels(index) for index in range(len(shown))])
+
+    settings = Settings(k=3, device="cpu")
+    first = labels(settings)
+    pairs = []
+    between = DIS.between
+    monkeypatch.setattr(
+        DIS, "between", lambda self, *words: pairs.append(1) or between(self, *words)
+    )
+    assert (labels(settings) == first).all()
+    labels(replace(settings, k=2, eta=0.5, linkage="greedy"))
+    assert pairs == []
+    labels(replace(settings, taus=(-1,)))  # backward flow is computed only when asked for
+    assert len(pairs) == 2 * (clip.frames - 1)

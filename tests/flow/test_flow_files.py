@@ -1,0 +1,138 @@
+"""Flow files: what is written is read, and what is wrong is named."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stseg.errors import InputError
+from stseg.flow.files import (
+    read_flo,
+    read_flow,
+    read_flow_file,
+    read_kitti,
+    write_flo,
+    write_flow_file,
+    write_flow_folder,
+    write_kitti,
+)
+
+
+@pytest.fixture
+def fields(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(0, 20, (3, 2, 12, 20)).astype(np.float32)
+
+
+def test_npz_keeps_vectors_to_a_thirtysecond(tmp_path: Path, fields: np.ndarray) -> None:
+    write_flow_file(tmp_path / "f.npz", fields, (480, 854))
+    got, size = read_flow_file(tmp_path / "f.npz")
+    assert size == (480, 854)
+    assert np.abs(got.astype(np.float32) - fields).max() <= 1 / 32
+
+
+def test_npz_without_size_is_as_large_as_its_flow(tmp_path: Path, fields: np.ndarray) -> None:
+    np.savez(tmp_path / "f.npz", flow=fields)
+    assert read_flow_file(tmp_path / "f.npz")[1] == (12, 20)
+
+
+@pytest.mark.parametrize(("kind", "step"), [("flo", 0.0), ("kitti", 1 / 128 + 1e-4)])
+def test_folders_of_fields(tmp_path: Path, fields: np.ndarray, kind: str, step: float) -> None:
+    write_flow_folder(tmp_path, fields, kind)
+    got, size = read_flow(tmp_path)
+    assert size == (12, 20)
+    assert np.abs(got - fields).max() <= step
+
+
+def test_flo_bytes_are_middleburys(tmp_path: Path) -> None:
+    flow = np.array([[[1.5, -2.0]], [[0.25, 8.0]]], np.float32)  # u, then v; one row, two columns
+    write_flo(tmp_path / "x.flo", flow)
+    data = (tmp_path / "x.flo").read_bytes()
+    assert data[:4] == b"PIEH"
+    assert np.frombuffer(data, "<i4", 2, 4).tolist() == [2, 1]
+    assert np.frombuffer(data, "<f4", offset=12).tolist() == [1.5, 0.25, -2.0, 8.0]
+
+
+def test_kitti_channels_are_as_its_development_kit_has_them(tmp_path: Path) -> None:
+    write_kitti(tmp_path / "x.png", np.array([[[3.0]], [[-1.0]]], np.float32))
+    blue, green, red = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)[0, 0]
+    assert (red, green, blue) == (2**15 + 3 * 64, 2**15 - 64, 1)
+
+
+def test_kitti_invalid_sites_take_the_nearest_vector(tmp_path: Path) -> None:
+    write_kitti(tmp_path / "x.png", np.full((2, 3, 3), 5, np.float32))
+    picture = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)
+    picture[1, 1] = 0
+    cv2.imwrite(str(tmp_path / "x.png"), picture)
+    assert (read_kitti(tmp_path / "x.png") == 5).all()
+
+
+def test_published_flow_of_the_authors(shared: Path) -> None:
+    flow = read_flo(shared / "davis16/flows/published/blackswan_00000.flo")
+    assert flow.shape == (2, 480, 854)
+    cached, _ = read_flow_file(shared / "davis16/flows/raft-sintel/blackswan.npz")
+    small = np.stack([cv2.resize(part, (224, 128)) for part in flow])
+    assert np.hypot(*(small - cached[0].astype(np.float32))).mean() < 0.2
+
+
+def npz(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def test_unusable_npz_files_are_named(tmp_path: Path, fields: np.ndarray) -> None:
+    size = np.array([12, 20])
+    whole = npz(tmp_path / "a.npz", flow=fields, size=size).read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.npz").write_text("no flow")
+    bad = fields.copy()
+    bad[1, 0, 3, 4] = np.nan
+    cases = {
+        "cut.npz": "is not a flow file",
+        "text.npz": "is not a flow file",
+        "absent.npz": "is not a flow file",
+        npz(tmp_path / "none.npz", size=size).name: "is not a flow file",
+        npz(tmp_path / "shape.npz", flow=fields[:, :1], size=size).name: "holds flow of shape",
+        npz(tmp_path / "nan.npz", flow=bad, size=size).name: "field 1, row 3, column 4",
+    }
+    for name, sentence in cases.items():
+        with pytest.raises(InputError, match=sentence) as raised:
+            read_flow_file(tmp_path / name)
+        assert name in str(raised.value)
+
+
+def test_unusable_flo_files_are_named(tmp_path: Path, fields: np.ndarray) -> None:
+    write_flo(tmp_path / "a.flo", fields[0])
+    whole = (tmp_path / "a.flo").read_bytes()
+    for data, sentence in (
+        (b"\0\0\0\0" + whole[4:], "first number is not"),
+        (whole[:-5], "The file is damaged"),
+        (whole[:8], "first number is not"),
+    ):
+        (tmp_path / "b.flo").write_bytes(data)
+        with pytest.raises(InputError, match=sentence):
+            read_flo(tmp_path / "b.flo")
+    with pytest.raises(InputError, match="not finite"):
+        write_flo(tmp_path / "c.flo", np.full((2, 2, 2), np.inf, np.float32))
+    assert not (tmp_path / "c.flo").exists()
+    write_flo(tmp_path / "d.flo", np.full((2, 2, 2), 2e9, np.float32))
+    with pytest.raises(InputError, match="marked as unknown"):
+        read_flo(tmp_path / "d.flo")
+
+
+def test_unusable_kitti_files_are_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "gray.png"), np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match="no 16-bit PNG"):
+        read_kitti(tmp_path / "gray.png")
+    with pytest.raises(InputError, match="beyond 511 px"):
+        write_kitti(tmp_path / "far.png", np.full((2, 2, 2), 600, np.float32))
+
+
+def test_a_folder_of_mixed_sizes_is_named(tmp_path: Path, fields: np.ndarray) -> None:
+    write_flo(tmp_path / "1.flo", fields[0])
+    write_flo(tmp_path / "2.flo", fields[0, :, :5])
+    with pytest.raises(InputError, match=r"2\.flo is 20x5, but 1\.flo is 20x12"):
+        read_flow(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"neither \.flo nor \.png"):
+        read_flow(tmp_path / "empty")

@@ -1,0 +1,100 @@
+"""Files: what is there is whole, and says the same as the record."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from stseg.cli import build_parser
+from stseg.errors import Cancelled, InputError
+from stseg.export import OUTPUTS, command_line, export_all, summary
+from stseg.pipeline import segment
+from stseg.records import Clip, Segmentation, Settings
+from stseg.render import COLOURS
+
+
+@pytest.fixture(scope="module")
+def result(clip: Clip, tiny_model: Path) -> Segmentation:
+    return segment(clip, Settings(model=str(tiny_model), k=3, device="cpu"))
+
+
+def test_everything_is_written_and_agrees(result: Segmentation, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    paths = export_all(result, tmp_path / "a/b", lambda done, total: calls.append((done, total)))
+    assert [path.name for path in paths] == list(OUTPUTS)
+    assert sorted(path.name for path in (tmp_path / "a/b").iterdir()) == sorted(OUTPUTS)
+    n, (h, w) = len(result), result.clip.size
+    assert calls == [(index + 1, n) for index in range(n)]
+
+    with np.load(tmp_path / "a/b/labels.npz") as data:
+        labels = data["labels"]
+    assert labels.shape == (n, h, w)
+    assert labels.dtype == np.uint8
+    files = sorted((tmp_path / "a/b/labels").iterdir())
+    assert [path.name for path in files] == [f"{index:05d}.png" for index in range(n)]
+    for index, path in enumerate(files):
+        with Image.open(path) as picture:
+            assert picture.mode == "P"
+            assert tuple(picture.getpalette()[:3]) == COLOURS[0]
+            assert (np.array(picture) == labels[index]).all()
+        assert (labels[index] == result.labels(index)).all()
+
+    for name in ("overlay.mp4", "grid.mp4"):
+        with av.open(str(tmp_path / "a/b" / name)) as container:
+            stream = container.streams.video[0]
+            assert stream.codec_context.name == "h264"
+            assert stream.codec_context.pix_fmt == "yuv420p"
+            assert sum(1 for _ in container.decode(video=0)) == n
+
+    written = json.loads((tmp_path / "a/b/summary.json").read_text())
+    assert written["clip"]["frames"] == n
+    assert sum(each["mean_area"] for each in written["segments"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_second_run_replaces_the_first(result: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "99999.png").write_bytes(b"of an earlier, longer run")
+    export_all(result, tmp_path)
+    assert not (tmp_path / "labels" / "99999.png").exists()
+
+
+def test_foreign_files_are_not_replaced(result: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match=r"mine\.txt"):
+        export_all(result, tmp_path)
+    assert (tmp_path / "labels" / "mine.txt").read_text() == "keep"
+
+
+def test_stop_leaves_nothing(result: Segmentation, tmp_path: Path) -> None:
+    answers = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        export_all(result, tmp_path / "out", stop=lambda: next(answers))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_folder_is_named(result: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        export_all(result, tmp_path / "file" / "out")
+
+
+def test_summary_measures_motion(result: Segmentation) -> None:
+    told = summary(result)
+    areas = result.areas()[:-1]
+    motion = np.array([each["mean_motion"] for each in told["segments"]])
+    weights = areas.sum(0) / areas.sum()
+    mean = np.mean([result.motion(index).mean((1, 2)) for index in range(len(result) - 1)], axis=0)
+    assert weights @ motion == pytest.approx(mean, abs=0.01)
+
+
+def test_the_command_line_gives_the_same_settings(result: Segmentation) -> None:
+    words = command_line(result.clip, result.settings).split()
+    assert words[:3] == ["python", "-m", "stseg"]
+    got = build_parser().parse_args(words[3:])
+    assert (got.k, tuple(got.tau), got.eta) == (3, (1,), 0.01)
+    assert got.model == result.settings.model
+    assert got.video == result.clip.source

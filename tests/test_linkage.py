@@ -1,0 +1,172 @@
+"""Sec. 3.4: overlaps by hand, and labels that survive any renaming by the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stseg.linkage import Linker, match, overlap
+
+BOTH: tuple[str, ...] = ("one-to-one", "greedy")
+
+
+def as_map(*rows: list[int]) -> np.ndarray:
+    return np.array([rows], np.uint8)
+
+
+def moving(k: int, frames: int, h: int = 24, w: int = 60, step: int = 1) -> np.ndarray:
+    """Labels (frames, h, w): k stripes of falling width that slide over the frame together."""
+    widths = np.arange(k, 0, -1) + 2
+    borders = np.cumsum(widths) * w / widths.sum()
+    columns = np.arange(w)
+    return np.stack(
+        [
+            np.tile(np.searchsorted(borders, (columns + t * step) % w, side="right"), (h, 1))
+            for t in range(frames)
+        ]
+    ).astype(np.uint8)
+
+
+def test_overlap_by_hand() -> None:
+    known = as_map([0, 0, 0, 1], [0, 0, 1, 1])
+    new = as_map([1, 1, 0, 0], [1, 1, 0, 2])
+    expected = [
+        [1 / 7, 4 / 5, 0 / 6],  # label 0: 5 sites
+        [2 / 4, 0 / 7, 1 / 3],  # label 1: 3 sites
+        [0 / 3, 0 / 4, 0 / 1],  # label 2: none
+    ]
+    np.testing.assert_allclose(overlap(known, new, 3), expected, atol=1e-12)
+
+
+def test_overlap_sums_over_the_instants() -> None:
+    rng = np.random.default_rng(0)
+    known, new = rng.integers(0, 4, (2, 3, 8, 9)).astype(np.uint8)
+    each = [overlap(known[i : i + 1], new[i : i + 1], 4) for i in range(3)]
+    np.testing.assert_allclose(overlap(known, new, 4), np.sum(each, axis=0))
+
+
+def test_a_segment_overlaps_itself_fully_and_empty_ones_count_as_the_same() -> None:
+    labels = as_map([0, 0, 2, 2])
+    scores = overlap(labels, labels, 4)
+    np.testing.assert_array_equal(np.diag(scores), np.ones(4))
+    assert scores[0, 2] == scores[2, 0] == 0
+    assert scores[1, 3] == 1
+
+
+def test_overlap_is_symmetric_in_its_arguments() -> None:
+    rng = np.random.default_rng(1)
+    known, new = rng.integers(0, 3, (2, 2, 7, 5)).astype(np.uint8)
+    np.testing.assert_allclose(overlap(known, new, 3), overlap(new, known, 3).T)
+
+
+def test_greedy_may_merge_and_one_to_one_does_not() -> None:
+    scores = np.array([[0.9, 0.6, 0.0], [0.1, 0.5, 0.0], [0.0, 0.0, 0.2]])
+    assert match(scores, "greedy").tolist() == [0, 0, 2]
+    assert match(scores, "one-to-one").tolist() == [0, 1, 2]
+
+
+def test_one_to_one_takes_the_best_sum_not_the_best_pair() -> None:
+    # The pair (0, 0) is the best one, but then (1, 1) adds nothing.
+    scores = np.array([[0.9, 0.8], [0.7, 0.0]])
+    assert match(scores, "one-to-one").tolist() == [1, 0]
+
+
+@given(st.integers(2, 8), st.integers(0, 2**32 - 1))
+def test_one_to_one_is_always_a_permutation(k: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).random((k, k)).round(1)
+    assert sorted(match(scores, "one-to-one").tolist()) == list(range(k))
+
+
+@given(st.integers(2, 8), st.integers(0, 2**32 - 1))
+def test_greedy_takes_the_best_label_of_each_segment(k: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).random((k, k))
+    labels = match(scores, "greedy")
+    for segment, label in enumerate(labels):
+        assert scores[label, segment] == scores[:, segment].max()
+
+
+@pytest.mark.parametrize("how", BOTH)
+@pytest.mark.parametrize("tau", [1, 2, 4])
+@given(k=st.integers(2, 8), seed=st.integers(0, 2**32 - 1))
+def test_linking_undoes_any_renaming(how: str, tau: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = moving(k, 10 + 2 * tau)
+    linker = Linker(k, how, tau)
+    naming = None
+    for centre in range(tau, len(truth) - tau):
+        three = truth[[centre - tau, centre, centre + tau]]
+        names = rng.permutation(k).astype(np.uint8)  # what the network happens to call them
+        assignment = linker.follow(names[three])
+        labels = assignment[names]  # linked label of each true one
+        naming = labels if naming is None else naming
+        np.testing.assert_array_equal(labels, naming)
+    assert naming is not None
+    assert sorted(naming.tolist()) == list(range(k))
+
+
+@pytest.mark.parametrize("how", BOTH)
+def test_the_first_triplet_names_by_area(how: str) -> None:
+    segments = np.array([[[2, 2, 2, 0], [2, 2, 0, 3]]] * 3, np.uint8)  # 1 is empty
+    assert Linker(4, how).follow(segments).tolist() == [1, 3, 0, 2]
+
+
+def test_equal_areas_keep_the_networks_order() -> None:
+    segments = np.array([[[0, 1, 2, 3]]] * 3, np.uint8)
+    assert Linker(4, "one-to-one").follow(segments).tolist() == [0, 1, 2, 3]
+
+
+def halves(*names: int) -> np.ndarray:
+    """A triplet of one row of 8 sites in equal parts of these names, the same at each instant."""
+    row = np.repeat(np.array(names, np.uint8), 8 // len(names))
+    return np.tile(row, (3, 1, 1))
+
+
+def test_a_segment_that_splits_is_merged_by_greedy_alone() -> None:
+    for how, expected in (("greedy", [0, 1, 0]), ("one-to-one", None)):
+        linker = Linker(3, how)
+        linker.follow(halves(0, 0, 0, 1))
+        labels = linker.follow(halves(0, 0, 2, 1))
+        if expected:
+            assert labels.tolist() == expected
+        else:
+            assert sorted(labels.tolist()) == [0, 1, 2]
+            assert labels[:2].tolist() == [0, 1]
+
+
+def test_triplets_of_tau_1_are_compared_on_the_frames_they_share() -> None:
+    a = np.array([[0, 0, 0, 1]] * 4, np.uint8)
+    first, second = np.stack([1 - a, a, a]), np.stack([1 - a, 1 - a, a])
+    linker = Linker(2, "one-to-one")
+    assert linker.follow(first).tolist() == [0, 1]
+    # Instants 1 and 2 of the first are instants 0 and 1 of the second: swapped in both.
+    assert linker.follow(second).tolist() == [1, 0]
+    # Instant by instant they would look alike.
+    assert match(overlap(first, second, 2), "one-to-one").tolist() == [0, 1]
+
+
+def test_triplets_of_a_larger_tau_are_compared_instant_by_instant() -> None:
+    """Three scenes far apart: only the same instant of the next triplet looks alike."""
+    scenes = np.array(
+        [
+            [[0, 0, 0, 1]] * 4,
+            [[1, 0, 0, 0]] * 4,
+            [[0, 0, 1, 0]] * 4,
+        ],
+        np.uint8,
+    )
+    linker = Linker(2, "one-to-one", tau=5)
+    assert linker.follow(scenes).tolist() == [0, 1]
+    assert linker.follow(1 - scenes).tolist() == [1, 0]
+    # As triplets of τ = 1 these would be compared shifted by one instant, and lose the trace.
+    shifted = overlap(scenes[1:], (1 - scenes)[:2], 2)
+    assert shifted[0, 1] < overlap(scenes, 1 - scenes, 2)[0, 1]
+
+
+def test_a_label_whose_segment_vanishes_comes_back_one_to_one() -> None:
+    present, gone = halves(0, 0, 0, 1), halves(0, 0, 0, 0)
+    linker = Linker(2, "one-to-one")
+    assert linker.follow(present).tolist() == [0, 1]
+    assert linker.follow(gone).tolist() == [0, 1]
+    assert linker.follow(present).tolist() == [0, 1]

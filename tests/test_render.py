@@ -1,0 +1,92 @@
+"""Pictures: colours mean what they say."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from stseg.records import K_RANGE
+from stseg.render import (
+    COLOURS,
+    colour_labels,
+    colour_wheel,
+    flow_colours,
+    grid,
+    outlines,
+    overlay,
+    palette,
+    soft_mask,
+)
+
+LABELS = np.zeros((20, 30), np.uint8)
+LABELS[5:15, 10:20] = 1
+IMAGE = np.full((20, 30, 3), 100, np.uint8)
+
+# Machado et al. (2009), severity 1, on linear RGB.
+DEFICIENCIES = {
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+}
+
+
+@pytest.mark.parametrize("kind", DEFICIENCIES)
+def test_colours_are_told_apart_without_red_or_green(kind: str) -> None:
+    linear = (palette() / 255) ** 2.2
+    seen = np.clip(linear @ np.array(DEFICIENCIES[kind]).T, 0, 1) ** (1 / 2.2) * 255
+    nearest = min(np.linalg.norm(a - b) for a, b in combinations(seen, 2))
+    assert nearest > 45
+
+
+def test_there_is_a_colour_for_every_label() -> None:
+    assert len(set(COLOURS)) == K_RANGE[1]
+    assert (colour_labels(LABELS)[7, 12] == COLOURS[1]).all()
+
+
+def test_overlay_mixes_by_opacity_and_hides_labels() -> None:
+    assert (overlay(IMAGE, LABELS, opacity=0.0) == IMAGE).all()
+    assert (overlay(IMAGE, LABELS, opacity=1.0) == colour_labels(LABELS)).all()
+    half = overlay(IMAGE, LABELS, opacity=0.5)
+    assert np.abs(half[10, 15].astype(int) - (np.array(COLOURS[1]) + 100) // 2).max() <= 1
+    hidden = overlay(IMAGE, LABELS, opacity=1.0, hidden=(1,))
+    assert (hidden[10, 15] == 100).all()
+    assert (hidden[1, 1] == COLOURS[0]).all()
+
+
+def test_outline_touches_only_borders() -> None:
+    drawn = overlay(IMAGE, LABELS, opacity=1.0, style="outline")
+    changed = (drawn != IMAGE).any(-1)
+    assert changed.any()
+    assert not changed[8:12, 13:17].any()
+    assert not changed[:3].any()
+    assert outlines(LABELS).sum() < LABELS.size / 4
+
+
+def test_flow_colours_hue_is_direction_and_saturation_magnitude() -> None:
+    def colour(u: float, v: float, scale: float = 4.0) -> np.ndarray:
+        return flow_colours(np.full((2, 1, 1), [[[u]], [[v]]], np.float32), scale)[0, 0].astype(int)
+
+    assert (colour(0, 0) == 255).all()  # nothing moves: white
+    assert np.abs(colour(4, 0) - colour(-4, 0)).max() > 100
+    assert (colour(40, 0) == colour(4, 0)).all()  # beyond the scale: full colour
+    assert colour(1, 0).min() > colour(4, 0).min()
+
+
+def test_wheel_is_white_outside_its_disk() -> None:
+    wheel = colour_wheel(64)
+    assert (wheel[0, 0] == 255).all()
+    assert wheel[32, 60].min() < 100
+
+
+def test_soft_mask_is_brightness() -> None:
+    picture = soft_mask(np.array([[0, 1]], np.float32), 1, (1, 2))
+    assert (picture[0, 0] == 0).all()
+    assert (picture[0, 1] == COLOURS[1]).all()
+
+
+@pytest.mark.parametrize("size", [(480, 854), (854, 480), (37, 51)])
+def test_grid_has_an_even_size_for_the_encoder(size: tuple[int, int]) -> None:
+    labels = np.zeros(size, np.uint8)
+    image = np.zeros((*size, 3), np.uint8)
+    picture = grid(image, np.zeros((2, 16, 28), np.float32), labels, labels, 1.0)
+    assert picture.shape[0] % 2 == 0 == picture.shape[1] % 2
+    assert max(picture.shape) < 2 * 480 + 100

@@ -1,0 +1,323 @@
+"""Every frame once and in order, from the right triplet, whatever τ and whenever asked.
+
+The network is replaced by one that writes into its masks what it was shown: the field of frame f
+carries f in its first channel, and the masks of an instant carry that frame and the instant.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from stseg.timeline import BATCH, FramePrediction, Predict, Timeline
+from stseg.volume import FlowFields, move_masks
+
+H, W = 4, 6
+K = 3
+TAUS = [(1,), (2,), (3,), (-1,), (-2,), (1, 2), (2, -1), (1, 2, -3), (-3, 1), (4, 1)]
+UNIT = 1 / 256
+
+
+class Tell:
+    """A network whose masks tell where they come from; it notes what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, ...]] = []
+        self.batches: list[int] = []
+
+    def __call__(self, volumes: list[np.ndarray]) -> np.ndarray:
+        self.batches.append(len(volumes))
+        out = np.empty((len(volumes), K, 3, H, W), np.float32)
+        for masks, volume in zip(out, volumes, strict=True):
+            assert volume.shape == (2, 3, H, W)
+            assert volume.dtype == np.float32
+            frames = tuple(int(frame) for frame in volume[0, :, 0, 0])
+            self.shown.append(frames)
+            for instant, frame in enumerate(frames):
+                masks[0, instant] = frame * UNIT
+                masks[1, instant] = (instant + 1) * UNIT
+                masks[2, instant] = 1 - (frame + instant + 1) * UNIT
+        return out
+
+
+def told(prediction: FramePrediction) -> tuple[float, float]:
+    """Frame and instant (0, 1 or 2) that masks carry."""
+    return (
+        round(float(prediction.masks[0].mean()) / UNIT, 4),
+        round(float(prediction.masks[1].mean()) / UNIT - 1, 4),
+    )
+
+
+def add_frame(flow: FlowFields, frame: int) -> None:
+    """Fields between ``frame`` - 1 and ``frame``."""
+    if frame:
+        flow.forward.append(np.full((2, H, W), frame - 1, np.float16))
+        flow.backward.append(np.full((2, H, W), frame, np.float16))
+
+
+def timeline(
+    flow: FlowFields,
+    predict: Predict,
+    taus: tuple[int, ...],
+    k: int = K,
+    linkage: str = "one-to-one",
+    size: tuple[int, int] = (H, W),
+) -> Timeline:
+    return Timeline(flow, predict, k, taus, linkage, size)
+
+
+def step_by_step(taus: tuple[int, ...], n: int, predict: Predict) -> list[FramePrediction]:
+    """As the pipeline does it: a call for each frame that is read, and one at the end."""
+    flow = FlowFields()
+    line = timeline(flow, predict, taus)
+    predictions: list[FramePrediction] = []
+    for frame in range(n):
+        add_frame(flow, frame)
+        for index, prediction in line.advance(frame + 1, ended=False):
+            assert index == len(predictions)
+            assert index <= frame
+            predictions.append(prediction)
+    for index, prediction in line.advance(n, ended=True):
+        assert index == len(predictions)
+        predictions.append(prediction)
+    return predictions
+
+
+def at_once(taus: tuple[int, ...], n: int, predict: Predict) -> list[FramePrediction]:
+    flow = FlowFields()
+    for frame in range(n):
+        add_frame(flow, frame)
+    predictions = list(timeline(flow, predict, taus).advance(n, ended=True))
+    assert [index for index, _ in predictions] == list(range(n))
+    return [prediction for _, prediction in predictions]
+
+
+@pytest.mark.parametrize("taus", TAUS)
+@pytest.mark.parametrize("n", range(2, 13))
+def test_every_frame_once_and_in_order_however_it_is_asked(taus: tuple[int, ...], n: int) -> None:
+    slowly, fast = step_by_step(taus, n, Tell()), at_once(taus, n, Tell())
+    assert len(slowly) == len(fast) == n
+    for one, other in zip(slowly, fast, strict=True):
+        np.testing.assert_allclose(one.masks, other.masks, atol=1e-6)
+        np.testing.assert_array_equal(one.assignment, other.assignment)
+        np.testing.assert_allclose(one.masks.sum(0), 1, atol=1e-5)
+        assert one.masks.shape == (K, H, W)
+        assert one.masks.dtype == np.float32
+        assert one.assignment.dtype == np.uint8
+
+
+@pytest.mark.parametrize("tau", [1, 2, 3, -1, -2, -3])
+@pytest.mark.parametrize("n", range(2, 13))
+def test_each_frame_has_the_prediction_that_the_docstring_names(tau: int, n: int) -> None:
+    reach = abs(tau)
+    first, last = (0, n - 2) if tau > 0 else (1, n - 1)  # frames that have a field
+    source = [told(prediction) for prediction in at_once((tau,), n, Tell())]
+    for frame in range(n):
+        seen = min(max(frame, first), last)  # a frame without a field takes its neighbour's
+
+        def fits(centre: int) -> bool:
+            return first <= centre - reach and centre + reach <= last
+
+        # Instants are in order of the volume here: a negative τ starts at the later frame.
+        early, late = (0, 2) if tau > 0 else (2, 0)
+        if fits(seen):
+            expected = (seen, 1)
+        elif fits(seen + reach):
+            expected = (seen, early)
+        elif fits(seen - reach):
+            expected = (seen, late)
+        else:
+            expected = (seen, 1)  # a volume of its own, ends repeated
+        assert source[frame] == expected, f"frame {frame}"
+
+
+@pytest.mark.parametrize(
+    ("tau", "n", "shown"),
+    [
+        (1, 6, [(0, 1, 2), (1, 2, 3), (2, 3, 4)]),
+        (2, 6, [(0, 2, 4), (0, 1, 3), (1, 3, 4)]),  # 1 and 3 fit nowhere
+        (-1, 6, [(3, 2, 1), (4, 3, 2), (5, 4, 3)]),
+        (-2, 7, [(5, 3, 1), (6, 4, 2)]),
+        (1, 3, [(0, 0, 1), (0, 1, 1)]),
+        (1, 2, [(0, 0, 0)]),
+        (-1, 2, [(1, 1, 1)]),
+    ],
+)
+def test_what_the_network_is_shown(tau: int, n: int, shown: list[tuple[int, ...]]) -> None:
+    tell = Tell()
+    at_once((tau,), n, tell)
+    assert set(tell.shown) == set(shown)
+
+
+def test_frames_are_yielded_as_soon_as_a_batch_fits() -> None:
+    flow = FlowFields()
+    tell = Tell()
+    line = timeline(flow, tell, (1,))
+    out = 0
+    for frame in range(60):
+        add_frame(flow, frame)
+        out += len(list(line.advance(frame + 1, ended=False)))
+        assert frame + 1 - out <= 2 + BATCH + 1
+    assert set(tell.batches) == {BATCH}
+    assert len(line._triplets) <= BATCH + 1  # a long clip does not pile up
+
+
+def test_nothing_is_decided_before_there_is_flow() -> None:
+    flow = FlowFields()
+    line = timeline(flow, Tell(), (1,))
+    for frame in range(3):
+        add_frame(flow, frame)
+        assert list(line.advance(frame + 1, ended=False)) == []
+
+
+@pytest.mark.parametrize("taus", [(1, 2), (1, 2, -3), (-1, 2), (2, 1, -1)])
+def test_several_taus_are_averaged_where_they_fit(taus: tuple[int, ...]) -> None:
+    n = 12
+    calls: dict[int, list[tuple[int, ...]]] = {tau: [] for tau in taus}
+
+    class Weighted(Tell):
+        """Adds 10 |τ| (and 5 for a negative one) to the frame that it tells."""
+
+        def __call__(self, volumes: list[np.ndarray]) -> np.ndarray:
+            out = super().__call__(volumes)
+            for masks, frames in zip(out, self.shown[-len(volumes) :], strict=True):
+                tau = frames[1] - frames[0]
+                calls[tau].append(frames)
+                masks[0] += weight(tau) * UNIT
+                masks[2] -= weight(tau) * UNIT
+            return out
+
+    def weight(tau: int) -> int:
+        return 10 * abs(tau) + (5 if tau < 0 else 0)
+
+    predictions = at_once(taus, n, Weighted())
+    reach = abs(taus[0])
+    start, end = (0, n - 2) if taus[0] > 0 else (1, n - 1)
+    for frame in range(start + reach, end - reach + 1):  # frames with a centre of their own
+        fitting = [
+            tau
+            for tau in taus
+            if (0 if tau > 0 else 1) <= frame - abs(tau)
+            and frame + abs(tau) <= (n - 2 if tau > 0 else n - 1)
+        ]
+        mean = np.mean([weight(tau) for tau in fitting])
+        assert told(predictions[frame])[0] == pytest.approx(frame + mean, abs=1e-2)
+    assert all(calls.values())
+    for tau, shown in calls.items():
+        assert all(np.diff(frames).tolist() == [tau, tau] for frames in shown)
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def stripes(frame: int, k: int, h: int = 12, w: int = 48) -> np.ndarray:
+    """Soft masks (k, h, w) of k stripes of falling width that slide with the frames."""
+    widths = np.arange(k, 0, -1) + 1
+    borders = np.cumsum(widths) * w / widths.sum()
+    labels = np.searchsorted(borders, (np.arange(w) + frame) % w, side="right")
+    one_hot = (labels == np.arange(k)[:, None]).astype(np.float32)
+    sharp = 0.8 * one_hot + 0.2 / k
+    return np.tile(sharp[:, None], (1, h, 1))
+
+
+def renaming(k: int, seed: int, order: Callable[[int], bool] = lambda _: True) -> Predict:
+    """A network that sees the stripes, and calls them otherwise in each volume."""
+    counter = itertools.count(seed)
+
+    def predict(volumes: list[np.ndarray]) -> np.ndarray:
+        out = []
+        for volume in volumes:
+            names = np.random.default_rng(next(counter)).permutation(k)
+            frames = [int(frame) for frame in volume[0, :, 0, 0]]
+            out.append(np.stack([stripes(frame, k)[names] for frame in frames], axis=1))
+        return np.stack(out)
+
+    return predict
+
+
+def painted(n: int) -> FlowFields:
+    flow = FlowFields()
+    for frame in range(1, n):
+        flow.forward.append(np.full((2, 12, 48), frame - 1, np.float16))
+        flow.backward.append(np.full((2, 12, 48), frame, np.float16))
+    return flow
+
+
+@pytest.mark.parametrize("taus", TAUS)
+@pytest.mark.parametrize("linkage", ["one-to-one", "greedy"])
+@pytest.mark.parametrize("n", [5, 12])
+@pytest.mark.parametrize("k", [2, 4])
+def test_labels_stay_whatever_the_network_calls_them(
+    taus: tuple[int, ...], linkage: str, n: int, k: int
+) -> None:
+    line = Timeline(painted(n), renaming(k, seed=7), k, taus, linkage, (12, 4800))
+    first, last = (0, n - 2) if taus[0] > 0 else (1, n - 1)
+    for index, prediction in line.advance(n, ended=True):
+        seen = min(max(index, first), last)
+        expected = stripes(seen, k).argmax(0)
+        # Largest first: stripe i is label i. (A moved mask is off at its borders.)
+        agree = (prediction.labels() == expected).mean()
+        assert agree == 1 if first <= index <= last else agree > 0.9
+        np.testing.assert_allclose(prediction.masks.sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("taus", [(1, 2), (1, 2, -1), (-1, 2, -2)])
+def test_other_taus_are_put_into_the_order_of_the_first(taus: tuple[int, ...]) -> None:
+    k, n = 4, 10
+    line = Timeline(painted(n), renaming(k, seed=3), k, taus, "one-to-one", (12, 48))
+    for index, prediction in line.advance(n, ended=True):
+        if 3 <= index <= n - 4:
+            # The mean of equal masks in equal order is as sharp as each of them.
+            assert prediction.masks.max(0).min() == pytest.approx(0.8 + 0.2 / k, abs=1e-4)
+
+
+@pytest.mark.parametrize("tau", [1, 2, -1])
+@pytest.mark.parametrize("subsequence", [0, 1, 4, 5])
+def test_labels_start_anew_at_each_sub_sequence(tau: int, subsequence: int) -> None:
+    """The scene slides by half its width, so that naming by area shows where it happens."""
+    k, n = 2, 14
+
+    def predict(volumes: list[np.ndarray]) -> np.ndarray:
+        out = np.empty((len(volumes), k, 3, 12, 48), np.float32)
+        for masks, volume in zip(out, volumes, strict=True):
+            for instant, frame in enumerate(volume[0, :, 0, 0]):
+                border = 40 - 2 * int(frame)  # segment 0 shrinks from 40 to 14 columns
+                masks[0, instant] = np.where(np.arange(48) < border, 0.9, 0.1)
+                masks[1, instant] = 1 - masks[0, instant]
+        return out
+
+    line = Timeline(painted(n), predict, k, (tau,), "one-to-one", (12, 4800), subsequence)
+    found = [prediction.assignment.tolist() for _, prediction in line.advance(n, ended=True)]
+    first, last = (0, n - 2) if tau > 0 else (1, n - 1)
+    for frame in range(first + abs(tau), last - abs(tau) + 1):  # frames with a centre of their own
+        start = frame - frame % subsequence if subsequence else 0
+        centre = max(start, first + abs(tau))  # the triplet that names the labels
+        largest = 0 if 40 - 2 * centre >= 24 else 1
+        assert found[frame] == ([0, 1] if largest == 0 else [1, 0]), frame
+
+
+def test_the_last_frame_has_the_masks_of_its_neighbour_moved() -> None:
+    k, n, size = 3, 7, (24, 96)
+    flow = FlowFields()
+    for frame in range(1, n):
+        field = np.full((2, 12, 48), frame - 1, np.float16)
+        flow.forward.append(field)
+    line = Timeline(flow, renaming(k, seed=0), k, (1,), "one-to-one", size)
+    out = [prediction for _, prediction in line.advance(n, ended=True)]
+    expected = move_masks(out[-2].masks, flow.at(n - 2, backward=False), size)
+    np.testing.assert_allclose(out[-1].masks, expected, atol=1e-6)
+    np.testing.assert_array_equal(out[-1].assignment, out[-2].assignment)
+    assert not np.allclose(out[-1].masks, out[-2].masks)
+
+
+def test_the_first_frame_of_a_negative_tau_has_the_masks_of_its_neighbour_moved() -> None:
+    k, n, size = 3, 7, (24, 96)
+    flow = painted(n)
+    line = Timeline(flow, renaming(k, seed=0), k, (-1,), "one-to-one", size)
+    out = [prediction for _, prediction in line.advance(n, ended=True)]
+    expected = move_masks(out[1].masks, flow.at(1, backward=True), size)
+    np.testing.assert_allclose(out[0].masks, expected, atol=1e-6)
+    np.testing.assert_array_equal(out[0].assignment, out[1].assignment)

@@ -1,0 +1,379 @@
+"""The loop: it learns, it resumes to the same numbers, and what it writes is whole."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stseg.augment import AugmentSettings
+from stseg.checkpoint import load_checkpoint, read_tensors
+from stseg.datasets import FlowSequence
+from stseg.device import Device
+from stseg.errors import InputError
+from stseg.losses import LossSettings
+from stseg.network import NetworkSettings
+from stseg.training import Progress, Stage, Trainer, TrainSettings, train
+
+GRID = (16, 28)
+TINY = TrainSettings(
+    network=NetworkSettings(levels=2, features=4, ks=(4, 2)),
+    motion_model="affine",
+    stages=(Stage((8, 14), 4, 1e-3), Stage(GRID, 2, 5e-4)),
+    batch=2,
+    validate_every=3,
+)
+
+
+def two_motions(n: int, seed: int) -> FlowSequence:
+    """A rectangle that moves against its background, with a little noise."""
+    chance = torch.Generator().manual_seed(seed)
+    flow = torch.empty(n, 2, *GRID)
+    flow[:, 0], flow[:, 1] = -1, 0.3
+    row, column = (int(v) for v in torch.randint(0, 5, (2,), generator=chance))
+    for t in range(n):
+        inside = slice(row, row + 11), slice(column + t % 5, column + t % 5 + 18)
+        flow[t, 0, *inside], flow[t, 1, *inside] = 3, -1
+    flow += 0.05 * torch.randn(flow.shape, generator=chance)
+    return FlowSequence(f"s{seed}", flow.half())
+
+
+SEQUENCES = [two_motions(12, 0), two_motions(9, 1)]
+
+
+def trainer(
+    folder: Path,
+    device: Device,
+    settings: TrainSettings = TINY,
+    sequences: Sequence[FlowSequence] = SEQUENCES,
+    save_seconds: float = 1e9,
+) -> Trainer:
+    return Trainer(
+        settings, sequences, folder, device, {"data": "two motions"}, save_seconds=save_seconds
+    )
+
+
+def finish(run: Trainer) -> list[Progress]:
+    seen: list[Progress] = []
+    train(run, seen.append)
+    return seen
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The loss curve, without the durations."""
+    with (folder / "losses.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def same_weights(one: Trainer, other: Trainer) -> bool:
+    a, b = one.network.state_dict(), other.network.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def test_training_finds_two_motions(tmp_path: Path, cpu: Device) -> None:
+    settings = replace(
+        TINY,
+        network=NetworkSettings(levels=2, features=8, ks=(2,)),
+        motion_model="translation",
+        augment=AugmentSettings(global_motion=0.0, corrupt=0.0),
+        stages=(Stage(GRID, 80, 3e-3),),
+        batch=4,
+        validate_every=20,
+    )
+    seen = finish(trainer(tmp_path, cpu, settings))
+    loss = [progress.losses["reconstruction"] for progress in seen]
+    assert sum(loss[-5:]) / 5 < 0.6 * sum(loss[:5]) / 5
+    validation = [p.validation for p in seen if p.validation is not None]
+    assert len(validation) == 4
+    assert validation[-1] < 0.8 * validation[0]
+    network = load_checkpoint(tmp_path / "best.safetensors").network
+    flow = SEQUENCES[0].flow[3:6].float().transpose(0, 1)[None]
+    with torch.no_grad():
+        labels = network(flow, 2).argmax(1)[0, 1]
+    moving = flow[0, 0, 1] > 1
+    agree = float((labels == moving.long()).float().mean())
+    assert max(agree, 1 - agree) > 0.85
+
+
+def test_progress_and_the_loss_curve_tell_the_same(tmp_path: Path, cpu: Device) -> None:
+    seen = finish(trainer(tmp_path, cpu))
+    assert [(p.step, p.steps) for p in seen] == [(n, 6) for n in range(1, 7)]
+    table = rows(tmp_path)
+    assert list(table[0]) == ["step", "loss", "reconstruction", "consistency", "validation"]
+    assert len(table) == 6
+    for progress, row in zip(seen, table, strict=True):
+        assert int(row["step"]) == progress.step
+        for name, value in progress.losses.items():
+            assert float(row[name]) == value
+        total = progress.losses["reconstruction"] + progress.losses["consistency"]
+        assert progress.losses["loss"] == pytest.approx(total, rel=1e-5)
+        assert progress.seconds > 0
+        expected = "" if progress.validation is None else str(progress.validation)
+        assert row["validation"] == expected
+    # Every third step, and where a stage ends.
+    assert [p.step for p in seen if p.validation is not None] == [3, 4, 6]
+
+
+def test_the_rate_falls_along_a_cosine_in_each_stage(tmp_path: Path, cpu: Device) -> None:
+    run = trainer(tmp_path, cpu)
+    rates = []
+    for _ in run.run():
+        rates.append(run._optimiser.param_groups[0]["lr"])
+    cosine = [(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
+    first = [1e-3 * (0.1 + 0.9 * part) for part in cosine]
+    second = [5e-4, 5e-4 * (0.1 + 0.9 * 0.5)]
+    assert rates == pytest.approx(first + second)
+
+
+def test_each_stage_has_its_resolution(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, cpu)
+    sizes = []
+    batch = run._training.batch
+
+    def noting(indices: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
+        sizes.append(size)
+        return batch(indices, size)
+
+    monkeypatch.setattr(run._training, "batch", noting)
+    finish(run)
+    assert sizes == [(8, 14)] * 4 + [GRID] * 2
+
+
+def test_all_heads_learn(tmp_path: Path, cpu: Device) -> None:
+    settings = replace(TINY, network=replace(TINY.network, ks=(4, 2, 3)))
+    run = trainer(tmp_path, cpu, replace(settings, stages=(Stage((8, 14), 12, 1e-3),)))
+    before = {name: head.weight.clone() for name, head in run.network.heads.items()}
+    finish(run)
+    for name, head in run.network.heads.items():
+        assert not torch.equal(head.weight, before[name]), name
+
+
+def test_the_predecessor_trains_on_single_fields(tmp_path: Path, cpu: Device) -> None:
+    settings = replace(
+        TINY,
+        network=NetworkSettings("predecessor", 2, 4, (4,)),
+        motion_model="quadratic",
+        losses=LossSettings(beta=0.0),
+        instants=1,
+    )
+    seen = finish(trainer(tmp_path, cpu, settings))
+    assert all(p.losses["consistency"] == 0 for p in seen)
+    assert all(math.isfinite(p.losses["loss"]) for p in seen)
+
+
+def test_bfloat16_trains_too(tmp_path: Path) -> None:
+    half = Device(torch.device("cpu"), bfloat16=True, name="CPU, bf16")
+    seen = finish(trainer(tmp_path, half))
+    assert all(math.isfinite(p.losses["loss"]) for p in seen)
+    checkpoint = load_checkpoint(tmp_path / "best.safetensors")
+    assert all(p.dtype == torch.float32 for p in checkpoint.network.parameters())
+    assert all(p.isfinite().all() for p in checkpoint.network.parameters())
+
+
+# --- repeating and resuming ----------------------------------------------------------------------
+
+
+def test_the_seed_decides(tmp_path: Path, cpu: Device) -> None:
+    runs = [
+        trainer(tmp_path / name, cpu, replace(TINY, seed=seed))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    for run in runs:
+        finish(run)
+    assert same_weights(runs[0], runs[1])
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert not same_weights(runs[0], runs[2])
+    assert rows(tmp_path / "a") != rows(tmp_path / "c")
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 5])
+def test_a_run_that_was_cut_goes_on_as_if_it_were_not(
+    cut: int, tmp_path: Path, cpu: Device
+) -> None:
+    whole = trainer(tmp_path / "whole", cpu)
+    finish(whole)
+    first = trainer(tmp_path / "cut", cpu)
+    steps = first.run()
+    for _ in range(cut):
+        next(steps)
+    steps.close()  # what the collector does when somebody presses Stop
+    assert len(rows(tmp_path / "cut")) == cut
+    torch.manual_seed(99)  # whatever else happened in between
+    second = trainer(tmp_path / "cut", cpu)
+    assert second.step == cut
+    assert [p.step for p in finish(second)] == list(range(cut + 1, 7))
+    assert same_weights(second, whole)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert second._best == whole._best
+    one, two = (load_checkpoint(tmp_path / n / "best.safetensors") for n in ("cut", "whole"))
+    assert one.card == two.card
+    for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path, cpu: Device) -> None:
+    first = trainer(tmp_path, cpu)
+    finish(first)
+    again = trainer(tmp_path, cpu)
+    assert finish(again) == []
+    assert same_weights(first, again)
+    assert len(rows(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TINY, seed=5),
+        replace(TINY, losses=LossSettings(beta=0.5)),
+        replace(TINY, stages=(Stage((8, 14), 4, 1e-3), Stage(GRID, 9, 5e-4))),
+        replace(TINY, network=replace(TINY.network, features=8)),
+    ],
+    ids=["seed", "loss", "stages", "network"],
+)
+def test_a_folder_of_another_run_is_left_alone(
+    other: TrainSettings, tmp_path: Path, cpu: Device
+) -> None:
+    steps = trainer(tmp_path, cpu).run()
+    next(steps)
+    steps.close()
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        trainer(tmp_path, cpu, other)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged"])
+def test_a_damaged_state_gets_a_sentence(content: bytes, tmp_path: Path, cpu: Device) -> None:
+    (tmp_path / "state.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="is not a whole safetensors file"):
+        trainer(tmp_path, cpu)
+
+
+def test_a_checkpoint_in_place_of_the_state_gets_a_sentence(tmp_path: Path, cpu: Device) -> None:
+    finish(trainer(tmp_path, cpu))
+    (tmp_path / "best.safetensors").rename(tmp_path / "state.safetensors")
+    with pytest.raises(InputError):
+        trainer(tmp_path, cpu)
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def test_the_folder_holds_three_whole_files(tmp_path: Path, cpu: Device) -> None:
+    finish(trainer(tmp_path / "new" / "run", cpu))
+    names = {file.name for file in (tmp_path / "new" / "run").iterdir()}
+    assert names == {"state.safetensors", "best.safetensors", "losses.csv"}
+
+
+def test_the_card_says_how_the_checkpoint_came_about(tmp_path: Path, cpu: Device) -> None:
+    seen = finish(trainer(tmp_path, cpu))
+    checkpoint = load_checkpoint(tmp_path / "best.safetensors")
+    card = checkpoint.card
+    assert checkpoint.network.settings == TINY.network
+    assert card["data"] == "two motions"
+    assert card["trained_on"] == "CPU, float32"
+    assert card["torch"] == torch.__version__
+    assert card["settings"]["motion_model"] == "affine"
+    assert card["settings"]["stages"][1]["size"] == list(GRID)
+    assert card["settings"]["network"]["ks"] == [4, 2]
+    assert len(card["date"]) == 10
+    by_step = {p.step: p.validation for p in seen}
+    assert card["validation_loss"] == by_step[card["step"]]
+
+
+def test_the_best_is_of_the_latest_stage(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses of two resolutions do not compare: a later stage replaces whatever came before."""
+    settings = replace(TINY, validate_every=1)
+    run = trainer(tmp_path, cpu, settings)
+    losses = iter([0.5, 0.3, 0.4, 0.35, 0.9, 0.95])
+    kept: list[tuple[int, float]] = []
+    monkeypatch.setattr(run, "_keep", lambda loss: kept.append((run.step, loss)))
+    total = type("Losses", (), {})
+
+    def fake(masks: torch.Tensor, flow: torch.Tensor) -> object:
+        result = original(masks, flow)
+        if masks.requires_grad:
+            return result
+        value = total()
+        value.total = torch.tensor(current[0])
+        return value
+
+    original, current = run._losses, [0.0]
+    monkeypatch.setattr(run, "_losses", fake)
+    validate = run._validate
+
+    def next_validation() -> float | None:
+        current[0] = next(losses)
+        return validate()
+
+    monkeypatch.setattr(run, "_validate", next_validation)
+    finish(run)
+    assert [step for step, _ in kept] == [1, 2, 5]
+    assert [loss for _, loss in kept] == pytest.approx([0.5, 0.3, 0.9])
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path: Path, cpu: Device) -> None:
+    run = trainer(tmp_path, cpu, replace(TINY, held_out=0.0))
+    seen = finish(run)
+    assert all(p.validation is None for p in seen)
+    checkpoint = load_checkpoint(tmp_path / "best.safetensors")
+    assert math.isnan(checkpoint.card["validation_loss"])
+    for a, b in zip(checkpoint.network.parameters(), run.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_state_is_saved_on_the_way(tmp_path: Path, cpu: Device) -> None:
+    """A process that is killed runs no clean-up: what is there was written before."""
+    run = trainer(tmp_path, cpu, save_seconds=0.0)
+    steps = run.run()
+    next(steps)
+    next(steps)
+    _, header = read_tensors(tmp_path / "state.safetensors")
+    assert header["step"] == 2
+    assert len(rows(tmp_path)) == 2
+    assert not list(tmp_path.glob("*.part"))
+    steps.close()
+
+
+def test_a_step_that_fails_still_leaves_the_state(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, cpu)
+    steps = run.run()
+    next(steps)
+    monkeypatch.setattr(run, "_train_step", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(steps)
+    assert trainer(tmp_path, cpu).step == 1
+
+
+# --- the unusable --------------------------------------------------------------------------------
+
+
+def test_too_short_sequences_get_a_sentence(tmp_path: Path, cpu: Device) -> None:
+    with pytest.raises(InputError, match="No volume fits into these sequences"):
+        trainer(tmp_path, cpu, replace(TINY, taus=(3,)), [two_motions(6, 0)])
+
+
+def test_an_unknown_motion_model_gets_a_sentence(tmp_path: Path, cpu: Device) -> None:
+    with pytest.raises(InputError, match="no motion model 'cubic'"):
+        trainer(tmp_path, cpu, replace(TINY, motion_model="cubic"))
+
+
+def test_still_flow_does_not_break_the_weights(tmp_path: Path, cpu: Device) -> None:
+    still = FlowSequence("still", torch.zeros(8, 2, *GRID).half())
+    run = trainer(tmp_path, cpu, sequences=[still])
+    finish(run)
+    assert all(p.isfinite().all() for p in run.network.parameters())

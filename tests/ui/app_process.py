@@ -1,0 +1,116 @@
+"""The app as a process of its own, and a page of it: what the tests of the screen share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Served:
+    """A running app: where it listens, where it writes, and how long it took to start."""
+
+    address: str
+    temporary: Path
+    seconds: float
+    log: Path
+
+
+@dataclass
+class Visit:
+    """An open page, and what it complained about or asked of the network."""
+
+    page: Page
+    address: str
+    errors: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def open(self, query: str = "") -> None:
+        """Open the page and wait for its example."""
+        self.page.set_default_timeout(10_000)
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self._request(request.url))
+        self.page.goto(self.address + query)
+        self.page.wait_for_selector("#board figure[data-name=overlay] img", timeout=60_000)
+
+    def status(self) -> str:
+        return self.page.inner_text("#status")
+
+    def wait_status(self, part: str, seconds: float) -> None:
+        self.page.wait_for_function(
+            "part => document.querySelector('#status').innerText.includes(part)",
+            arg=part,
+            timeout=1000 * seconds,
+        )
+
+    def picture(self, name: str) -> str:
+        source = self.page.get_attribute(f"#board figure[data-name={name}] img", "src")
+        assert source is not None
+        return source
+
+    def pick(self, name: str) -> None:
+        """Choose a clip in the gallery; wait until the page has turned to it."""
+        self.page.click(f"#clips button:has-text('{name}')")
+        self.page.wait_for_selector(f"#clips button[aria-pressed=true]:has-text('{name}')")
+        self.wait_status(name, 10)
+
+    def read_only(self, frames: int) -> None:
+        """Read no more than so many frames, so that the test is quick."""
+        field_ = self.page.get_by_label("Frames to read")
+        if not field_.is_visible():
+            self.page.click("#advanced button")
+        field_.fill(str(frames))
+        field_.blur()
+
+    def _console(self, message: object) -> None:
+        if getattr(message, "type", "") == "error":
+            self.errors.append(getattr(message, "text", ""))
+
+    def _request(self, url: str) -> None:
+        if not url.startswith((self.address, "data:", "blob:")):
+            self.outside.append(url)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(arguments: list[str], temporary: Path) -> tuple[subprocess.Popen[bytes], Served]:
+    """Start ``app.py`` and wait for its address."""
+    environment = {key: value for key, value in os.environ.items() if key != "STSEG_DATA"}
+    environment |= {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": str(temporary / "gradio")}
+    port, log = free_port(), temporary / "log.txt"
+    begun = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port), *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    while f":{port}" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() - begun < 60, "the app does not start"
+        time.sleep(0.1)
+    seconds = time.monotonic() - begun
+    return process, Served(f"http://127.0.0.1:{port}/", temporary, seconds, log)
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Ask the app politely to end; its exit status."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(timeout=20)

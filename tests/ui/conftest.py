@@ -1,0 +1,46 @@
+"""A running app and a browser in front of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from app_process import Served, Visit, end, start
+from playwright.sync_api import Browser, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    process, served = start([], tmp_path_factory.mktemp("app"))
+    yield served
+    assert end(process) == 0
+    left = [path.name for path in served.temporary.glob("stseg-*")]
+    assert not left, "the app left files behind"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        if "STSEG_NO_BROWSER" in os.environ:
+            pytest.skip("STSEG_NO_BROWSER is set and there is no Chromium")
+        pytest.fail(
+            f"There is no {CHROMIUM}: apt-get install chromium, or set STSEG_NO_BROWSER to skip."
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, served: Served) -> Iterator[Visit]:
+    """A page of a visitor of their own, with the finished example on it."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        visit = Visit(context.new_page(), served.address)
+        visit.open()
+        yield visit

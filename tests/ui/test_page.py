@@ -1,0 +1,232 @@
+"""The page as a visitor meets it, in headless Chromium."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from app_process import Served, Visit
+from playwright.sync_api import Browser
+
+from stseg.flow import write_flow_file
+from stseg.records import Clip
+
+pytestmark = pytest.mark.browser
+
+PIXELS = """name => {
+  const image = document.querySelector(`#board figure[data-name=${name}] img`);
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0);
+  const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  const seen = new Set();
+  for (let i = 0; i < data.length; i += 4) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+  return {width: canvas.width, height: canvas.height, colours: seen.size};
+}"""
+
+
+def test_example_then_segment_then_scrub(visit: Visit, served: Served) -> None:
+    page = visit.page
+    assert served.seconds < 15
+    assert "An example, finished: crossing" in visit.status()
+    assert page.locator("#legend input[type=checkbox]").count() == 2
+    assert page.locator("#board figure").count() == 6  # the rendered clip has ground truth
+
+    visit.pick("orbit")
+    assert "not segmented yet" in page.inner_text("#board")
+    visit.read_only(10)
+    page.click("#segment")
+    page.wait_for_selector("#status progress", timeout=5000)
+    page.wait_for_selector("#board figure[data-name=overlay] img", timeout=30_000)
+    visit.wait_status("orbit: 10 frames", 60)
+
+    assert page.input_value("#frame input[type=number]") == "0"
+    assert page.get_attribute("#frame input[type=range]", "max") == "9"
+    first = {name: visit.picture(name) for name in ("overlay", "flow", "labels", "occlusions")}
+    begun = time.monotonic()
+    page.focus("#frame input[type=range]")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "old => document.querySelector('#board figure[data-name=overlay] img').src !== old",
+        arg=first["overlay"],
+    )
+    assert time.monotonic() - begun < 2
+    assert all(visit.picture(name) != source for name, source in first.items())
+    assert page.input_value("#frame input[type=number]") == "1"
+    assert "Segments, frame 1" in page.inner_text("#board")
+    labels = page.evaluate(PIXELS, "labels")
+    assert (labels["width"], labels["height"]) == (480, 270)
+    assert 2 <= labels["colours"] <= 4  # a PNG without loss: nothing but the colours of labels
+
+    page.wait_for_function(
+        "() => { const v = document.querySelector('#grid-video video');"
+        " return v && v.readyState >= 2 && v.duration > 0; }",
+        timeout=10_000,
+    )
+    duration = page.evaluate("document.querySelector('#grid-video video').duration")
+    assert duration == pytest.approx(10 / 24, abs=0.1)
+    assert not visit.errors
+    assert not visit.outside
+
+
+def test_what_moves_without_new_work(visit: Visit) -> None:
+    page = visit.page
+    page.evaluate("window.stseg.go(20)")
+    page.wait_for_selector("#board figcaption:has-text('frame 20')")
+    before = {name: visit.picture(name) for name in ("overlay", "occlusions", "labels")}
+
+    page.fill("#eta input[type=number]", "8")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#board figcaption:has-text('η = 8.0 %')")
+    assert visit.picture("occlusions") != before["occlusions"]
+    assert visit.picture("labels") == before["labels"]
+
+    page.check("#legend input[type=checkbox] >> nth=1")
+    page.wait_for_function(
+        "old => document.querySelector('#board figure[data-name=overlay] img').src !== old",
+        arg=before["overlay"],
+    )
+    bands = page.locator("#board .bands")
+    box = bands.bounding_box()
+    assert box is not None
+    bands.click(position={"x": box["width"] - 2, "y": 5})
+    page.wait_for_selector("#board figcaption:has-text('frame 35')")
+    page.click("#previous")
+    page.wait_for_selector("#board figcaption:has-text('frame 34')")
+    page.keyboard.press("ArrowRight")  # the focus is on a button: the arrow is the page's
+    page.wait_for_selector("#board figcaption:has-text('frame 35')")
+    page.click("#play")
+    page.wait_for_selector("#board figcaption:has-text('frame 2')", timeout=10_000)
+    page.click("#play")
+    assert "finished" in visit.status()
+    assert not visit.errors
+
+
+def test_known_flow_is_used_again(visit: Visit) -> None:
+    page = visit.page
+    assert "its flow is known" in page.inner_text("#badge")
+    page.fill("#k input[type=number]", "3")
+    page.keyboard.press("Enter")
+    page.click("#segment")
+    visit.wait_status("known flow", 20)
+    page.wait_for_function(
+        "document.querySelectorAll('#legend input[type=checkbox]').length === 3", timeout=60_000
+    )
+    page.click("#stop")
+    visit.wait_status("Stopped", 10)
+
+
+def test_stop_ends_the_work(visit: Visit) -> None:
+    page = visit.page
+    visit.pick("pause")
+    page.click("#segment")
+    visit.wait_status("frame", 30)
+    begun = time.monotonic()
+    page.click("#stop")
+    visit.wait_status("Stopped", 5)
+    assert time.monotonic() - begun < 2.5  # a second, on a machine that does nothing else
+    assert page.locator("#status progress").count() == 0
+
+
+def test_file_that_is_no_video(visit: Visit, tmp_path: Path) -> None:
+    bad = tmp_path / "notes.mp4"
+    bad.write_text("This is no video.")
+    visit.page.set_input_files("#left input[type=file] >> nth=0", bad)
+    toast = visit.page.wait_for_selector(".toast-body", timeout=10_000)
+    assert toast is not None
+    said = toast.inner_text()
+    assert "'notes.mp4' is not a video" in said
+    assert "Traceback" not in visit.page.content()
+    assert "crossing" in visit.status()  # what was there stays
+
+
+def test_visitors_see_only_their_own(
+    visit: Visit, browser: Browser, served: Served, clip: Clip
+) -> None:
+    visit.page.set_input_files("#left input[type=file] >> nth=0", clip.source)
+    visit.wait_status("small", 10)
+    assert "Yours" in visit.page.inner_text("#clips")
+    mine = list(served.temporary.glob("stseg-private-*/*/small.mp4"))
+    assert len(mine) == 1
+    assert not list((served.temporary / "gradio").rglob("small.mp4"))
+    with browser.new_context() as context:
+        other = Visit(context.new_page(), served.address)
+        other.open()
+        assert "small" not in other.page.inner_text("#clips")
+        assert "crossing" in other.status()
+        refused = context.request.get(f"{served.address}gradio_api/file={mine[0]}")
+        assert refused.status in (403, 404)
+    visit.page.close()
+    deadline = time.monotonic() + 10
+    while mine[0].exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not mine[0].exists(), "the upload is still there after the visitor left"
+
+
+def test_second_visitor_need_not_wait(visit: Visit, browser: Browser, served: Served) -> None:
+    visit.pick("pause")
+    visit.page.click("#segment")
+    visit.wait_status("frame", 30)
+    with browser.new_context() as context:
+        other = Visit(context.new_page(), served.address)
+        other.open()
+        old = other.picture("overlay")
+        begun = time.monotonic()
+        other.page.evaluate("for (let i = 1; i <= 12; i++) window.stseg.step(1)")
+        other.page.wait_for_function(
+            "old => document.querySelector('#board figure[data-name=overlay] img').src !== old",
+            arg=old,
+        )
+        assert time.monotonic() - begun < 1.5
+        # Only the last of many moves has to be drawn, but it must be.
+        other.page.wait_for_selector("#board figcaption:has-text('frame 12')")
+        assert "finished" in other.status()
+        other.page.fill("#k input[type=number]", "3")
+        other.page.keyboard.press("Enter")
+        other.page.click("#segment")
+        other.wait_status("Waiting for the machine", 5)
+        other.page.click("#stop")
+        other.wait_status("Stopped before it began", 5)
+    visit.page.click("#stop")
+    visit.wait_status("Stopped", 5)
+
+
+def test_unchosen_tau_is_a_sentence(visit: Visit) -> None:
+    page = visit.page
+    page.click("#tau .token-remove")
+    page.click("#segment")
+    visit.wait_status("No τ is given", 10)
+    assert page.wait_for_selector(".toast-body") is not None
+    assert page.locator("#status progress").count() == 0
+
+
+def test_flow_of_ones_own_and_its_colours(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    visit.pick("orbit")
+    page.click("#advanced > button")
+    rng = np.random.default_rng(0)
+    short, whole = tmp_path / "short.npz", tmp_path / "brought.npz"
+    flow = rng.normal(0, 0.2, (35, 2, 128, 224)).astype(np.float32)
+    flow[:, 0, 40:90, 60:150] += np.linspace(2, 9, 35, dtype=np.float32)[:, None, None]
+    write_flow_file(short, flow[:9], (270, 480))
+    write_flow_file(whole, flow, (270, 480))
+
+    page.set_input_files("#left input[type=file] >> nth=1", short)
+    toast = page.wait_for_selector(".toast-body", timeout=10_000)
+    assert toast is not None
+    assert "short.npz has 9 fields, but orbit has 36 frames" in toast.inner_text()
+
+    page.set_input_files("#left input[type=file] >> nth=1", whole)
+    visit.wait_status("The flow brought.npz of orbit is taken", 10)
+    page.click("#segment")
+    visit.wait_status("orbit: 36 frames", 60)
+    before = visit.picture("flow")
+    page.check("#flow-scale input[value=frame]")
+    page.wait_for_function(
+        "old => document.querySelector('#board figure[data-name=flow] img').src !== old",
+        arg=before,
+    )
+    assert not visit.errors

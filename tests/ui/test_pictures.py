@@ -1,0 +1,78 @@
+"""Pictures that the page shows: occluded sites, the timeline, encoded frames."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stseg.charts import area_timeline
+from stseg.losses import visible_sites
+from stseg.pipeline import segment
+from stseg.records import Clip, Segmentation, Settings
+from stseg.render import (
+    COLOURS,
+    from_jpeg,
+    jpeg,
+    label_png,
+    occluded_sites,
+    occlusion_picture,
+    png,
+    shrink,
+)
+
+
+@pytest.fixture(scope="module")
+def result(clip: Clip, tiny_model: object) -> Segmentation:
+    return segment(clip, Settings(k=3, model=str(tiny_model), device="cpu"))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.01, 0.1, 1.0])
+def test_occluded_sites_are_those_of_the_loss(result: Segmentation, eta: float) -> None:
+    pair = np.stack([result.motion(2), result.motion(3)], axis=1)
+    change = np.abs(pair[:, 1] - pair[:, 0]).sum(0)
+    hidden = occluded_sites(result, 2, eta)
+    assert hidden.sum() == round(eta * hidden.size)
+    expected = ~visible_sites(torch.from_numpy(pair)[None], eta)[0, 0].numpy()
+    # Ties may fall on either side, so the changes are compared and not the sites.
+    np.testing.assert_array_equal(np.sort(change[hidden]), np.sort(change[expected]))
+
+
+def test_last_frames_show_the_last_pair(result: Segmentation) -> None:
+    last = occluded_sites(result, len(result) - 1, 0.05)
+    np.testing.assert_array_equal(last, occluded_sites(result, len(result.flow) - 2, 0.05))
+
+
+def test_occlusion_picture_marks_the_sites(result: Segmentation) -> None:
+    image = np.full((*result.motion(0).shape[1:], 3), 200, np.uint8)
+    picture = occlusion_picture(result, 1, 0.02, image)
+    marked = (picture == COLOURS[7]).all(axis=2)
+    np.testing.assert_array_equal(marked, occluded_sites(result, 1, 0.02))
+
+
+def test_timeline_has_a_band_a_label() -> None:
+    areas = np.array([[0.5, 0.25, 0.25], [1, 0, 0]], np.float32)
+    picture = area_timeline(areas, width=10, height=8)
+    assert picture.shape == (8, 10, 3)
+    assert [tuple(picture[row, 0]) for row in range(8)] == [
+        *[COLOURS[0]] * 4,
+        *[COLOURS[1]] * 2,
+        *[COLOURS[2]] * 2,
+    ]
+    assert (picture[:, 5:] == COLOURS[0]).all()
+
+
+def test_encoded_pictures_come_back(rng: np.random.Generator) -> None:
+    labels = rng.integers(0, 8, (31, 47)).astype(np.uint8)
+    opened = Image.open(io.BytesIO(label_png(labels)))
+    np.testing.assert_array_equal(np.array(opened), labels)
+    np.testing.assert_array_equal(np.array(opened.convert("RGB")), np.array(COLOURS)[labels])
+    image = rng.integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png(image)))), image)
+    flat = np.full((20, 30, 3), (200, 40, 90), np.uint8)
+    assert np.abs(from_jpeg(jpeg(flat)).astype(int) - flat).max() < 6
+    assert shrink(image, 15).shape == (10, 15, 3)
+    assert shrink(image, 40) is image

@@ -1,0 +1,143 @@
+"""What the page remembers of a visitor, and how it forgets."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from stseg.errors import InputError
+from stseg.export import command_line
+from stseg.records import Clip, Settings
+from stseg.ui.guard import UNEXPECTED, guarded
+from stseg.ui.pace import Pace, in_words
+from stseg.ui.private import told_path
+from stseg.ui.session import Sessions
+from stseg.ui.work import segment_clip
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessions]:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sessions = Sessions()
+    yield sessions
+    sessions.close_all()
+    assert not list(tmp_path.glob("stseg-*"))
+
+
+def test_each_visitor_has_their_own(sessions: Sessions, clip: Clip) -> None:
+    one, other = sessions.of("one"), sessions.of("other")
+    assert sessions.of("one") is one
+    one.uploads[clip] = ""
+    assert not other.uploads
+    assert one.private != other.private
+    sessions.close("one")
+    assert not one.private.exists()
+    assert not one.served.exists()
+    assert other.private.exists()
+
+
+def test_upload_leaves_the_served_folder(sessions: Sessions, tmp_path: Path) -> None:
+    upload = tmp_path / "mine.mp4"
+    upload.write_bytes(b"x")
+    session = sessions.of("one")
+    taken = session.take_upload(upload)
+    assert not upload.exists()
+    assert taken.name == "mine.mp4"
+    assert session.private in taken.parents
+
+
+def test_tickets(sessions: Sessions) -> None:
+    session = sessions.of("one")
+    assert session.claim() is None  # nothing was announced
+    session.begin()
+    first = session.claim()
+    assert first is not None
+    assert session.claim() is None  # taken already
+    assert not session.stopped(first)
+    session.begin()  # Segment was pressed again
+    assert session.stopped(first)
+    assert session.stop()  # it had not begun
+    assert session.claim() is None
+    session.begin()
+    last = session.claim()
+    assert last is not None
+    assert not session.stop()
+    assert session.stopped(last)
+
+
+def test_files_of_an_upload_do_not_tell_its_place(
+    sessions: Sessions, clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    session = sessions.of("one")
+    copy = tmp_path / "mine.mp4"
+    copy.write_bytes(clip.source.read_bytes())
+    mine = Clip(session.take_upload(copy), "mine", clip.size, clip.fps, clip.frames)
+    settings = Settings(k=2, model=str(tiny_model), device="cpu")
+    steps = list(segment_clip(mine, settings, session.new_folder(), None, lambda: False))
+    shown = steps[-1].shown
+    assert steps[-1].finished
+    assert shown is not None
+    assert len(shown) == len(shown.pictures) == clip.frames
+    summary = json.loads(shown.files["summary.json"].read_text())
+    assert summary["clip"]["source"] == "mine.mp4"
+    assert "segment mine.mp4 --out out/mine --k 2" in command_line(
+        mine, settings, "out/mine", told_path
+    )
+
+    again = list(segment_clip(mine, settings, session.new_folder(), shown.footage, lambda: False))[
+        -1
+    ].shown
+    assert again is not None
+    assert again.result.seconds["flow"] == 0
+    assert (again.result.labels(3) == shown.result.labels(3)).all()
+
+
+def test_stop_keeps_what_there_is(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
+    settings = Settings(k=2, model=str(tiny_model), device="cpu")
+    asked = iter([False] * 9)
+    steps = list(segment_clip(clip, settings, tmp_path / "out", None, lambda: next(asked, True)))
+    assert steps[-1].finished
+    assert steps[-1].text.startswith("Stopped")
+    assert not (tmp_path / "out").exists()
+
+
+def test_guard(caplog: pytest.LogCaptureFixture) -> None:
+    def unusable() -> None:
+        raise InputError("This is <no> video.")
+
+    def broken() -> None:
+        raise ZeroDivisionError("secret")
+
+    def steps() -> Iterator[str]:
+        yield "one"
+        raise InputError("Not 'this'.")
+
+    with pytest.raises(gr.Error) as error:
+        guarded(unusable)()
+    assert error.value.message == "This is &lt;no&gt; video."
+    with caplog.at_level(logging.ERROR), pytest.raises(gr.Error) as error:
+        guarded(broken)()
+    assert error.value.message == UNEXPECTED
+    assert "ZeroDivisionError" in caplog.text
+    seen = []
+    with pytest.raises(gr.Error):
+        for value in guarded(steps, lambda sentence: (sentence,))():
+            seen.append(value)
+    assert seen == ["one", ("Not 'this'.",)]
+
+
+def test_pace(clip: Clip) -> None:
+    pace = Pace()
+    known = pace.seconds(clip, Settings(), flow_known=True)
+    fresh = pace.seconds(clip, Settings(taus=(1, -1)), flow_known=False)
+    assert known is not None
+    assert fresh is not None
+    assert fresh > known
+    unknown = Clip(clip.source, "x", clip.size, clip.fps, 0)
+    assert pace.seconds(unknown, Settings(), flow_known=False) is None
+    assert [in_words(value) for value in (0.2, 20.0, 200.0)] == ["a second", "20 s", "3 min"]
