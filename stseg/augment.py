@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +76,7 @@ def augment(
     model: MotionModel,
     settings: AugmentSettings,
     generator: torch.Generator,
+    reference: Float[Tensor, "b 2 t h w"] | None = None,
 ) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"]]:
     """The network's input and the flow that the loss is measured on.
 
@@ -85,20 +87,37 @@ def augment(
         model: motion model of the global motion.
         settings: what is on.
         generator: source of chance, on the CPU.
+        reference: better flow of the same frames for the loss; None takes ``flow``.
     """
     b = flow.shape[0]
+    better = flow if reference is None else reference
+    error = None if reference is None else flow - reference  # of the estimate that the network sees
     if settings.flip:
         flip = torch.rand(b, generator=generator) < 0.5
-        sign = flow.new_tensor([-1, 1]).view(1, 2, 1, 1, 1)
-        flow = torch.where(
-            flip.to(flow.device)[:, None, None, None, None], flow.flip(4) * sign, flow
-        )
+        better, error = _where(flip, _mirrored, better, error)
     if settings.reverse:
         turn = torch.rand(b, generator=generator) < 0.5
-        flow = torch.where(turn.to(flow.device)[:, None, None, None, None], -flow.flip(2), flow)
+        better, error = _where(turn, _reversed, better, error)
     if settings.global_motion > 0:
-        flow = add_global_motion(flow, model, settings.global_motion, generator)
-    volume = flow
+        better = add_global_motion(better, model, settings.global_motion, generator)
+    volume = better if error is None else better + error
     if settings.corrupt > 0 and flow.shape[2] > 1:
-        volume = corrupt_instant(flow, settings.corrupt, generator)
-    return volume, flow
+        volume = corrupt_instant(volume, settings.corrupt, generator)
+    return volume, better
+
+
+def _mirrored(flow: Tensor) -> Tensor:
+    return flow.flip(4) * flow.new_tensor([-1, 1]).view(1, 2, 1, 1, 1)
+
+
+def _reversed(flow: Tensor) -> Tensor:
+    return -flow.flip(2)
+
+
+def _where(
+    hit: Tensor, change: Callable[[Tensor], Tensor], flow: Tensor, error: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """``change`` applied to the samples that are hit; linear, so that it serves the error too."""
+    hit = hit.to(flow.device)[:, None, None, None, None]
+    changed = torch.where(hit, change(flow), flow)
+    return changed, None if error is None else torch.where(hit, change(error), error)

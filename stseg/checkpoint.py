@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -15,8 +16,14 @@ from torch import Tensor
 from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.network import NetworkSettings, SegmentationNetwork
+from stseg.records import K_RANGE
 
 FORMAT = 1
+
+MOST_LEVELS = 8
+MOST_FEATURES = 1024
+"""Of a network that a file may ask for."""
+
 _KEY = "stseg"
 
 
@@ -86,18 +93,44 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         described = header["network"]
+        if not isinstance(header["card"], dict):
+            raise TypeError("its card is no table")
         settings = NetworkSettings(**{**described, "ks": tuple(described["ks"])})
-        network, card = SegmentationNetwork(settings), header["card"]
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"The header of {path} describes no network ({error}). "
             "The file is damaged or was edited; fetch or train it again."
         ) from error
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
+    _check_shapes(path, settings, tensors)
+    network = SegmentationNetwork(settings)
+    network.load_state_dict(tensors)
+    return Checkpoint(network.channels_last().eval(), header["card"])
+
+
+def _check_shapes(path: Path, settings: NetworkSettings, tensors: Mapping[str, Tensor]) -> None:
+    """Whether these are the weights of that network, before any memory is taken for it.
+
+    Raises:
+        InputError: they are not, or one of them is not finite.
+    """
+    levels, features = settings.levels, settings.features
+    heads = all(isinstance(k, int) and K_RANGE[0] <= k <= K_RANGE[1] for k in settings.ks)
+    if not heads or levels > MOST_LEVELS or features > MOST_FEATURES:
+        raise InputError(
+            f"{path} describes a network that STSeg does not make ({settings}). "
+            "The file is damaged or was edited; fetch or train it again."
+        )
+    with torch.device("meta"):
+        expected = SegmentationNetwork(settings).state_dict()
+    if {name: tensor.shape for name, tensor in expected.items()} != {
+        name: tensor.shape for name, tensor in tensors.items()
+    } or not all(tensor.is_floating_point() for tensor in tensors.values()):
         raise InputError(
             f"The weights in {path} do not fit the network it describes ({settings}). "
             "The file is damaged or was edited; fetch or train it again."
-        ) from error
-    return Checkpoint(network.channels_last().eval(), card)
+        )
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{path} has weights that are not numbers ({broken[0]}). Fetch or train it again."
+        )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,20 +23,30 @@ MIN_FLOWS = 3
 
 @dataclass(frozen=True)
 class FlowSequence:
-    """Cached flow of one sequence, (n - 1, 2, h, w) float16."""
+    """Cached flow of one sequence.
+
+    Attributes:
+        name: of the sequence.
+        flow: (n - 1, 2, h, w) float16, what the network sees.
+        reference: better flow of the same frames, of the same shape, which the losses are measured
+            on; None measures them on ``flow``.
+    """
 
     name: str
     flow: Tensor
+    reference: Tensor | None = None
 
 
 def read_training_flows(
-    folders: Sequence[Path], names: Sequence[str] | None = None
+    folders: Sequence[Path], names: Sequence[str] | None = None, reference: Path | None = None
 ) -> list[FlowSequence]:
     """All sequences of the folders; unusable files are named in a warning and left out.
 
     Args:
         folders: folders with one ``.npz`` a sequence (RAFT, DIS, ...).
         names: take only these sequences; None takes all.
+        reference: folder of better flow of the same frames: a network that sees a rough estimate
+            is then asked to explain the better one. Sequences that it lacks are their own.
 
     Raises:
         InputError: a folder is missing, or nothing usable is left.
@@ -60,7 +71,8 @@ def read_training_flows(
                 logger.warning("%s It is left out.", error)
                 skipped += 1
                 continue
-            sequences.append(FlowSequence(path.stem, torch.from_numpy(flow)))
+            better = _reference(reference, folder, path.name, flow.shape)
+            sequences.append(FlowSequence(path.stem, torch.from_numpy(flow), better))
     if not sequences:
         raise InputError(
             f"No usable flow file is left in {', '.join(map(str, folders))} "
@@ -69,6 +81,99 @@ def read_training_flows(
     if skipped:
         logger.warning("%d flow files are left out, %d are used.", skipped, len(sequences))
     return sequences
+
+
+def _reference(
+    reference: Path | None, folder: Path, name: str, shape: tuple[int, ...]
+) -> Tensor | None:
+    """Flow of that file in the reference folder, where it is there and fits."""
+    if reference is None or folder.resolve() == reference.resolve():
+        return None
+    if not (reference / name).is_file():
+        return None
+    better, _ = read_flow_file(reference / name)
+    if better.shape != shape:
+        logger.warning(
+            "%s is %s, but %s is %s: its own flow is used for the losses.",
+            reference / name,
+            better.shape,
+            folder / name,
+            shape,
+        )
+        return None
+    return torch.from_numpy(better)
+
+
+class FlowStore:
+    """The fields of all sequences, float16, as one tensor for each size of field, on one device.
+
+    Any fields then make a batch by one gather, without a loop over samples.
+
+    Args:
+        sequences: cached flow.
+        device: where the fields are kept; on a GPU nothing but numbers of fields travels later.
+    """
+
+    def __init__(
+        self, sequences: Sequence[FlowSequence], device: torch.device | None = None
+    ) -> None:
+        self.lengths = [len(sequence.flow) for sequence in sequences]
+        sizes = [(each.flow.shape[-2], each.flow.shape[-1]) for each in sequences]
+        kinds = sorted(set(sizes))
+        self._fields: list[Tensor] = []
+        self._references: list[Tensor] = []  # the same tensors, where nobody has a reference
+        # Of every field, in the order of the sequences: which tensor it is in, and where.
+        self._kind = torch.empty(sum(self.lengths), dtype=torch.long)
+        self._place = torch.empty_like(self._kind)
+        starts = [0, *accumulate(self.lengths)]
+        self.starts = starts[:-1]
+        for number, kind in enumerate(kinds):
+            members = [index for index, size in enumerate(sizes) if size == kind]
+            parts = [sequences[index] for index in members]
+            fields = torch.cat([each.flow for each in parts]).half().to(device)
+            self._fields.append(fields)
+            if any(each.reference is not None for each in parts):
+                better = [each.flow if each.reference is None else each.reference for each in parts]
+                fields = torch.cat(better).half().to(device)
+            self._references.append(fields)
+            end = 0
+            for index in members:
+                begin, end = end, end + self.lengths[index]
+                where = slice(starts[index], starts[index + 1])
+                self._kind[where] = number
+                self._place[where] = torch.arange(begin, end)
+
+    @property
+    def rough(self) -> bool:
+        """Whether any field has a reference of its own."""
+        return any(a is not b for a, b in zip(self._fields, self._references, strict=True))
+
+    def gather(
+        self, fields: Int64[Tensor, " n"], size: tuple[int, int], reference: bool = False
+    ) -> Float[Tensor, "n 2 h w"]:
+        """These fields, float32, resized to ``size`` by area averaging.
+
+        Args:
+            fields: numbers of fields, counted through all sequences; on the CPU.
+            size: (h, w).
+            reference: give the better flow of the same frames, where there is one.
+        """
+        stored = self._references if reference else self._fields
+        kinds, places = self._kind[fields], self._place[fields]
+        present = kinds.unique().tolist()
+        if len(present) == 1:
+            return _taken(stored[present[0]], places, size)
+        out = torch.empty(len(fields), 2, *size, device=self._fields[0].device)
+        for kind in present:
+            chosen = kinds == kind
+            out[chosen.to(out.device)] = _taken(stored[kind], places[chosen], size)
+        return out
+
+
+def _taken(stored: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
+    fields = stored[places.to(stored.device, non_blocking=True)].float()
+    same = tuple(fields.shape[-2:]) == size
+    return fields if same else F.interpolate(fields, size, mode="area")
 
 
 @dataclass(frozen=True)
@@ -84,7 +189,7 @@ class TripletSet:
     """Volumes of 2 r + 1 flow fields at t - r τ, ..., t + r τ, from memory.
 
     Args:
-        sequences: cached flow.
+        sequences: cached flow, or a store of it that several sets share.
         instants: fields a volume has; odd.
         taus: temporal steps.
         held_out: fraction at the end of each sequence that belongs to validation.
@@ -93,40 +198,49 @@ class TripletSet:
 
     def __init__(
         self,
-        sequences: Sequence[FlowSequence],
+        sequences: Sequence[FlowSequence] | FlowStore,
         instants: int = 3,
         taus: Sequence[int] = (1,),
         held_out: float = 0.1,
         validation: bool = False,
     ) -> None:
-        self._sequences = list(sequences)
-        self._reach = instants // 2
+        self._store = sequences if isinstance(sequences, FlowStore) else FlowStore(sequences)
+        self._instants = instants
         self._triplets = []
-        for number, sequence in enumerate(self._sequences):
-            n = len(sequence.flow)
+        for number, n in enumerate(self._store.lengths):
             border = n - max(MIN_FLOWS, round(held_out * n))
             if border < MIN_FLOWS or held_out == 0:
                 border = n  # too short to share: all of it trains
             first, last = (border, n) if validation else (0, border)
             for tau in taus:
-                reach = self._reach * abs(tau)
+                reach = instants // 2 * abs(tau)
                 self._triplets += [
                     Triplet(number, t, tau) for t in range(first + reach, last - reach)
                 ]
+        starts = [self._store.starts[each.sequence] + each.centre for each in self._triplets]
+        steps = torch.arange(instants) - instants // 2
+        taus_of = torch.tensor([each.tau for each in self._triplets], dtype=torch.long)
+        centres = torch.tensor(starts, dtype=torch.long)
+        self._fields = centres[:, None] + taus_of[:, None] * steps  # (volumes, instants)
 
     def __len__(self) -> int:
         return len(self._triplets)
 
-    def batch(self, indices: Sequence[int], size: tuple[int, int]) -> Float[Tensor, "b 2 t h w"]:
-        """The volumes of these indices, float32, resized to ``size`` by area averaging."""
-        volumes = []
-        for index in indices:
-            triplet = self._triplets[index]
-            steps = [
-                triplet.centre + triplet.tau * step for step in range(-self._reach, self._reach + 1)
-            ]
-            fields = self._sequences[triplet.sequence].flow[steps].float()  # (t, 2, h, w)
-            if tuple(fields.shape[-2:]) != size:
-                fields = F.interpolate(fields, size, mode="area")
-            volumes.append(fields.transpose(0, 1))
-        return torch.stack(volumes)
+    def batch(
+        self, indices: Sequence[int], size: tuple[int, int], reference: bool = False
+    ) -> Float[Tensor, "b 2 t h w"]:
+        """The volumes of these indices, float32, resized to ``size`` by area averaging.
+
+        Args:
+            indices: of volumes.
+            size: (h, w).
+            reference: give the flow that the losses are measured on instead.
+        """
+        chosen = self._fields[torch.as_tensor(indices, dtype=torch.long)]
+        fields = self._store.gather(chosen.flatten(), size, reference)
+        return fields.unflatten(0, (-1, self._instants)).transpose(1, 2)
+
+    @property
+    def rough(self) -> bool:
+        """Whether the losses are measured on other flow than the network sees."""
+        return self._store.rough

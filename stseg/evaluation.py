@@ -1,102 +1,88 @@
-"""Scores of a model on annotated clips: the protocol of Sec. 4.2 with the measures of DAVIS."""
+"""Scores of a model on the sequences of a data set: segment, score, keep (Sec. 4.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stseg.errors import InputError
-from stseg.flow import read_flow_file
-from stseg.metrics import contour_accuracy, region_similarity, statistics
+from stseg.annotations import frame_names
+from stseg.claims import WorkFolder
+from stseg.device import choose_device
+from stseg.errors import Cancelled, InputError
+from stseg.flow.cache import FlowCache, content_key
+from stseg.known_flow import cached_flow, flow_of
+from stseg.layouts import Entry, open_clip
+from stseg.mask_files import masks_of, write_masks
 from stseg.network import SegmentationNetwork
-from stseg.pipeline import SegmentationRun
-from stseg.records import Clip, Segmentation, Settings
-from stseg.selection import label_counts, oracle_foreground, subsequences
-from stseg.truth import read_foreground, truth_files
-from stseg.volume import FlowFields
+from stseg.pipeline import FLOW_VERSION, SegmentationRun, load_network
+from stseg.records import Clip, Settings
+from stseg.scoring import SequenceScore, from_record, report, score
+from stseg.truth import ground_truth
+from stseg.variants import model_path
+from stseg.verdict import extremes
+
+VERSION = 2
+"""Part of the key of kept scores: raise it when the same data would score otherwise."""
+
+WAIT = 0.5
+"""Seconds between two looks at what another process is doing."""
+
+__all__ = [
+    "Failure",
+    "SequenceScore",
+    "Task",
+    "cached_flow",
+    "evaluate",
+    "evaluate_task",
+    "report",
+    "score",
+]
 
 
 @dataclass(frozen=True)
-class SequenceScore:
-    """Scores of one sequence.
+class Failure:
+    """A sequence that could not be scored.
 
     Attributes:
         name: of the sequence.
-        j: region similarity of each scored frame.
-        f: contour accuracy of each scored frame.
-        chosen: the labels that make up the foreground, for each sub-sequence.
+        reason: a sentence that names what is wrong.
     """
 
     name: str
-    j: Sequence[float]
-    f: Sequence[float]
-    chosen: Sequence[tuple[int, ...]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Means, recall and decay as fractions of 1."""
-        j, f = (statistics(np.array(values)) for values in (self.j, self.f))
-        return {
-            "J": j.mean,
-            "F": f.mean,
-            "frames": len(self.j),
-            "J_recall": j.recall,
-            "J_decay": j.decay,
-            "F_recall": f.recall,
-            "F_decay": f.decay,
-        }
+    reason: str
 
 
-def cached_flow(path: Path, clip: Clip) -> FlowFields:
-    """Flow of a clip from a cache file.
+@dataclass(frozen=True)
+class Task:
+    """How to score sequences.
 
-    Raises:
-        InputError: the file is unusable, or belongs to a video of another size.
+    Attributes:
+        settings: how to segment; ``settings.subsequence`` is that of linkage and selection.
+        protocol: in ``stseg.scoring.PROTOCOLS``.
+        flows: folder of cached flow (see ``flow_of``); None computes it with ``settings.flow``.
+        masks: folder to write label and foreground pictures to; None writes none.
+        work: where results are kept and shared; None keeps none.
+        cache: where computed flow is kept; None keeps none.
+        fresh: score anew what was kept.
+        pictures: whether to make pictures of the best and the worst frame.
+        stop: asked between steps; True raises ``Cancelled``.
+        report: told the name of the sequence and the frames done.
     """
-    flow, size = read_flow_file(path)
-    if size != clip.size:
-        raise InputError(
-            f"{path} was computed on frames of {size[1]}x{size[0]}, but {clip.name} has "
-            f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
-        )
-    fields = FlowFields()
-    for field in flow:
-        fields.forward.append(field)
-    return fields
 
-
-def score(segmentation: Segmentation, subsequence: int) -> SequenceScore:
-    """J and F of a segmentation against the ground truth of its clip.
-
-    The labels that make up the foreground are chosen once per sub-sequence, with the ground truth
-    of its frames; the first and the last frame of the video are left out (DAVIS protocol).
-
-    Raises:
-        InputError: the clip has no ground truth, or a mask of another size.
-    """
-    clip, n, k = segmentation.clip, len(segmentation), segmentation.k
-    files = {} if clip.truth is None else truth_files(clip.truth)
-    scored = [index for index in sorted(files) if 0 < index < n - 1]
-    if not scored:
-        raise InputError(f"{clip.name} has no ground truth inside the video. Leave it out.")
-    j, f, chosen = [], [], []
-    for part in subsequences(n, subsequence):
-        frames = [index for index in scored if index in part]
-        if not frames:
-            continue
-        labels = [segmentation.labels(index) for index in frames]
-        truths = [read_foreground(files[index], clip.size) for index in frames]
-        counts = [label_counts(*pair, k) for pair in zip(labels, truths, strict=True)]
-        foreground = oracle_foreground(np.sum(counts, axis=0))
-        chosen.append(foreground)
-        for label, truth in zip(labels, truths, strict=True):
-            mask = np.isin(label, foreground)
-            j.append(region_similarity(mask, truth))
-            f.append(contour_accuracy(mask, truth))
-    return SequenceScore(clip.name, j, f, chosen)
+    settings: Settings
+    protocol: str = "davis"
+    flows: Path | None = None
+    masks: Path | None = None
+    work: WorkFolder | None = None
+    cache: FlowCache | None = None
+    fresh: bool = False
+    pictures: bool = False
+    stop: Callable[[], bool] | None = None
+    report: Callable[[str, int], None] | None = None
 
 
 def evaluate(
@@ -104,38 +90,147 @@ def evaluate(
     settings: Settings,
     network: SegmentationNetwork,
     flows: Path | None = None,
+    protocol: str = "davis",
 ) -> Iterator[SequenceScore]:
-    """Segment and score the clips, one after the other.
+    """Segment and score clips, one after the other; nothing is kept.
 
     Args:
         clips: with ground truth.
         settings: how to segment; ``settings.subsequence`` is that of linkage and selection.
         network: the model.
-        flows: folder of cached flow, ``NAME.npz``; None computes it with ``settings.flow``.
+        flows: folder of cached flow; None computes it with ``settings.flow``.
+        protocol: in ``stseg.scoring.PROTOCOLS``.
 
     Raises:
         InputError: a clip without ground truth, or without a flow file.
     """
     for clip in clips:
-        known = None if flows is None else cached_flow(flows / f"{clip.name}.npz", clip)
-        run = SegmentationRun(clip, settings, network, known)
-        for _ in run.frames():
-            pass
-        segmentation = run.result()
-        yield score(segmentation, settings.subsequence)
+        yield _scored(clip, Task(settings, protocol, flows), network)
+
+
+def evaluate_task(entries: Sequence[Entry], task: Task) -> Iterator[SequenceScore | Failure]:
+    """Segment and score sequences, keeping each result, sharing the work with other processes.
+
+    What is kept for the same model, settings, flow and data is taken as it is. What another
+    process is at is left to it, and waited for at the end: should that process end without a
+    result, it is scored here. Results come in the order in which they are ready. Data that is
+    wrong is a ``Failure``, and the others go on.
+
+    Raises:
+        InputError: the model cannot be loaded, or the masks cannot be written.
+        Cancelled: ``task.stop`` said so; what was scored is kept.
+    """
+    network: SegmentationNetwork | None = None
+
+    def model() -> SegmentationNetwork:
+        nonlocal network
+        network = network or load_network(task.settings.model)
+        return network
+
+    model_path(task.settings.model)  # a mistake here is not one of each sequence
+    model_key = _model_key(task) if task.work is not None else ""
+    waiting, fresh = list(entries), task.fresh
+    while waiting:
+        left = []
+        for entry in waiting:
+            outcome = _outcome(entry, replace(task, fresh=fresh), model, model_key)
+            if outcome is None:
+                left.append(entry)
+            else:
+                yield outcome
+        fresh = False  # what others have made while we waited is new
+        if len(left) == len(waiting):
+            _pause(task)
+        waiting = left
+
+
+def _pause(task: Task) -> None:
+    if task.stop is not None and task.stop():
+        raise Cancelled("The evaluation was stopped.")
+    time.sleep(WAIT)
+
+
+def _outcome(
+    entry: Entry, task: Task, model: Callable[[], SegmentationNetwork], model_key: str
+) -> SequenceScore | Failure | None:
+    """The result of a sequence; None where another process is at it."""
+    try:
+        clip = open_clip(entry)
+        if task.work is None:
+            return _scored(clip, task, model())
+        key = _key(clip, task, model_key)
+        kept = None if task.fresh else task.work.load(key)
+        if kept is not None and _suits(kept, task, clip, key):
+            return from_record(kept)
+        with task.work.claim(key) as ours:
+            if not ours:
+                return None
+            kept = None if task.fresh else task.work.load(key)  # made while we asked
+            if kept is not None and _suits(kept, task, clip, key):
+                return from_record(kept)
+            result = _scored(clip, task, model(), key)
+            task.work.store(key, result.record())
+            return result
+    except InputError as error:
+        return Failure(entry.name, str(error))
+
+
+def _suits(kept: Mapping[str, Any], task: Task, clip: Clip, key: str) -> bool:
+    """Whether kept scores need no new masks or pictures."""
+    if task.pictures and not kept["pictures"]:
+        return False
+    return task.masks is None or masks_of(task.masks / clip.name) == key
+
+
+def _scored(clip: Clip, task: Task, network: SegmentationNetwork, key: str = "") -> SequenceScore:
+    begun = time.perf_counter()
+    ground_truth(clip)  # a mistake there costs no computation
+    known = None if task.flows is None else cached_flow(flow_of(task.flows, clip.name), clip)
+    run = SegmentationRun(clip, task.settings, network, known, stop=task.stop, cache=task.cache)
+    for frame in run.frames():
+        if task.report is not None:
+            task.report(clip.name, frame.index + 1)
+    segmentation = run.result()
+    try:
+        result = score(segmentation, task.settings.subsequence, task.protocol, task.stop)
+        if task.pictures:
+            length = task.settings.subsequence
+            result = replace(result, pictures=extremes(segmentation, result, length))
+        if task.masks is not None:
+            folder, length = task.masks / clip.name, task.settings.subsequence
+            write_masks(segmentation, result.chosen, length, folder, key)
+    finally:
         segmentation.close()
+    return replace(result, seconds=time.perf_counter() - begun)
 
 
-def report(
-    scores: Sequence[SequenceScore], settings: Settings, about: Mapping[str, str]
-) -> dict[str, Any]:
-    """All scores as JSON values: the mean of each sequence, then the mean of the sequences."""
-    sequences = {each.name: each.to_json() for each in scores}
-    keys = next(iter(sequences.values())).keys() - {"frames"} if sequences else ()
-    mean = {key: float(np.mean([each[key] for each in sequences.values()])) for key in keys}
-    return {
-        **about,
-        "settings": settings.to_json(),
-        "mean": dict(sorted(mean.items())),
-        "sequences": sequences,
-    }
+def _model_key(task: Task) -> str:
+    return hashlib.blake2b(model_path(task.settings.model).read_bytes(), digest_size=20).hexdigest()
+
+
+def _key(clip: Clip, task: Task, model_key: str) -> str:
+    """Key of a result: the content of model, flow and masks, and whatever else decides it."""
+    settings = task.settings
+    told = {**settings.to_json(), "flow": "", "model": "", "weights": "", "device": ""}
+    device = choose_device(settings.device)
+    words: list[object] = [
+        VERSION,
+        model_key,
+        sorted(told.items()),
+        task.protocol,
+        (device.torch.type, device.bfloat16),
+        (clip.name, clip.size, clip.frames),
+    ]
+    if task.flows is not None:
+        words.append(content_key(flow_of(task.flows, clip.name), []))
+    else:
+        source = [settings.flow, settings.weights, FLOW_VERSION]
+        words.append(content_key(clip.source, source))
+    if clip.truth is not None:
+        words += [
+            content_key(folder, [str(folder.relative_to(clip.truth))])
+            for folder in (clip.truth, *sorted(clip.truth.iterdir()))
+            if folder.is_dir()
+        ]
+        words.append(frame_names(clip, clip.frames))
+    return hashlib.blake2b(repr(words).encode(), digest_size=20).hexdigest()

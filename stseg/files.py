@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from stseg.errors import InputError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or not there. Raises InputError if it cannot be."""
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes its name when the block ends and goes if the block fails.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            yield file
         part.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):  # its folder may be what is missing
             part.unlink()
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}. Choose another place."
-        ) from error
+        if isinstance(error, OSError):
+            raise InputError(
+                f"{path} cannot be written: {error.strerror}. Choose another place."
+            ) from error
+        raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is either whole or not there. Raises InputError if it cannot be."""
+    with written_atomically(path) as file:
+        file.write(data)
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

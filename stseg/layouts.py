@@ -2,25 +2,28 @@
 
 Known layouts, told apart by their folders:
 
-- DAVIS2016: ``JPEGImages/480p/NAME/*.jpg`` with ``Annotations/480p/NAME/*.png``; MP4 files in
+- ``davis16``: ``JPEGImages/480p/NAME/*.jpg`` with ``Annotations/480p/NAME/*.png``; MP4 files in
   ``videos/NAME.mp4`` stand for the frames where those are not there.
-- SegTrackV2: ``JPEGImages/NAME`` with ``GroundTruth/NAME``, whose masks may lie in one folder an
-  object.
-- FBMS-59: ``NAME/*.jpg`` with ``NAME/GroundTruth``, also below ``Trainingset`` and ``Testset``.
-- Frames and masks: ``frames/NAME`` with ``masks/NAME``.
-- Plain: video files and folders of frames; a folder of PNG masks beside ``NAME.mp4``, called
-  ``NAME``, is its ground truth.
+- ``segtrackv2``: ``JPEGImages/NAME`` with ``GroundTruth/NAME``, whose masks may lie in one folder
+  an object (1, 2, …).
+- ``fbms59``: ``NAME/*.jpg`` with ``NAME/GroundTruth``, also below ``Trainingset`` and ``Testset``,
+  which are the splits ``train`` and ``test``.
+- ``folder``: ``frames/NAME`` with ``masks/NAME``, or pictures in ``frames`` and ``masks``
+  themselves; else video files and folders of frames, where a folder of masks beside ``NAME.mp4``,
+  called ``NAME``, is its ground truth.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stseg.errors import InputError
 from stseg.files import natural_key
 from stseg.records import Clip
+from stseg.splits import sequences_of
 from stseg.video import PICTURES, probe
 
 logger = logging.getLogger(__name__)
@@ -28,9 +31,115 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ogv", ".wmv"}
 )
+FBMS_PARTS = {"train": "Trainingset", "test": "Testset", "val": "Testset"}
 
-Source = tuple[Path, Path | None]
-"""Where the frames are, and the folder of the ground truth."""
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a sequence lies.
+
+    Attributes:
+        name: of the sequence.
+        source: the video file, or the folder of frames.
+        truth: the folder of the ground truth, which may not be there.
+    """
+
+    name: str
+    source: Path
+    truth: Path | None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set folder.
+
+    Attributes:
+        root: the folder.
+        kind: name of its layout, in ``LAYOUTS``.
+        sequences: what it holds, by name in natural order.
+    """
+
+    root: Path
+    kind: str
+    sequences: Sequence[Entry]
+
+    @property
+    def protocol(self) -> str:
+        """How its scores are averaged: a name in ``stseg.scoring.PROTOCOLS``."""
+        return "davis" if self.kind == "davis16" else "frames"
+
+    def choose(
+        self, split: str | None = None, names: Sequence[str] | None = None
+    ) -> tuple[list[Entry], list[str]]:
+        """The sequences that are asked for, and the names of those that are not on the disk.
+
+        Args:
+            split: name of a list (``stseg.splits``); None takes what has ground truth.
+            names: only these.
+
+        Raises:
+            InputError: there is no such list, a name that is not in it, or nothing is left.
+        """
+        here = {each.name: each for each in self.sequences}
+        if split is not None:
+            wanted = self._split(split)
+        elif names is not None:
+            wanted = list(here)
+        else:
+            wanted = [each.name for each in self.sequences if _present(each.truth)]
+        if names is not None:
+            unknown = [name for name in names if name not in wanted]
+            if unknown:
+                place = self.root if split is None else f"The split {split}"
+                raise InputError(
+                    f"{place} has no sequence {', '.join(unknown)}. Choose some of "
+                    f"{', '.join(wanted) or 'none'}."
+                )
+            wanted = list(dict.fromkeys(names))
+        chosen = [here[name] for name in wanted if name in here]
+        if not chosen:
+            raise InputError(
+                f"{self.root} has none of the sequences asked for ({', '.join(wanted) or 'none'}): "
+                "none has frames and ground truth. Give another folder or split."
+            )
+        return chosen, [name for name in wanted if name not in here]
+
+    def _split(self, split: str) -> list[str]:
+        part = self.root / FBMS_PARTS.get(split, "")
+        if self.kind == "fbms59" and split in FBMS_PARTS and part.is_dir():
+            return [each.name for each in self.sequences if each.source.parent == part]
+        return sequences_of(self.root, self.kind, split)
+
+
+def open_data_set(root: Path, kind: str = "auto") -> DataSet:
+    """What a data set folder holds. No file is opened yet.
+
+    Args:
+        root: the folder.
+        kind: its layout, a name of ``LAYOUTS``; "auto" tells it by the folders.
+
+    Raises:
+        InputError: there is no such folder or layout, or nothing in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}. Give the folder of a data set or of videos.")
+    if kind != "auto" and kind not in LAYOUTS:
+        raise InputError(f"There is no data set {kind!r}. Choose auto, {', '.join(LAYOUTS)}.")
+    kind = _kind(root) if kind == "auto" else kind
+    found = sorted(LAYOUTS[kind](root), key=lambda each: natural_key(each.name))
+    if not found:
+        raise InputError(
+            f"{root} holds no clip: neither DAVIS2016, SegTrackV2 or FBMS-59 in their own layouts, "
+            "nor video files or folders of frames. Give another folder."
+        )
+    return DataSet(root, kind, found)
+
+
+def open_clip(sequence: Entry) -> Clip:
+    """The clip of a sequence. Raises InputError where its frames cannot be read."""
+    clip = probe(sequence.source)
+    truth = sequence.truth if _present(sequence.truth) else None
+    return Clip(clip.source, sequence.name, clip.size, clip.fps, clip.frames, truth)
 
 
 def find_clips(root: Path) -> list[Clip]:
@@ -44,72 +153,89 @@ def find_clips(root: Path) -> list[Clip]:
     Raises:
         InputError: the folder is not there, or holds no clip at all.
     """
-    if not root.is_dir():
-        raise InputError(f"There is no folder {root}. Give the folder of a data set or of videos.")
+    data_set = open_data_set(root)
     clips = []
-    for source, truth in _sources(root):
+    for sequence in data_set.sequences:
         try:
-            clip = probe(source)
+            clips.append(open_clip(sequence))
         except InputError as error:
             logger.warning("%s It is left out.", error)
-            continue
-        clips.append(
-            Clip(clip.source, source.stem, clip.size, clip.fps, clip.frames, _present(truth))
-        )
     if not clips:
-        raise InputError(
-            f"{root} holds no clip: neither DAVIS2016, SegTrackV2 or FBMS-59 in their own layouts, "
-            "nor video files or folders of frames. Give another folder."
-        )
-    return sorted(clips, key=lambda clip: natural_key(clip.name))
+        raise InputError(f"{root} holds no clip that can be read. Give another folder.")
+    return clips
 
 
-def _sources(root: Path) -> Iterator[Source]:
-    davis, segtrack = root / "Annotations" / "480p", root / "GroundTruth"
-    if davis.is_dir():
-        yield from _davis(root, davis)
-    elif segtrack.is_dir() and (root / "JPEGImages").is_dir():
-        for folder in _folders(root / "JPEGImages"):
-            yield folder, segtrack / folder.name
-    elif (root / "frames").is_dir() and (root / "masks").is_dir():
-        for source in (*_folders(root / "frames"), *_videos(root / "frames")):
-            yield source, root / "masks" / source.stem
-    else:
-        parts = [root / name for name in ("Trainingset", "Testset") if (root / name).is_dir()]
-        for part in parts or [root]:
-            yield from _plain(part)
+def _kind(root: Path) -> str:
+    if (root / "Annotations" / "480p").is_dir():
+        return "davis16"
+    if (root / "GroundTruth").is_dir() and (root / "JPEGImages").is_dir():
+        return "segtrackv2"
+    if any((root / part).is_dir() for part in FBMS_PARTS.values()):
+        return "fbms59"
+    folders = _folders(root)
+    if any((folder / "GroundTruth").is_dir() for folder in folders) and not _videos(root):
+        return "fbms59"
+    return "folder"
 
 
-def _davis(root: Path, annotations: Path) -> Iterator[Source]:
+def _davis(root: Path) -> Iterator[Entry]:
     frames, videos = root / "JPEGImages" / "480p", root / "videos"
-    for folder in _folders(annotations):
+    annotations = _folders(root / "Annotations" / "480p")
+    for folder in annotations:
         video = videos / f"{folder.name}.mp4"
         images = frames / folder.name
         # A few frames alone (a sample) do not stand for a sequence that is there as a video.
         complete = images.is_dir() and len(_images(images)) >= len(_images(folder))
         if complete or not video.is_file():
             if images.is_dir():
-                yield images, folder
+                yield Entry(folder.name, images, folder)
         else:
-            yield video, folder
-    annotated = {folder.name for folder in _folders(annotations)}
+            yield Entry(folder.name, video, folder)
+    yield from _without_truth(videos, {folder.name for folder in annotations})
+
+
+def _segtrack(root: Path) -> Iterator[Entry]:
+    for folder in _folders(root / "JPEGImages"):
+        yield Entry(folder.name, folder, root / "GroundTruth" / folder.name)
+
+
+def _fbms(root: Path) -> Iterator[Entry]:
+    parts = [root / name for name in dict.fromkeys(FBMS_PARTS.values()) if (root / name).is_dir()]
+    for part in parts or [root]:
+        for folder in _folders(part):
+            if _images(folder):
+                yield Entry(folder.name, folder, folder / "GroundTruth")
+
+
+def _folder(root: Path) -> Iterator[Entry]:
+    frames, masks = root / "frames", root / "masks"
+    if frames.is_dir() and masks.is_dir():
+        if _images(frames):
+            yield Entry(root.resolve().name, frames, masks)
+            return
+        for source in (*_folders(frames), *_videos(frames)):
+            yield Entry(source.stem, source, masks / source.stem)
+        return
+    videos = _videos(root)
+    for video in videos:
+        yield Entry(video.stem, video, root / video.stem)
+    names = {video.stem for video in videos}
+    for folder in _folders(root):
+        if folder.name not in names and _images(folder):
+            yield Entry(folder.name, folder, folder / "GroundTruth")
+
+
+def _without_truth(videos: Path, annotated: Collection[str]) -> Iterator[Entry]:
     for video in _videos(videos):
         if video.stem not in annotated:
-            yield video, None
+            yield Entry(video.stem, video, None)
 
 
-def _plain(root: Path) -> Iterator[Source]:
-    videos = _videos(root)
-    truths = {video.stem for video in videos}
-    for video in videos:
-        yield video, root / video.stem
-    for folder in _folders(root):
-        if folder.name not in truths and _images(folder):
-            yield folder, folder / "GroundTruth"
+LAYOUTS = {"davis16": _davis, "segtrackv2": _segtrack, "fbms59": _fbms, "folder": _folder}
 
 
-def _present(truth: Path | None) -> Path | None:
-    return truth if truth is not None and truth.is_dir() else None
+def _present(truth: Path | None) -> bool:
+    return truth is not None and truth.is_dir()
 
 
 def _folders(folder: Path) -> list[Path]:

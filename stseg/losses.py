@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +101,33 @@ def segmentation_losses(
     fit: FitSettings,
 ) -> Losses:
     """L = L_r + β L_c (eq. 6), with the motion models fitted to the masks held fixed."""
-    motion = fit_motion(flow, masks.detach(), model, fit)
-    reconstruction = reconstruction_loss(masks, flow, motion)
-    consistency = consistency_loss(masks, flow, settings.eta)
-    return Losses(reconstruction + settings.beta * consistency, reconstruction, consistency)
+    return joint_losses([masks], flow, model, settings, fit)[0]
+
+
+def joint_losses(
+    heads: Sequence[Tensor],
+    flow: Float[Tensor, "b 2 t h w"],
+    model: MotionModel,
+    settings: LossSettings,
+    fit: FitSettings,
+) -> list[Losses]:
+    """The losses of several heads on the same flow: one fit for the segments of all of them.
+
+    Args:
+        heads: masks (b, k, t, h, w) of each head.
+        flow: the flow that they segment.
+        model: motion model of the segments.
+        settings: β and η.
+        fit: how the models are fitted.
+    """
+    together = torch.cat([masks.detach() for masks in heads], dim=1)
+    fitted = fit_motion(flow, together, model, fit)
+    parts = fitted.coefficients.split([masks.shape[1] for masks in heads], dim=1)
+    losses = []
+    for masks, coefficients in zip(heads, parts, strict=True):
+        motion = FittedMotion(model, fitted.size, coefficients)
+        reconstruction = reconstruction_loss(masks, flow, motion)
+        consistency = consistency_loss(masks, flow, settings.eta)
+        total = reconstruction + settings.beta * consistency
+        losses.append(Losses(total, reconstruction, consistency))
+    return losses

@@ -131,6 +131,36 @@ def _design(model: MotionModel, t: int, h: int, w: int) -> _Design:
     return _Design(left[:, kept] * scale, to_monomials * scale)
 
 
+@lru_cache(maxsize=32)
+def _matrix(
+    model: MotionModel, size: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Design matrix of a grid where it is used: the copy is made once."""
+    with torch.inference_mode(False):  # what is kept here may meet autograd later
+        return _design(model, *size).matrix.to(device, dtype)
+
+
+@lru_cache(maxsize=8)
+def _products(
+    model: MotionModel,
+    size: tuple[int, int, int],
+    stride: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Rows of the design at every ``stride``-th site, (n, p), and (n, p (p + 1) / 2) products.
+
+    The products of each pair of columns make the normal equations of any weights by one matrix
+    product.
+    """
+    with torch.inference_mode(False):
+        matrix = _matrix(model, size, dtype, device)
+        if stride > 1:
+            matrix = matrix.unflatten(0, (-1, *size))[:, :, ::stride, ::stride].flatten(0, 3)
+        rows, columns = torch.triu_indices(matrix.shape[1], matrix.shape[1], device=device)
+        return matrix, matrix[:, rows] * matrix[:, columns]
+
+
 @dataclass(frozen=True)
 class FittedMotion:
     """Motion models fitted to the segments of a volume.
@@ -164,7 +194,8 @@ class FittedMotion:
 
     def _component(self, index: int) -> tuple[Tensor, Tensor]:
         """Coefficients (b, k, p) and design (sites, p) of u (0) or v (1)."""
-        matrix = _design(self.model, *self.size).matrix.to(self.coefficients)
+        kind = self.coefficients
+        matrix = _matrix(self.model, self.size, kind.dtype, kind.device)
         if self.model.separable:
             return self.coefficients[:, :, index], matrix
         sites = matrix.shape[0] // 2
@@ -237,10 +268,9 @@ def fit_motion(
     with torch.autocast(device_type, enabled=False):
         dtype = torch.float64 if flow.dtype == torch.float64 else torch.float32
         flow, masks = flow.to(dtype), masks.to(dtype)
-        matrix = _design(model, *size).matrix.to(flow)
         n = settings.stride
+        matrix, products = _products(model, size, n, flow.dtype, flow.device)
         if n > 1:
-            matrix = matrix.unflatten(0, (-1, *size))[:, :, ::n, ::n].flatten(0, 3)
             flow, masks = flow[..., ::n, ::n], masks[..., ::n, ::n]
         scale = flow.abs().mean(dim=(1, 2, 3, 4), keepdim=True)  # (b, 1, 1, 1, 1)
         tiny = torch.finfo(dtype).tiny ** 0.5
@@ -254,17 +284,16 @@ def fit_motion(
         weights = weights.expand(b, k, 2, -1)
         if not model.separable:
             target, weights = (part.flatten(2).unsqueeze(2) for part in (target, weights))
-        coefficients = _reweighted_least_squares(matrix, target, weights, settings)
+        coefficients = _reweighted_least_squares(matrix, products, target, weights, settings)
         return FittedMotion(model, size, coefficients * scale.squeeze(-1))
 
 
 def _reweighted_least_squares(
-    matrix: Tensor, target: Tensor, weights: Tensor, settings: FitSettings
+    matrix: Tensor, products: Tensor, target: Tensor, weights: Tensor, settings: FitSettings
 ) -> Tensor:
     """Minimise Σ_n weights |target - matrix θ| for (b, k, c, n) problems; gives (b, k, c, p)."""
     p = matrix.shape[1]
     rows, columns = torch.triu_indices(p, p, device=matrix.device)
-    products = matrix[:, rows] * matrix[:, columns]  # (n, p (p + 1) / 2), shared by all problems
     eye = torch.eye(p, dtype=matrix.dtype, device=matrix.device)
     mass = weights.mean(-1, keepdim=True)
     # A segment without a site has no weight: dividing by 1 leaves its equations all zero.

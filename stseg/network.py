@@ -99,6 +99,20 @@ class SegmentationNetwork(nn.Module):
             )
         return torch.softmax(self.heads[str(k)](features).float(), dim=1)
 
+    def logits(self, features: Float[Tensor, "b c t h w"]) -> dict[int, Float[Tensor, "b _ t h w"]]:
+        """What the softmax takes, from every head at once: (b, k, t, h, w) for each K.
+
+        One matrix product serves all heads, and its cost is a few hundredths of the trunk's.
+        """
+        ks = self.settings.ks
+        heads = dict(self.heads.named_parameters())
+        weight = torch.cat([heads[f"{k}.weight"] for k in ks]).flatten(1)
+        bias = torch.cat([heads[f"{k}.bias"] for k in ks])
+        sites = features.movedim(1, -1).flatten(1, 3)  # (b, s, c): free for channels-last
+        planes = weight @ sites.mT + bias[:, None].to(features.dtype)  # (b, sum of ks, s)
+        volumes = planes.unflatten(2, features.shape[2:])
+        return dict(zip(ks, volumes.split(ks, dim=1), strict=True))
+
     def forward(self, volume: Float[Tensor, "b 2 t h w"], k: int) -> Float[Tensor, "b k t h w"]:
         """Soft masks of a volume of flow."""
         return self.masks(self.features(volume), k)

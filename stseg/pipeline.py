@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,22 +19,16 @@ from stseg.errors import Cancelled, InputError
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
 from stseg.flow.cache import FlowCache, content_key
 from stseg.network import SegmentationNetwork
-from stseg.records import (
-    Clip,
-    Segmentation,
-    SegmentedFrame,
-    Settings,
-    dequantise,
-    grid_for,
-    quantise,
-)
-from stseg.spool import Spool
+from stseg.prediction import Predictor
+from stseg.records import Clip, Segmentation, SegmentedFrame, Settings, dequantise, grid_for
+from stseg.similarity import merged
+from stseg.spool import DEFAULT_MEMORY, Spool
 from stseg.timeline import FramePrediction, Timeline
 from stseg.variants import model_path
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 
-FLOW_VERSION = (1,)
+FLOW_VERSION = (2,)
 """Part of the key of cached flow: raise it when an estimator gives other numbers."""
 
 
@@ -47,12 +41,21 @@ def load_network(model: str) -> SegmentationNetwork:
     return load_checkpoint(model_path(model)).network
 
 
+def flow_key(clip: Clip, settings: Settings) -> str:
+    """Under which key a ``FlowCache`` keeps the flow of this clip with these settings."""
+    words: list[object] = [settings.flow, grid_for(clip.size), settings.max_frames, *FLOW_VERSION]
+    if settings.flow != "dis":
+        device = choose_device(settings.device).torch.type
+        words += [settings.weights, settings.iterations, device]
+    return content_key(clip.source, words)
+
+
 class SegmentationRun:
     """One run of the pipeline over one clip.
 
     Iterate over ``frames()`` to work; ``result()`` gives the record of the frames yielded so far.
     Only a window of 2 max|τ| + 8 frames is in memory; flow and masks go to spools, which leave
-    memory for the disk beyond 64 MiB each.
+    memory for the disk beyond 64 MiB each (the masks of all K together).
 
     Which triplet a frame takes its masks from, also at the ends of the video, is said in
     ``stseg.timeline.Timeline``. Every frame gets labels.
@@ -65,6 +68,7 @@ class SegmentationRun:
             computed, and the yielded frames carry no image.
         cache: where computed flow is kept and looked up; None computes it.
         stop: asked between steps; when it says True the run raises ``Cancelled``.
+        also: other K to segment into in the same pass; the trunk of the network runs once for all.
 
     Raises:
         InputError: the model or the device is not there, or the model has no head for K.
@@ -78,32 +82,37 @@ class SegmentationRun:
         flow: FlowFields | None = None,
         stop: Callable[[], bool] | None = None,
         cache: FlowCache | None = None,
+        also: Sequence[int] = (),
     ) -> None:
         self.clip = clip
         self.settings = settings
         self._device = choose_device(settings.device)
         network = network or load_network(settings.model)
-        if settings.k not in network.settings.ks:
-            raise InputError(
-                f"Model {settings.model!r} gives K = {', '.join(map(str, network.settings.ks))} "
-                f"segments, not {settings.k}. Choose one of these, or another model."
-            )
+        self.ks = tuple(dict.fromkeys((settings.k, *also)))
+        """K of this run: that of the settings, then the others."""
+        for k in self.ks:
+            if k not in network.settings.ks:
+                raise InputError(
+                    f"Model {settings.model!r} gives K = "
+                    f"{', '.join(map(str, network.settings.ks))} segments, not {k}. Choose one of "
+                    "these, or another model."
+                )
         self._network = network.to(self._device.torch).eval()
         self._known_flow = flow is not None
         self.flow = flow or FlowFields()
         self._stop = stop or (lambda: False)
         self._grid = grid_for(clip.size)
-        self._masks = Spool()
-        self._assignments: list[np.ndarray] = []
+        self._kept = {k: _Kept(Spool(DEFAULT_MEMORY // len(self.ks))) for k in self.ks}
         self._frames = 0
-        self._seconds = {"flow": 0.0, "network": 0.0}
+        self._flow_seconds = 0.0
+        self._predictor: Predictor | None = None
         self._backward = any(tau < 0 for tau in settings.taus)
         self._cache = cache
         if self._known_flow:
             self._check_backward()
 
     def frames(self) -> Iterator[SegmentedFrame]:
-        """Yield every frame of the clip with its masks and labels, in order.
+        """Yield every frame of the clip with its masks and labels for ``settings.k``, in order.
 
         Raises:
             InputError: the clip has fewer than two frames.
@@ -115,49 +124,83 @@ class SegmentationRun:
             if stored is not None:
                 self.flow = stored
                 self._check_backward()
-        timeline = Timeline(
-            self.flow,
-            self._predict,
-            settings.k,
-            settings.taus,
-            settings.linkage,
-            self.clip.size,
-            settings.subsequence,
+        predictor = self._predictor = Predictor(
+            self._network, self._device, self.flow, self.ks, self._check
         )
+        timelines = [
+            Timeline(
+                self.flow,
+                predictor.of(k),
+                k,
+                settings.taus,
+                settings.linkage,
+                self.clip.size,
+                settings.subsequence,
+                settings.similarity_weight,
+            )
+            for k in self.ks
+        ]
+
+        def advance(ended: bool) -> Iterator[tuple[tuple[int, FramePrediction], ...]]:
+            return zip(*(line.advance(self._frames, ended) for line in timelines), strict=True)
+
         images: deque[np.ndarray] = deque()
         for image in self._read():
             if image is not None:
                 images.append(image)
             self._frames += 1
-            for index, prediction in timeline.advance(self._frames, ended=False):
-                yield self._keep(index, prediction, images)
+            for predictions in advance(ended=False):
+                yield self._keep(predictions, images)
         if self._frames < 2:
             raise InputError(
                 f"{self.clip.name} has {self._frames or 'no'} frame"
                 f"{'' if self._frames == 1 else 's'}, but motion needs at least two. "
                 "Give a longer video."
             )
-        for index, prediction in timeline.advance(self._frames, ended=True):
-            yield self._keep(index, prediction, images)
+        for predictions in advance(ended=True):
+            yield self._keep(predictions, images)
 
-    def result(self) -> Segmentation:
-        """The record of the frames yielded so far."""
-        made_with = {
-            "stseg": _own_version(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": self._device.name,
-        }
-        done = len(self._masks)
-        return Segmentation(
+    def result(self, k: int | None = None) -> Segmentation:
+        """The record of the frames yielded so far.
+
+        Where ``settings.merge`` is given, the labels that move alike over these frames are fused;
+        they were not in the frames as they were yielded. The records of all K share the flow of
+        the clip, which closes with any of them.
+
+        Args:
+            k: which K of the run; None is that of the settings.
+
+        Raises:
+            InputError: the run did not make this K.
+        """
+        k = self.settings.k if k is None else k
+        if k not in self._kept:
+            made = ", ".join(map(str, sorted(self.ks)))
+            raise InputError(f"This run made K = {made}, not {k}. Choose one of these.")
+        kept = self._kept[k]
+        # Whoever reads while another thread works sees whole frames only.
+        done = min(len(each.masks) for each in self._kept.values())
+        latents = kept.latents[:done]
+        record = Segmentation(
             clip=replace(self.clip, frames=done),
-            settings=self.settings,
+            settings=self.settings if k == self.settings.k else replace(self.settings, k=k),
             flow=self.flow.forward,
-            masks=self._masks,
-            assignment=np.array(self._assignments, np.uint8).reshape(done, self.settings.k),
-            seconds={name: round(value, 3) for name, value in self._seconds.items()},
-            made_with=made_with,
+            masks=kept.masks,
+            assignment=np.array(kept.assignments[:done], np.uint8).reshape(done, k),
+            seconds={
+                "flow": round(self._flow_seconds, 3),
+                "network": round(self._predictor.seconds, 3) if self._predictor else 0.0,
+            },
+            made_with={
+                "stseg": _own_version(),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "device": self._device.name,
+            },
+            latents=np.stack(latents) if latents else np.zeros((0, k, 0), np.float32),
         )
+        merge = self.settings.merge
+        return record if merge is None or not done else merged(record, merge)
 
     def _check(self) -> None:
         """Raise ``Cancelled`` if the run is to stop."""
@@ -188,7 +231,7 @@ class SegmentationRun:
                 self.flow.forward.append(forward.astype(np.float16))
             if backward is not None:
                 self.flow.backward.append(backward.astype(np.float16))
-            self._seconds["flow"] += time.perf_counter() - start
+            self._flow_seconds += time.perf_counter() - start
             yield image
             start = time.perf_counter()
         if self._cache is not None:
@@ -207,11 +250,7 @@ class SegmentationRun:
         return FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device)
 
     def _cache_key(self) -> str:
-        settings = self.settings
-        words: list[object] = [settings.flow, self._grid, settings.max_frames, *FLOW_VERSION]
-        if settings.flow != "dis":
-            words += [settings.weights, settings.iterations, self._device.torch.type]
-        return content_key(self.clip.source, words)
+        return flow_key(self.clip, self.settings)
 
     def _check_backward(self) -> None:
         if self._backward and not len(self.flow.backward):
@@ -221,24 +260,26 @@ class SegmentationRun:
             )
 
     def _keep(
-        self, index: int, prediction: FramePrediction, images: deque[np.ndarray]
+        self, predictions: Sequence[tuple[int, FramePrediction]], images: deque[np.ndarray]
     ) -> SegmentedFrame:
-        kept = quantise(prediction.masks)  # what is yielded is what the record will say
-        self._masks.append(kept)
-        self._assignments.append(prediction.assignment)
+        """Keep what each K says of one frame; the frame of ``settings.k``."""
+        for kept, (_, prediction) in zip(self._kept.values(), predictions, strict=True):
+            kept.latents.append(prediction.latents)
+            kept.assignments.append(prediction.assignment)
+            kept.masks.append(prediction.masks)
+        index, own = predictions[0]
         image = images.popleft() if images else np.zeros((0, 0, 3), np.uint8)
         flow = self.flow.forward[min(index, len(self.flow.forward) - 1)].astype(np.float32)
-        return SegmentedFrame(index, image, flow, dequantise(kept), prediction.assignment)
+        return SegmentedFrame(index, image, flow, dequantise(own.masks), own.assignment)
 
-    def _predict(self, volumes: list[np.ndarray]) -> np.ndarray:
-        """Soft masks (b, k, t, h, w) of volumes (2, t, h, w)."""
-        self._check()
-        start = time.perf_counter()
-        batch = torch.from_numpy(np.stack(volumes)).to(self._device.torch)
-        with torch.inference_mode(), self._device.autocast():
-            masks: np.ndarray = self._network(batch, self.settings.k).float().cpu().numpy()
-        self._seconds["network"] += time.perf_counter() - start
-        return masks
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a run has made for one K, frame by frame."""
+
+    masks: Spool
+    assignments: list[np.ndarray] = field(default_factory=list)
+    latents: list[np.ndarray] = field(default_factory=list)
 
 
 def _own_version() -> str:

@@ -7,14 +7,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from stseg.errors import InputError
+from stseg.latents import join
+from stseg.masks import dequantise as dequantise
+from stseg.masks import label_map as label_map
+from stseg.masks import quantise as quantise
 from stseg.spool import Spool
 
-LINKAGES = ("one-to-one", "greedy")
+LINKAGES = ("one-to-one", "greedy", "one-to-one+similarity", "greedy+similarity")
 DEVICES = ("auto", "cpu", "cuda")
 
 GRID = (128, 224)
@@ -65,7 +68,11 @@ class Settings:
         weights: weight file of the estimator; None takes the fetched one.
         iterations: refinements of RAFT.
         model: name of a variant in ``stseg.variants`` or path of a checkpoint.
-        linkage: how segments are linked over time (Sec. 3.4).
+        linkage: how segments are linked over time (Sec. 3.4), by overlap alone or, with
+            "+similarity", by that of χ, too (see ``stseg.linkage.Linker``).
+        similarity_weight: weight ω of the similarity in these.
+        merge: fuse the labels whose similarity over the whole clip is above this, from -1 to 1
+            (see ``stseg.similarity.merge``); None fuses none.
         device: "auto", "cpu" or "cuda".
         subsequence: link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole
             video.
@@ -86,6 +93,8 @@ class Settings:
     device: str = "auto"
     subsequence: int = 0
     max_frames: int | None = None
+    similarity_weight: float = 1.0
+    merge: float | None = None
 
     def __post_init__(self) -> None:
         if not K_RANGE[0] <= self.k <= K_RANGE[1]:
@@ -109,6 +118,16 @@ class Settings:
             raise InputError(
                 f"There is no linkage {self.linkage!r}. Choose one of {', '.join(LINKAGES)}."
             )
+        if not 0 <= self.similarity_weight < float("inf"):
+            raise InputError(
+                f"The weight of similarity is {self.similarity_weight}, but it is a number of 0 or "
+                "more. Choose for instance 1."
+            )
+        if self.merge is not None and not -1 <= self.merge <= 1:
+            raise InputError(
+                f"The merge threshold is {self.merge}, but a similarity is from -1 to 1. Choose "
+                "for instance 0.8."
+            )
         if self.device not in DEVICES:
             raise InputError(f"There is no device {self.device!r}. Choose auto, cpu or cuda.")
         if self.iterations < 1:
@@ -122,7 +141,7 @@ class Settings:
             raise InputError("At least 2 frames must be read: motion needs two of them.")
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values; ``Settings(**...)`` of it restores them."""
+        """The settings as plain JSON values; ``stseg.settings_file`` restores them."""
         return {**asdict(self), "taus": list(self.taus)}
 
 
@@ -154,32 +173,6 @@ class SegmentedFrame:
         return self.assignment[self.segments(size)]
 
 
-def label_map(
-    masks: Float32[np.ndarray, "k h w"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "H W"]:
-    """Label of each pixel: soft masks enlarged bilinearly to ``size`` (H, W), then the argmax."""
-    stacked = np.ascontiguousarray(masks.transpose(1, 2, 0))
-    large = cv2.resize(stacked, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    best = large[..., 0].copy()
-    labels = np.zeros(size, np.uint8)
-    for index in range(1, masks.shape[0]):  # K passes over planes: faster than argmax on axis -1
-        plane = large[..., index]
-        above = plane > best
-        labels[above] = index
-        np.maximum(best, plane, out=best)
-    return labels
-
-
-def quantise(masks: Float32[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
-    """Soft masks in steps of 1/255, which is how a ``Segmentation`` keeps them."""
-    return np.rint(masks * 255).astype(np.uint8)
-
-
-def dequantise(masks: UInt8[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"]:
-    """Soft masks from what ``quantise`` gave; they sum to 1 within 1/255 a mask."""
-    return masks.astype(np.float32) / 255
-
-
 @dataclass(frozen=True)
 class Segmentation:
     """A segmented clip: what the app, the exporters and the metrics take.
@@ -195,6 +188,9 @@ class Segmentation:
         assignment: row i takes the network's segments of frame i to linked labels.
         seconds: duration of each stage of the pipeline.
         made_with: versions and the device, for the record.
+        latents: χ of each of the network's segments at each frame (Sec. 3.4): the mean over its
+            sites of the last-layer features, standardised per channel over the volume; zeros for a
+            segment without a site on the network's grid. c is 0 where nobody computed them.
     """
 
     clip: Clip
@@ -204,9 +200,22 @@ class Segmentation:
     assignment: UInt8[np.ndarray, "n k"]
     seconds: Mapping[str, float] = field(default_factory=dict)
     made_with: Mapping[str, str] = field(default_factory=dict)
+    latents: Float32[np.ndarray, "_n _k c"] = field(
+        default_factory=lambda: np.zeros((0, 0, 0), np.float32)
+    )
+
+    def __post_init__(self) -> None:
+        if self.latents.shape[:2] != self.assignment.shape:
+            if self.latents.size:
+                raise ValueError(
+                    f"Latents of shape {self.latents.shape} do not belong to assignments of shape "
+                    f"{self.assignment.shape}."
+                )
+            none = np.zeros((*self.assignment.shape, 0), np.float32)
+            object.__setattr__(self, "latents", none)
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.assignment)  # the spool of a run that goes on may hold more masks
 
     @property
     def k(self) -> int:
@@ -235,6 +244,15 @@ class Segmentation:
         linked = np.zeros_like(soft)
         np.add.at(linked, self.assignment[index], soft)
         return linked
+
+    def linked_latents(self, index: int) -> Float32[np.ndarray, "k c"]:
+        """χ by linked label at frame ``index``; zeros for a label without a site.
+
+        Segments that share a label are averaged, each with the weight of its sites.
+        """
+        segments = self.masks[index].argmax(0)
+        areas = np.bincount(segments.ravel(), minlength=self.k)
+        return join(self.latents[index], areas, self.assignment[index])
 
     def motion(self, index: int) -> Float32[np.ndarray, "2 h w"]:
         """Flow of frame ``index`` in source pixels; the last frame repeats the one before it."""

@@ -162,7 +162,7 @@ def grid(
         (_nearest(segments, wh), "masks, frame by frame"),
         (overlay(small, cv2.resize(labels, wh, interpolation=cv2.INTER_NEAREST)), "linked labels"),
     ]
-    pictures = [_captioned(tile, caption) for tile, caption in tiles]
+    pictures = [captioned(tile, caption) for tile, caption in tiles]
     return np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])
 
 
@@ -206,6 +206,40 @@ def occlusion_picture(segmentation: Segmentation, index: int, eta: float, image:
     return out
 
 
+def heat(values: Float32[np.ndarray, "h w"], top: float) -> UInt8[np.ndarray, "h w 3"]:
+    """Values from 0 (dark blue) to ``top`` and beyond (yellow), in the colours of cividis.
+
+    Cividis reads the same with every common colour vision, and leaves vermilion free for marks.
+    """
+    levels = np.clip(values * (255 / top), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_CIVIDIS)[..., ::-1], np.uint8)
+
+
+def segment_flow(
+    flow: Float32[np.ndarray, "2 h w"],
+    inside: Bool[np.ndarray, "h w"],
+    scale: float,
+    label: int,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A motion model in HSV: in full colour inside its segment, pale outside, with its outline.
+
+    Gray where the segment is nowhere.
+
+    Args:
+        flow: of the model at every site.
+        inside: sites of the segment.
+        scale: see ``flow_colours``.
+        label: whose colour the outline has.
+    """
+    if not inside.any():
+        return np.full((*inside.shape, 3), 225, np.uint8)
+    colours = flow_colours(flow, scale)
+    pale = (colours.astype(np.uint16) + 3 * 225) // 4
+    out = np.where(inside[..., None], colours, pale).astype(np.uint8)
+    out[outlines(inside.astype(np.uint8)).astype(bool)] = COLOURS[label]
+    return out
+
+
 def shrink(image: Image, longest: int) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with its longer side at most ``longest`` pixels; a small one is left alone."""
     ratio = longest / max(image.shape[:2])
@@ -245,7 +279,8 @@ def _nearest(labels: np.ndarray, wh: tuple[int, int]) -> np.ndarray:
     return colour_labels(cv2.resize(labels, wh, interpolation=cv2.INTER_NEAREST))
 
 
-def _captioned(tile: np.ndarray, caption: str) -> np.ndarray:
+def captioned(tile: Image, caption: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture below a dark bar with a caption in ASCII."""
     bar = np.full((_CAPTION, tile.shape[1], 3), 24, np.uint8)
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5
     cv2.putText(bar, caption, (8, 18), font, size, (235, 235, 235), 1, cv2.LINE_AA)

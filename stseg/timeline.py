@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
-from stseg.linkage import Linker, match, overlap
+from stseg.linkage import Linker, Partition, match, overlap
+from stseg.records import dequantise, quantise
 from stseg.volume import FlowFields, move_masks, triplet
 
 BATCH = 4
 """Volumes in one pass of the network."""
 
-Predict = Callable[[list[np.ndarray]], np.ndarray]
-"""Volumes (2, t, h, w) → soft masks (b, k, t, h, w)."""
+Triplet = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of b triplets, instants in the order of the volume.
+
+    Attributes:
+        masks: soft masks, 255 for certainty (see ``stseg.records.quantise``).
+        segments: argmax of the masks.
+        latents: χ of each segment at each instant; zeros for one without a site.
+    """
+
+    masks: UInt8[np.ndarray, "b t k h w"]
+    segments: UInt8[np.ndarray, "b t h w"]
+    latents: Float32[np.ndarray, "b t k c"]
+
+
+Predict = Callable[[Sequence[Triplet], bool], Prediction]
+"""Frames of some triplets, and whether they are of backward flow → what the network says."""
 
 
 @dataclass(frozen=True)
 class FramePrediction:
-    """Masks of one frame in the order of the network, and the linked label of each.
+    """One frame, in the order of the network, and the linked label of each segment.
 
     Attributes:
-        masks: soft masks, summing to 1 over k.
+        masks: soft masks, 255 for certainty.
         assignment: linked label of each of the network's segments.
+        latents: χ of each segment; zeros for one without a site.
     """
 
-    masks: Float32[np.ndarray, "k h w"]
+    masks: UInt8[np.ndarray, "k h w"]
     assignment: UInt8[np.ndarray, " k"]
+    latents: Float32[np.ndarray, "k c"]
 
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Linked labels on the network's grid."""
         return self.assignment[self.masks.argmax(0)]
+
+    def linked(self) -> Partition:
+        """The frame by linked label, as linkage takes it."""
+        segments = self.masks.argmax(0).astype(np.uint8)[None]
+        return Partition(segments, self.latents[None]).named(self.assignment)
 
 
 class Timeline:
@@ -43,10 +69,11 @@ class Timeline:
     frames further in, at its first or last instant. Where that does not fit either (a video hardly
     longer than a triplet) the triplet of t repeats the fields at the ends of the video. The last
     frame has no motion to a next one (the first frame, for negative τ): it takes the masks of its
-    neighbour, moved along the neighbour's flow.
+    neighbour, moved along the neighbour's flow. Its latents are those of the neighbour.
 
     With several τ the first one is the reference: where the triplets of the others fit, their
-    central predictions are matched to it one-to-one by IoU, and the soft masks are averaged.
+    central predictions are matched to it one-to-one by IoU, and the soft masks are averaged; so
+    are the latents, each over the τ whose triplet has a site of the segment.
 
     Args:
         flow: fields of the clip; it grows between calls of ``advance``.
@@ -56,6 +83,7 @@ class Timeline:
         linkage: how segments are linked over time.
         size: (H, W) of the source, which is the unit of the flow.
         subsequence: link anew at every multiple of so many frames; 0 never does.
+        similarity: weight of the similarity of χ in the linkages that use it.
     """
 
     def __init__(
@@ -67,22 +95,22 @@ class Timeline:
         linkage: str,
         size: tuple[int, int],
         subsequence: int = 0,
+        similarity: float = 1.0,
     ) -> None:
         self._flow = flow
         self._predict = predict
         self._k = k
         self._taus = tuple(taus)
-        self._linkage = linkage
         self._size = size
         self._subsequence = subsequence
         self._tau = self._taus[0]
         self._reach = abs(self._tau)
-        self._linker = Linker(k, linkage, self._reach)
+        self._linker = Linker(k, linkage, self._reach, similarity)
         # The first frame with a field is 0 forwards and 1 backwards.
         self._first = 0 if self._tau > 0 else 1
         self._next_centre = self._first + self._reach
         self._next_frame = 0
-        self._triplets: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._triplets: dict[int, tuple[_Seen, np.ndarray]] = {}
         self._latest: FramePrediction | None = None
 
     def advance(self, frames: int, ended: bool) -> Iterator[tuple[int, FramePrediction]]:
@@ -107,7 +135,7 @@ class Timeline:
             yield from self._decided(frames, last, ended)
 
     def _predict_centres(self, centres: range, frames: int) -> None:
-        masks = self._run(self._tau, [triplet(centre, self._tau) for centre in centres])
+        seen = [[one] for one in self._run(self._tau, [triplet(c, self._tau) for c in centres])]
         for tau in self._taus[1:]:
             first, last = (0, frames - 2) if tau > 0 else (1, frames - 1)
             fitting = [c for c in centres if first + abs(tau) <= c <= last - abs(tau)]
@@ -115,21 +143,24 @@ class Timeline:
                 continue
             others = self._run(tau, [triplet(centre, tau) for centre in fitting])
             for centre, other in zip(fitting, others, strict=True):
-                reference = masks[centre - centres.start]  # (3, k, h, w)
-                reference[1] += _aligned(reference[1], other[1])
-        masks[:, 1] /= masks[:, 1].sum(axis=1, keepdims=True)
-        for centre, three in zip(centres, masks, strict=True):
-            segments = three.argmax(axis=1).astype(np.uint8)
+                seen[centre - centres.start].append(other)
+        for centre, every in zip(centres, seen, strict=True):
             if self._subsequence and centre % self._subsequence == 0:
-                self._linker = Linker(self._k, self._linkage, self._reach)
-            self._triplets[centre] = three, self._linker.follow(segments)
+                self._linker.forget()
+            one = _averaged(every)
+            assignment = self._linker.follow(one.segments, one.latents)
+            self._triplets[centre] = one, assignment
 
-    def _run(self, tau: int, volumes: Sequence[tuple[int, int, int]]) -> np.ndarray:
-        """Masks (b, 3, k, h, w) of these triplets, their instants in order of time."""
-        backward = tau < 0
-        fields = [self._flow.volume(frames, backward) for frames in volumes]
-        masks = np.moveaxis(self._predict(fields), 2, 1)
-        return masks[:, ::-1].copy() if backward else masks.copy()
+    def _run(self, tau: int, triplets: Sequence[Triplet]) -> list[_Seen]:
+        """What the network says of these triplets, their instants in order of time."""
+        told = self._predict(triplets, tau < 0)
+        order = slice(None, None, -1 if tau < 0 else 1)
+        return [
+            _Seen(masks[order], segments[order], latents[order])
+            for masks, segments, latents in zip(
+                told.masks, told.segments, told.latents, strict=True
+            )
+        ]
 
     def _decided(
         self, frames: int, last: int, ended: bool
@@ -161,32 +192,65 @@ class Timeline:
             if fits and (not ended or centre <= last - self._reach):
                 if centre not in self._triplets:
                     return None  # still to come
-                masks, assignment = self._triplets[centre]
-                return FramePrediction(masks[instant], assignment)
+                one, assignment = self._triplets[centre]
+                return one.at(instant, assignment)
         return self._repeated_ends(frame, last) if ended else None
 
     def _repeated_ends(self, frame: int, last: int) -> FramePrediction:
         """For a video too short: the triplet of ``frame`` with the fields at the ends repeated."""
         inside = [min(max(each, self._first), last) for each in triplet(frame, self._tau)]
-        masks = self._run(self._tau, [(inside[0], inside[1], inside[2])])[0]
-        segments = masks.argmax(axis=1).astype(np.uint8)
+        (one,) = self._run(self._tau, [(inside[0], inside[1], inside[2])])
         if self._latest is None:
-            assignment = self._linker.follow(segments)
+            assignment = self._linker.follow(one.segments, one.latents)
         else:
-            scores = overlap(self._latest.labels()[None], segments[1][None], self._k)
-            assignment = match(scores, self._linkage)
-        return FramePrediction(masks[1], assignment)
+            known = self._latest.linked()
+            assignment = self._linker.beside(known, one.segments[1:2], one.latents[1:2])
+        return one.at(1, assignment)
 
     def _moved(self, neighbour: FramePrediction, frame: int) -> FramePrediction:
         """The prediction of ``frame``, carried to the next frame in the direction of τ."""
         flow = self._flow.at(frame, backward=self._tau < 0)
-        return FramePrediction(move_masks(neighbour.masks, flow, self._size), neighbour.assignment)
+        moved = move_masks(dequantise(neighbour.masks), flow, self._size)
+        return replace(neighbour, masks=quantise(moved))
 
 
-def _aligned(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Masks ``other`` in the order of ``reference``, matched one-to-one by IoU."""
-    maps = [masks.argmax(0).astype(np.uint8)[None] for masks in (reference, other)]
-    assignment = match(overlap(maps[0], maps[1], len(reference)), "one-to-one")
-    aligned = np.empty_like(other)
-    aligned[assignment] = other
-    return aligned
+@dataclass(frozen=True)
+class _Seen:
+    """What the network says of one triplet, instants in order of time."""
+
+    masks: UInt8[np.ndarray, "3 k h w"]
+    segments: UInt8[np.ndarray, "3 h w"]
+    latents: Float32[np.ndarray, "3 k c"]
+
+    def at(self, instant: int, assignment: UInt8[np.ndarray, " k"]) -> FramePrediction:
+        """One of the three frames."""
+        return FramePrediction(self.masks[instant], assignment, self.latents[instant])
+
+
+def _averaged(seen: Sequence[_Seen]) -> _Seen:
+    """The first one, its central instant averaged with those of the others."""
+    first, *others = seen
+    if not others:
+        return first
+    k = len(first.masks[1])
+    total = first.masks[1].astype(np.float32)
+    latents = first.latents[1].copy()
+    counts = _present(first.segments[1], k).astype(np.float32)
+    for other in others:
+        scores = overlap(first.segments[1:2], other.segments[1:2], k)
+        place = match(scores, "one-to-one")
+        total[place] += other.masks[1]
+        latents[place] += other.latents[1]
+        counts[place] += _present(other.segments[1], k)
+    masks, segments = first.masks.copy(), first.segments.copy()
+    masks[1] = quantise(total / total.sum(axis=0))
+    segments[1] = masks[1].argmax(axis=0)
+    latents /= np.maximum(counts, 1)[:, None]
+    latents[~_present(segments[1], k)] = 0
+    joined = first.latents.copy()
+    joined[1] = latents
+    return _Seen(masks, segments, joined)
+
+
+def _present(segments: UInt8[np.ndarray, "h w"], k: int) -> Bool[np.ndarray, " k"]:
+    return np.bincount(segments.ravel(), minlength=k) > 0

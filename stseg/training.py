@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from stseg.augment import AugmentSettings, augment
 from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
-from stseg.datasets import FlowSequence, TripletSet
+from stseg.datasets import FlowSequence, FlowStore, TripletSet
 from stseg.device import Device
+from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
 from stseg.files import write_atomically
-from stseg.losses import Losses, LossSettings, segmentation_losses
+from stseg.loss_chart import CURVES, Curve, loss_chart
+from stseg.losses import Losses, LossSettings, joint_losses, segmentation_losses
 from stseg.motion import FitSettings, motion_model
 from stseg.network import NetworkSettings, SegmentationNetwork
 
@@ -41,6 +44,11 @@ class Stage:
     steps: int
     learning_rate: float
     final: float = 0.1
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step ``step`` of the stage, from 0."""
+        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.learning_rate * (self.final + (1 - self.final) * cosine)
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,28 @@ _COLUMNS = ("step", "loss", "reconstruction", "consistency", "validation", "seco
 _VALIDATION_VOLUMES = 64
 
 
+class _Heads(nn.Module):
+    """Masks of several heads from one pass of the trunk: what data parallel work wraps."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, volume: Tensor, ks: Sequence[int]) -> list[Tensor]:
+        features = self.network.features(volume)
+        return [self.network.masks(features, k) for k in ks]
+
+
 class Trainer:
     """Trains a network on cached flow, resumes where a run was cut, keeps the best.
 
     The folder of a run holds ``state.safetensors`` (weights, optimiser, random state),
-    ``best.safetensors`` (the checkpoint with the lowest validation loss of the latest stage) and
-    ``losses.csv``.
+    ``best.safetensors`` (the checkpoint with the lowest validation loss of the latest stage), and
+    the loss curve as ``losses.csv`` and ``losses.png``.
+
+    Data parallel: each process of the team draws the whole batch, which is cheap, and trains on its
+    share of it, so that the numbers are those of one process whatever the size of the team. Only
+    rank 0 writes; all must see the folder.
 
     Args:
         settings: what to train.
@@ -124,9 +148,12 @@ class Trainer:
         device: where to train.
         card: what else the checkpoint should say (data, licence).
         save_seconds: time between two saved states.
+        start: network whose weights the run begins with; None draws them.
+        team: the processes that share the run.
 
     Raises:
-        InputError: no volume fits into the sequences, or the folder holds another run.
+        InputError: no volume fits into the sequences, the folder holds another run, or the batch
+            cannot be shared evenly.
     """
 
     def __init__(
@@ -137,14 +164,23 @@ class Trainer:
         device: Device,
         card: Mapping[str, Any] | None = None,
         save_seconds: float = 60,
+        start: SegmentationNetwork | None = None,
+        team: Team = ALONE,
     ) -> None:
+        if settings.batch % team.size:
+            raise InputError(
+                f"A batch of {settings.batch} volumes cannot be shared evenly by {team.size} "
+                f"processes. Give a batch that is a multiple of {team.size}."
+            )
         self.settings = settings
         self.folder = folder
         self._device = device
         self._card = dict(card or {})
         self._save_seconds = save_seconds
+        self._team = team
         self._model = motion_model(settings.motion_model)
-        common = (sequences, settings.instants, settings.taus, settings.held_out)
+        store = FlowStore(sequences, device.torch)
+        common = (store, settings.instants, settings.taus, settings.held_out)
         self._training = TripletSet(*common)
         self._validation = TripletSet(*common, validation=True)
         if not len(self._training):
@@ -153,6 +189,19 @@ class Trainer:
             )
         torch.manual_seed(settings.seed)
         self.network = SegmentationNetwork(settings.network).channels_last().to(device.torch)
+        if start is not None:
+            if start.settings != settings.network:
+                raise InputError(
+                    f"The run needs a network of {settings.network}, but the one to start from is "
+                    f"of {start.settings}. Start from another checkpoint."
+                )
+            self.network.load_state_dict(start.state_dict())
+        self._heads: nn.Module = _Heads(self.network)
+        if team.size > 1:
+            # Heads that a step does not draw have no gradient, and Adam leaves them alone.
+            self._heads = DistributedDataParallel(
+                self._heads, find_unused_parameters=len(settings.network.ks) > 1
+            )
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=settings.stages[0].learning_rate
         )
@@ -168,17 +217,12 @@ class Trainer:
         try:
             while self.step < self.settings.steps:
                 start = time.perf_counter()
-                losses = self._train_step()
+                named = self._train_step()
                 self.step += 1
                 validation = None
                 if self.step % self.settings.validate_every == 0 or self._stage_ends():
                     validation = self._validate()
                 seconds = time.perf_counter() - start
-                named = {
-                    "loss": float(losses.total.detach()),
-                    "reconstruction": float(losses.reconstruction.detach()),
-                    "consistency": float(losses.consistency.detach()),
-                }
                 self._rows.append([self.step, *named.values(), validation, seconds])
                 if time.monotonic() - saved > self._save_seconds:
                     self.save()
@@ -189,6 +233,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state and the loss curve; each file is whole or not there."""
+        if not self._team.leads:
+            return
         tensors: dict[str, Tensor] = {
             f"network.{name}": tensor for name, tensor in self.network.state_dict().items()
         }
@@ -207,6 +253,20 @@ class Trainer:
         writer.writerow(_COLUMNS)
         writer.writerows(self._rows)
         write_atomically(self.folder / "losses.csv", text.getvalue().encode())
+        write_atomically(self.folder / "losses.png", self._chart())
+
+    def _chart(self) -> bytes:
+        steps = [row[0] for row in self._rows]
+        known = [row for row in self._rows if row[4] is not None]
+        curves = [
+            Curve(name, steps, [row[column] for row in self._rows], colour)
+            for column, (name, colour) in enumerate(CURVES.items(), start=1)
+        ]
+        held_out = Curve(
+            "L, held out", [row[0] for row in known], [row[4] for row in known], "#009e73", True
+        )
+        title = f"{self.step} of {self.settings.steps} steps"
+        return loss_chart([*curves, held_out], title)
 
     def _resume(self) -> None:
         path = self.folder / "state.safetensors"
@@ -236,9 +296,7 @@ class Trainer:
         before = 0
         for number, stage in enumerate(self.settings.stages):
             if self.step < before + stage.steps:
-                cosine = (1 + math.cos(math.pi * (self.step - before) / stage.steps)) / 2
-                rate = stage.learning_rate * (stage.final + (1 - stage.final) * cosine)
-                return number, stage, rate
+                return number, stage, stage.rate(self.step - before)
             before += stage.steps
         last = self.settings.stages[-1]
         return len(self.settings.stages) - 1, last, last.learning_rate * last.final
@@ -250,15 +308,21 @@ class Trainer:
             ends.add(total)
         return self.step in ends
 
-    def _train_step(self) -> Losses:
+    def _train_step(self) -> dict[str, float]:
         _, stage, rate = self._stage()
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         chosen = torch.randint(
             len(self._training), (self.settings.batch,), generator=self._generator
         )
-        flow = self._training.batch(chosen.tolist(), stage.size).to(self._device.torch)
-        volume, flow = augment(flow, self._model, self.settings.augment, self._generator)
+        numbers = chosen.tolist()
+        flow = self._training.batch(numbers, stage.size)
+        better = None
+        if self._training.rough:
+            better = self._training.batch(numbers, stage.size, reference=True)
+        volume, flow = augment(flow, self._model, self.settings.augment, self._generator, better)
+        mine = self._team.share(self.settings.batch)
+        volume, flow = volume[mine], flow[mine]
         ks = self.settings.network.ks
         drawn = [ks[0]]
         if len(ks) > 1:  # one of the other heads shares the trunk's pass
@@ -266,15 +330,18 @@ class Trainer:
             drawn.append(ks[1 + int(other)])
         self.network.train()
         with self._device.autocast():
-            features = self.network.features(volume)
-            masks = [self.network.masks(features, k) for k in drawn]
-        each = [self._losses(part, flow) for part in masks]
+            masks = self._heads(volume, drawn)
+        settings = self.settings
+        each = joint_losses(masks, flow, self._model, settings.losses, settings.fit)
         total = torch.stack([losses.total for losses in each]).mean()
         self._optimiser.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self._optimiser.step()
-        return each[0]
+        first = each[0]
+        told = torch.stack([first.total, first.reconstruction, first.consistency]).detach()
+        loss, reconstruction, consistency = self._team.mean(told).tolist()
+        return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
 
     def _losses(self, masks: Tensor, flow: Tensor) -> Losses:
         return segmentation_losses(
@@ -293,20 +360,24 @@ class Trainer:
             return None
         self.network.eval()
         indices = torch.linspace(0, len(self._validation) - 1, count).round().long().tolist()
-        total = 0.0
-        for start in range(0, count, self.settings.batch):
+        indices = indices[self._team.share(count)]
+        total = torch.zeros((), device=self._device.torch)
+        for start in range(0, len(indices), self.settings.batch):
             part = indices[start : start + self.settings.batch]
-            flow = self._validation.batch(part, stage.size).to(self._device.torch)
+            flow = self._validation.batch(part, stage.size)
             with self._device.autocast():
                 masks = self.network(flow, self.settings.network.ks[0])
-            total += float(self._losses(masks, flow).total) * len(part)
-        loss = total / count
+            better = self._validation.batch(part, stage.size, reference=True)
+            total += self._losses(masks, better).total * len(part)
+        loss = float(self._team.mean(total)) * self._team.size / count
         if self._best is None or (-number, loss) < (-self._best[0], self._best[1]):
             self._best = (number, loss)
             self._keep(loss)
         return loss
 
     def _keep(self, loss: float) -> None:
+        if not self._team.leads:
+            return
         card = {
             **self._card,
             "settings": _plain(self.settings),

@@ -1,62 +1,227 @@
-"""Ground-truth masks of a clip, frame by frame."""
+"""Ground-truth masks of a clip, frame by frame, in the modes and layouts in which they come.
+
+``stseg.annotations`` says which file belongs to which frame. Where the masks lie in folders called
+1, 2, … (SegTrackV2), each folder is one object.
+"""
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int32, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from stseg.annotations import frame_stems, numbered
 from stseg.errors import InputError
+from stseg.records import Clip
+
+logger = logging.getLogger(__name__)
+
+WHITE = 0xFFFFFF
+SOFT = 32
+"""A mask of one channel with more gray values than this is one object with blurred borders."""
 
 
-def truth_files(folder: Path) -> dict[int, Path]:
-    """The mask of each annotated frame, by frame number, as the file names say it (00012.png)."""
-    files = {}
-    for path in sorted(folder.glob("*.png")):
-        found = re.search(r"(\d+)$", path.stem)
-        if found:
-            files[int(found[1])] = path
-    return files
+@dataclass(frozen=True)
+class GroundTruth:
+    """The masks of one clip.
+
+    Attributes:
+        size: (H, W) of the clip.
+        files: the mask files of each annotated frame; several of them are one object each.
+        background: code of the background in colour masks: black, or white (PPM of FBMS-59).
+        stray: mask files that belong to no frame.
+    """
+
+    size: tuple[int, int]
+    files: Mapping[int, tuple[Path, ...]]
+    background: int = 0
+    stray: Sequence[Path] = field(default=())
+
+    def codes(self, index: int) -> Int32[np.ndarray, "H W"]:
+        """What each site of frame ``index`` belongs to: 0 for the background, else an object.
+
+        Objects are palette indices, gray values or 24-bit colours, or the numbers of folders.
+
+        Raises:
+            InputError: a file is not a picture, or not of the size of the clip.
+        """
+        files = self.files[index]
+        if len(files) == 1:
+            return self._read(files[0])
+        joint = np.zeros(self.size, np.int32)
+        for number, path in enumerate(files, 1):
+            joint[self._read(path) != 0] = number
+        return joint
+
+    def foreground(self, index: int) -> Bool[np.ndarray, "H W"]:
+        """All objects of frame ``index`` grouped into one. Raises InputError as ``codes`` does."""
+        return self.codes(index) != 0
+
+    def _read(self, path: Path) -> Int32[np.ndarray, "H W"]:
+        codes = read_codes(path)
+        if codes.shape != self.size:
+            raise InputError(
+                f"The mask {path} is {codes.shape[1]}x{codes.shape[0]}, but its video is "
+                f"{self.size[1]}x{self.size[0]}. Give masks of the size of the video."
+            )
+        if not self.background:
+            return codes
+        # Black may be an object where the background is not black.
+        return np.where(codes == self.background, 0, codes + 1)
 
 
-def read_labels(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """Labels of a mask file: palette index or gray value; alpha is ignored.
+def ground_truth(clip: Clip) -> GroundTruth:
+    """The masks of a clip; none where it has no folder of them.
 
     Raises:
-        InputError: the file is not a picture.
+        InputError: a list of annotated frames names a file that is not there.
+    """
+    if clip.truth is None:
+        return GroundTruth(clip.size, {})
+    objects = sorted(
+        (each for each in clip.truth.iterdir() if each.is_dir() and each.name.isdigit()),
+        key=lambda each: int(each.name),
+    )
+    stems = frame_stems(clip.source)
+    files: dict[int, list[Path]] = {}
+    stray: list[Path] = []
+    for folder in objects or [clip.truth]:
+        for path, index in numbered(folder, stems):
+            if index is None:
+                stray.append(path)
+            else:
+                files.setdefault(index, []).append(path)
+    kept = {index: tuple(files[index]) for index in sorted(files)}
+    return GroundTruth(clip.size, kept, _background(kept.values()), tuple(stray))
+
+
+def _background(files: Iterable[tuple[Path, ...]]) -> int:
+    """White where PPM masks have white in them (FBMS-59), else black."""
+    for paths in files:
+        if paths[0].suffix.lower() != ".ppm":
+            return 0
+        if (read_codes(paths[0]) == WHITE).any():
+            return WHITE
+    return 0
+
+
+def read_codes(path: Path) -> Int32[np.ndarray, "H W"]:
+    """Labels of a mask file: palette index, gray value, or 24-bit colour where it has colours.
+
+    Alpha is ignored. Gray values beyond ``SOFT`` different ones are a blurred mask: half is the
+    border.
+
+    Raises:
+        InputError: the file is not a whole picture.
     """
     try:
         with Image.open(path) as picture:
-            gray = picture if picture.mode in ("P", "L") else picture.convert("L")
-            return np.array(gray, dtype=np.uint8)
-    except (OSError, UnidentifiedImageError) as error:
+            mode = picture.mode
+            if mode in ("RGB", "RGBA"):
+                colours = np.asarray(picture.convert("RGB"), np.int32)
+            else:
+                return _from_gray(picture)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise InputError(f"The mask {path} is not a readable picture ({error}).") from error
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    if path.suffix.lower() != ".ppm" and (red == green).all() and (green == blue).all():
+        return _hard(red)
+    return red << 16 | green << 8 | blue
 
 
-def read_foreground(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """Foreground of a mask file: every site whose label is not 0.
+def _from_gray(picture: Image.Image) -> Int32[np.ndarray, "H W"]:
+    if picture.mode in ("P", "1"):
+        return np.asarray(picture).astype(np.int32)
+    if picture.mode.startswith("I"):
+        return np.asarray(picture.convert("I"), np.int32)
+    gray = picture if picture.mode == "L" else picture.convert("L")
+    return _hard(np.asarray(gray).astype(np.int32))
+
+
+def _hard(gray: Int32[np.ndarray, "H W"]) -> Int32[np.ndarray, "H W"]:
+    values = np.bincount(gray.ravel(), minlength=256)
+    return (gray >= 128) * np.int32(255) if np.count_nonzero(values) > SOFT else gray
+
+
+def present_codes(codes: Int32[np.ndarray, "H W"]) -> list[int]:
+    """Codes that occur, in order."""
+    if codes.min() >= 0 and codes.max() < 256:  # most masks, and faster
+        return np.flatnonzero(np.bincount(codes.ravel())).tolist()
+    return np.unique(codes).tolist()
+
+
+@lru_cache(maxsize=64)
+def _cached_truth(clip: Clip) -> GroundTruth:
+    return ground_truth(clip)
+
+
+def truth_at(clip: Clip, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"] | None:
+    """Objects of frame ``index`` for a picture of ``size`` (h, w); None without a usable mask.
+
+    Palette indices and gray values are told as they are, colours by their rank.
+    """
+    try:
+        truth = _cached_truth(clip)
+        if index not in truth.files:
+            return None
+        codes = truth.codes(index)
+    except InputError as error:  # a picture less is no reason to fail; scores do name it
+        logger.warning("%s", error)
+        return None
+    if codes.max() > 255:
+        present = np.array([code for code in present_codes(codes) if code != 0], np.int32)
+        codes = np.where(codes == 0, 0, np.searchsorted(present, codes) + 1)
+    numbers = codes.astype(np.uint8)
+    resized: np.ndarray = cv2.resize(numbers, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return resized
+
+
+def oddities(truth: GroundTruth) -> list[str]:
+    """What is unusual about the masks but no mistake, in sentences that name a file each.
 
     Raises:
-        InputError: the file is not a picture, or not of ``size`` (H, W).
+        InputError: a mask is not a picture.
     """
-    labels = read_labels(path)
-    if labels.shape != size:
-        raise InputError(
-            f"The mask {path} is {labels.shape[1]}x{labels.shape[0]}, but its video is "
-            f"{size[1]}x{size[0]}. Give masks of the size of the video."
-        )
-    return labels > 0
+    modes, colours = _modes(truth)
+    said = []
+    usual = max(modes, key=lambda mode: len(modes[mode]), default="")
+    for mode, paths in sorted(modes.items()):
+        if mode != usual:
+            said.append(
+                f"{_count(paths)} in mode {mode} among masks in mode {usual}: objects are grouped."
+            )
+    if colours:
+        said.append(f"{_count(colours)} with a palette whose first colour is not black.")
+    return said
 
 
-def labels_at(folder: Path, index: int, size: tuple[int, int]) -> np.ndarray | None:
-    """Labels of frame ``index`` resized to ``size`` (H, W); None where it has no mask."""
-    path = truth_files(folder).get(index)
-    if path is None:
-        return None
-    wh = (size[1], size[0])
-    resized: np.ndarray = cv2.resize(read_labels(path), wh, interpolation=cv2.INTER_NEAREST)
-    return resized
+def uniform(truth: GroundTruth) -> bool:
+    """Whether all masks are of one mode, so that a label means one object in all of them."""
+    return len(_modes(truth)[0]) <= 1
+
+
+def _modes(truth: GroundTruth) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Masks by their mode, and those whose palette does not begin with black."""
+    modes: dict[str, list[Path]] = {}
+    colours: list[Path] = []
+    for path in (path for paths in truth.files.values() for path in paths):
+        try:
+            with Image.open(path) as picture:
+                modes.setdefault(picture.mode, []).append(path)
+                palette = picture.getpalette() if picture.mode == "P" else None
+        except (OSError, UnidentifiedImageError) as error:
+            raise InputError(f"The mask {path} is not a readable picture ({error}).") from error
+        if palette and any(palette[:3]):
+            colours.append(path)
+    return modes, colours
+
+
+def _count(paths: Sequence[Path]) -> str:
+    return f"{len(paths)} mask{'s are' if len(paths) > 1 else ' is'} ({paths[0].name} …)"

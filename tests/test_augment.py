@@ -169,3 +169,29 @@ def test_a_single_instant_is_never_corrupted() -> None:
     volume, target = augment(flow, MODELS["quadratic"], settings, generator())
     torch.testing.assert_close(volume, flow, rtol=0, atol=0)
     torch.testing.assert_close(target, flow, rtol=0, atol=0)
+
+
+def test_a_rough_estimate_goes_through_the_same_chances_as_its_reference() -> None:
+    """The network sees reference + error; the loss sees the reference alone, moved alike."""
+    reference, error = noise(8, seed=2), noise(8, seed=3)
+    settings = AugmentSettings(global_motion=2.0, corrupt=0.0, flip=True, reverse=True)
+    volume, target = augment(reference + error, MODEL, settings, generator(), reference)
+    _, alone = augment(reference, MODEL, settings, generator())
+    torch.testing.assert_close(target, alone, rtol=0, atol=0)
+    moved = volume - target  # the error itself, mirrored and reversed as its sample was
+    mirror = error.flip(4) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1, 1)
+    seen = set()
+    for sample in range(8):
+        forms = [error, mirror, -error.flip(2), -mirror.flip(2)]
+        gaps = [float((moved[sample] - form[sample]).abs().max()) for form in forms]
+        assert min(gaps) < 1e-4
+        seen.add(gaps.index(min(gaps)))
+    assert len(seen) > 1
+
+
+def test_a_reference_equal_to_the_flow_changes_nothing() -> None:
+    flow = noise(4)
+    with_reference = augment(flow, MODEL, EVERYTHING, generator(), flow.clone())
+    without = augment(flow, MODEL, EVERYTHING, generator())
+    for a, b in zip(with_reference, without, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -90,12 +91,12 @@ def test_a_write_that_fails_leaves_the_old_file(
     path = tmp_path / "a.bin"
     write_atomically(path, b"old")
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:1])
-        raise OSError(28, "No space left on device")
+    class FullDisk(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(bytes(data)[:1])
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", lambda self, mode: FullDisk(self, mode))
     with pytest.raises(InputError, match=r"a\.bin cannot be written: No space left on device\."):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
@@ -250,3 +251,23 @@ def test_a_header_that_is_not_ours_gets_a_sentence(header: str, tmp_path: Path) 
     save_file({"weight": torch.zeros(3)}, path, metadata={"stseg": header})
     with pytest.raises(InputError):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"features": 10**9}, {"levels": 60}, {"ks": [4, 10**9]}, {"ks": [4, 1]}]
+)
+def test_no_memory_is_taken_for_what_a_file_claims(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path)
+    edited(path, lambda header: header["network"].update(change))
+    with pytest.raises(InputError, match=r"that STSeg does not make|describes no network"):
+        load_checkpoint(path)
+
+
+def test_weights_that_are_not_numbers_get_a_sentence(tmp_path: Path) -> None:
+    network = SegmentationNetwork(SMALL)
+    with torch.no_grad():
+        network.heads["2"].weight[0] = torch.nan
+    save_checkpoint(tmp_path / "a.safetensors", network, {})
+    with pytest.raises(InputError, match=r"weights that are not numbers \(heads\.2\.weight\)"):
+        load_checkpoint(tmp_path / "a.safetensors")

@@ -200,6 +200,26 @@ def test_the_cached_flow_of_davis_can_be_read(shared: Path) -> None:
     assert 0.5 < float(camel.flow.float().abs().mean()) < 50
 
 
+def test_a_rough_estimate_learns_from_the_reference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, rough = tmp_path / "good", tmp_path / "rough"
+    for folder, value in ((good, 1.0), (rough, 2.0)):
+        folder.mkdir()
+        write(folder / "a.npz", value=value)
+    write(rough / "only here.npz", value=3.0)
+    write(good / "longer.npz", n=6)
+    write(rough / "longer.npz", n=5, value=4.0)
+    sequences = read_training_flows([good, rough], reference=good)
+    assert [each.reference is not None for each in sequences] == [False, False, True, False, False]
+    assert "longer" in caplog.text
+    triplets = TripletSet([each for each in sequences if each.name == "a"], held_out=0.0)
+    everything = range(len(triplets))
+    seen, explained = (triplets.batch(everything, (8, 14), better) for better in (False, True))
+    assert seen.unique().tolist() == [1.0, 2.0]
+    assert explained.unique().tolist() == [1.0]
+
+
 # --- volumes -------------------------------------------------------------------------------------
 
 

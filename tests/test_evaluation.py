@@ -1,5 +1,12 @@
-"""The protocol: perfect labels score 1, shifted ones what theory says."""
+"""Whole sequences: resumed, shared, and with wrong data that is named and not averaged over."""
 
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,81 +14,276 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stseg.errors import InputError
-from stseg.evaluation import cached_flow, report, score
-from stseg.flow import write_flow_file
-from stseg.records import Clip, Segmentation, Settings
-from stseg.spool import Spool
+from stseg.claims import WorkFolder
+from stseg.cli import main
+from stseg.errors import Cancelled, InputError
+from stseg.evaluation import Failure, SequenceScore, Task, evaluate, evaluate_task
+from stseg.flow import write_flow_file, write_flow_folder
+from stseg.known_flow import cached_flow, flow_folder, flow_of
+from stseg.layouts import Entry, open_clip, open_data_set
+from stseg.pipeline import load_network
+from stseg.records import Clip, Settings
+from stseg.synthetic import RenderedClip, SceneSettings, render, write_clip
 
-H, W, N, K = 32, 48, 12, 3
+ROOT = Path(__file__).resolve().parents[1]
+N = 9
 
 
-def truth_labels(index: int) -> np.ndarray:
-    labels = np.zeros((H, W), np.uint8)
-    labels[8:24, 10 + index : 26 + index] = 1
-    return labels
+@pytest.fixture(scope="module")
+def scene() -> RenderedClip:
+    return render(SceneSettings(size=(64, 96), frames=N, objects=2, seed=3, speed=2.0))
 
 
 @pytest.fixture
-def annotated(tmp_path: Path) -> Clip:
-    for index in range(N):
-        Image.fromarray(truth_labels(index) * 255).save(tmp_path / f"{index:05d}.png")
-    return Clip(tmp_path / "x.mp4", "x", (H, W), 24.0, N, tmp_path)
+def data(tmp_path: Path, scene: RenderedClip) -> Path:
+    """A data set in the layout of DAVIS2016, with cached flow: three copies of one clip."""
+    root = tmp_path / "davis"
+    for name in ("ant", "bee", "cat"):
+        write_clip(scene, root / "videos", name)
+        (root / "Annotations/480p").mkdir(parents=True, exist_ok=True)
+        shutil.move(root / "videos" / name, root / "Annotations/480p" / name)
+        (root / "flows/raft-sintel").mkdir(parents=True, exist_ok=True)
+        flow = np.stack(scene.flow[: N - 1]).astype(np.float32)
+        write_flow_file(root / "flows/raft-sintel" / f"{name}.npz", flow, (64, 96))
+    return root
 
 
-def segmentation(clip: Clip, shift: int = 0, swap_at: int = N) -> Segmentation:
-    """The ground truth as a result, moved sideways; labels change places from ``swap_at`` on."""
-    flow, masks = Spool(), Spool()
-    assignment = np.tile(np.arange(K, dtype=np.uint8), (N, 1))
-    assignment[swap_at:, :2] = [1, 0]
-    for index in range(N):
-        labels = np.roll(truth_labels(index), shift, axis=1)
-        masks.append((np.arange(K)[:, None, None] == labels).astype(np.uint8) * 255)
-        if index < N - 1:
-            flow.append(np.zeros((2, H, W), np.float16))
-    return Segmentation(clip, Settings(k=K), flow, masks, assignment)
+def task_for(data: Path, model: Path, **other: object) -> tuple[list[Entry], Task]:
+    entries, _ = open_data_set(data).choose()
+    settings = Settings(k=3, model=str(model), device="cpu", subsequence=4)
+    flows = flow_folder(data, [entry.name for entry in entries])
+    return entries, replace(Task(settings, "davis", flows), **other)  # type: ignore[arg-type]
 
 
-def test_perfect_labels_score_one(annotated: Clip) -> None:
-    got = score(segmentation(annotated), 10)
-    assert len(got.j) == len(got.f) == N - 2  # the first and the last frame are left out
-    assert set(got.j) == set(got.f) == {1.0}
-    assert list(got.chosen) == [(1,), (1,)]
+def names(outcomes: list[SequenceScore | Failure]) -> list[str]:
+    return [each.name for each in outcomes]
 
 
-def test_a_shift_by_half_scores_a_third(annotated: Clip) -> None:
-    # 16 wide squares moved by 8: 8 of 24 columns are common.
-    got = score(segmentation(annotated, shift=8), 10)
-    assert got.to_json()["J"] == pytest.approx(1 / 3)
+def test_a_run_goes_on_where_it_was_interrupted(
+    data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, task = task_for(data, tiny_model, work=WorkFolder(tmp_path / "work"))
+    first = []
+    for outcome in evaluate_task(entries, task):
+        first.append(outcome)
+        if len(first) == 2:
+            break
+    made = []
+    from stseg import evaluation
+
+    score = evaluation.score
+    monkeypatch.setattr(evaluation, "score", lambda *a: made.append(a[0].clip.name) or score(*a))
+    again = list(evaluate_task(entries, task))
+    assert names(again) == ["ant", "bee", "cat"]
+    assert made == ["cat"]
+    assert again[:2] == first
+    # Whatever decides the result is part of its key: other settings, masks, flow, model.
+    other = replace(task, settings=replace(task.settings, k=2))
+    list(evaluate_task(entries[:1], other))
+    assert made == ["cat", "ant"]
+    mask = data / "Annotations/480p/ant/00003.png"
+    Image.fromarray(255 - np.array(Image.open(mask).convert("L"))).save(mask)
+    list(evaluate_task(entries, task))
+    assert made == ["cat", "ant", "ant"]
+    list(evaluate_task(entries[:1], replace(task, fresh=True)))
+    assert made == ["cat", "ant", "ant", "ant"]
 
 
-def test_the_foreground_is_chosen_once_per_subsequence(annotated: Clip) -> None:
-    swapped = segmentation(annotated, swap_at=10)
-    assert score(swapped, 10).to_json()["J"] == 1.0
-    assert score(swapped, 0).to_json()["J"] < 1.0
+def test_masks_are_written_again_only_if_they_are_not_there(
+    data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    work = WorkFolder(tmp_path / "work")
+    entries, task = task_for(data, tiny_model, work=work, masks=tmp_path / "out")
+    (score,) = evaluate_task(entries[:1], task)
+    written = tmp_path / "out/ant/foreground/00004.png"
+    before = written.stat().st_mtime_ns
+    assert list(evaluate_task(entries[:1], task)) == [score]
+    assert written.stat().st_mtime_ns == before
+    # Masks of other settings in the same place are not taken for these.
+    list(evaluate_task(entries[:1], replace(task, settings=replace(task.settings, k=2))))
+    list(evaluate_task(entries[:1], task))
+    labels = np.array(Image.open(tmp_path / "out/ant/labels/00004.png"))
+    assert labels.shape == (64, 96)
+    assert isinstance(score, SequenceScore)
+    inside = np.isin(labels, score.chosen[1])
+    assert (np.array(Image.open(written)) == 255 * inside).all()
 
 
-def test_means_are_of_sequences_not_of_frames(annotated: Clip) -> None:
-    perfect = score(segmentation(annotated), 10)
-    shifted = replace(score(segmentation(annotated, shift=8), 10), name="y")
-    shifted = replace(shifted, j=shifted.j[:2], f=shifted.f[:2])
-    mean = report([perfect, shifted], Settings(), {"model": "m"})["mean"]
-    assert mean["J"] == pytest.approx((1 + 1 / 3) / 2)
+def test_wrong_data_is_named_and_the_others_go_on(
+    data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (data / "Annotations/480p/ant/00004.png").unlink()
+    (data / "flows/raft-sintel/cat.npz").unlink()
+    entries, task = task_for(data, tiny_model)
+    outcomes = {each.name: each for each in evaluate_task(entries, task)}
+    ant, bee, cat = outcomes["ant"], outcomes["bee"], outcomes["cat"]
+    assert isinstance(ant, Failure)
+    assert "no mask of frame 4" in ant.reason
+    assert isinstance(bee, SequenceScore)
+    assert isinstance(cat, Failure)
+    assert "no flow of cat" in cat.reason
 
 
-def test_without_ground_truth_it_says_so(annotated: Clip) -> None:
-    with pytest.raises(InputError, match="no ground truth"):
-        score(segmentation(replace(annotated, truth=None)), 10)
+def test_stop_keeps_what_there_is(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "work")
+    done: list[SequenceScore | Failure] = []
+    entries, task = task_for(data, tiny_model, work=work, stop=lambda: len(done) == 1)
+    with pytest.raises(Cancelled):
+        for outcome in evaluate_task(entries, task):
+            done.append(outcome)
+    assert names(done) == ["ant"]
+    assert list(evaluate_task(entries[:1], replace(task, stop=None))) == done
 
 
-def test_a_mask_of_another_size_is_named(annotated: Clip) -> None:
-    assert annotated.truth is not None
-    Image.new("L", (9, 9)).save(annotated.truth / "00003.png")
-    with pytest.raises(InputError, match=r"00003\.png is 9x9, but its video is 48x32"):
-        score(segmentation(annotated), 10)
+def test_evaluate_gives_the_same_scores(data: Path, tiny_model: Path) -> None:
+    entries, task = task_for(data, tiny_model)
+    (kept,) = evaluate_task(entries[:1], task)
+    clip = open_clip(entries[0])
+    (plain,) = evaluate([clip], task.settings, load_network(str(tiny_model)), task.flows)
+    assert isinstance(kept, SequenceScore)
+    assert (plain.j, plain.f, plain.figures) == (kept.j, kept.f, kept.figures)
 
 
-def test_flow_of_another_video_is_refused(annotated: Clip, tmp_path: Path) -> None:
+def command(data: Path, model: Path, tmp_path: Path, number: int) -> list[str]:
+    words = [sys.executable, "-m", "stseg", "evaluate", "--root", str(data), "--flow", "cached"]
+    words += ["--model", str(model), "--k", "3", "--work", str(tmp_path / "work")]
+    return [*words, "--json", str(tmp_path / f"{number}.json")]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_one_may_die(
+    data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    # A process that hangs in its first sequence, with the claim on it, and is killed.
+    hold = (
+        "import sys, time, stseg.evaluation as e, stseg.cli\n"
+        "e.score = lambda *a: time.sleep(300)\n"
+        "stseg.cli.main(sys.argv[1:])"
+    )
+    words = command(data, tiny_model, tmp_path, 0)
+    started = [subprocess.Popen([sys.executable, "-c", hold, *words[3:]], cwd=ROOT)]
+    deadline = time.monotonic() + 240
+
+    def wait_for(pattern: str, count: int) -> None:
+        while len(list((tmp_path / "work").glob(pattern))) < count:
+            assert time.monotonic() < deadline, pattern
+            time.sleep(0.1)
+
+    try:
+        wait_for("*.claim", 1)
+        for number in (1, 2):
+            started.append(subprocess.Popen(command(data, tiny_model, tmp_path, number), cwd=ROOT))
+        wait_for("*.json", 2)
+        assert all(each.poll() is None for each in started)  # the others wait for the third
+        os.kill(started[0].pid, signal.SIGKILL)
+        remaining = deadline - time.monotonic()
+        assert [each.wait(timeout=remaining) for each in started[1:]] == [0, 0]
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
+    results = [json.loads((tmp_path / f"{number}.json").read_text()) for number in (1, 2)]
+    # Each sequence was scored once: even its seconds are the same in both reports.
+    assert results[0] == results[1]
+    assert set(results[0]["sequences"]) == {"ant", "bee", "cat"}
+    assert len(list((tmp_path / "work").glob("*.json"))) == 3
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = main(["evaluate", *(str(word) for word in words)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_the_command_line(
+    data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "splits").mkdir()
+    (data / "splits/dev.txt").write_text("ant\nbee\nwasp\n")
+    words = ["--dataset", "davis16", "--root", data, "--split", "dev", "--flow", "cached"]
+    words += ["--model", tiny_model, "--k", 3, "--json", tmp_path / "out.json", "--table"]
+    status, out, _ = run(capsys, *words, "--labels", tmp_path / "labels")
+    assert status == 0
+    assert "Not on the disk: wasp." in out
+    assert "mean of 2 sequences" in out
+    assert "| MATNet |" in out
+    assert "2 sequences, 14 frames of DAVIS2016" in out
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["dataset"] == "davis16"
+    assert (result["model"], result["flow"]) == (str(tiny_model), "cached")
+    assert result["absent"] == ["wasp"]
+    assert Settings(**{**result["settings"], "taus": (1,)}).subsequence == 10
+    assert set(result["sequences"]) == {"ant", "bee"}
+    ant = result["sequences"]["ant"]
+    assert ant["frames"] == N - 2
+    assert 0 <= ant["J"] <= 1
+    assert ant["J"] == pytest.approx(np.mean(ant["per_frame"]["J"]))
+    assert {"flicker", "J_once", "switches", "objects_iou"} <= set(ant)
+    assert result["mean"]["J"] == pytest.approx(ant["J"])  # two copies of one clip
+    for kind in ("labels", "foreground"):
+        assert len(list((tmp_path / "labels/ant" / kind).glob("*.png"))) == N
+
+
+def test_a_failed_sequence_is_in_no_mean_and_tells_by_the_status(
+    data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (9, 9)).save(data / "Annotations/480p/bee/00002.png")
+    words = ["--root", data, "--flow", "cached", "--model", tiny_model, "--k", 3]
+    status, out, error = run(capsys, *words, "--json", tmp_path / "out.json")
+    assert status == 2
+    assert "mean of 2 sequences" in out
+    assert "1 of 3 sequences could not be scored and are in no mean: bee." in error
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert set(result["sequences"]) == {"ant", "cat"}
+    assert "00002.png is 9x9" in result["failed"]["bee"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--flow", "magic"], "'magic' is neither a flow estimator"),
+        (["--sequences", "dog"], "has no sequence dog"),
+        (["--split", "none"], "has no list 'none'"),
+        (["--dataset", "coco"], "There is no data set 'coco'"),
+        (["--model", "nobody"], "There is no model 'nobody'"),
+        (["--k", "5"], "could not be scored"),
+    ],
+)
+def test_mistakes(
+    data: Path,
+    tiny_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    sentence: str,
+) -> None:
+    known = ["--root", data, "--flow", "cached", "--model", tiny_model, "--k", 3]
+    status, _, error = run(capsys, *known, *words)
+    assert status == 2
+    assert sentence in error
+
+
+def test_where_cached_flow_lies(data: Path, tmp_path: Path) -> None:
+    (data / "flows/other").mkdir()
+    shutil.copy(data / "flows/raft-sintel/ant.npz", data / "flows/other/ant.npz")
+    assert flow_folder(data, ["ant"]) == data / "flows/raft-sintel"
+    (data / "flows/raft-sintel/ant.npz").unlink()
+    assert flow_folder(data, ["ant"]) == data / "flows/other"
+    with pytest.raises(InputError, match="no cached flow"):
+        flow_folder(data, ["dog"])
+    fields = [np.full((2, 64, 96), index, np.float32) for index in range(N - 1)]
+    write_flow_folder(tmp_path / "flo/ant", fields, "flo")
+    path = flow_of(tmp_path / "flo", "ant")
+    clip = Clip(data / "videos/ant.mp4", "ant", (64, 96), 24.0, N)
+    flow = cached_flow(path, clip).forward
+    assert len(flow) == N - 1
+    assert flow[3].shape == (2, 128, 224)  # full fields come to the network's grid
+    assert (flow[3] == 3).all()
+    with pytest.raises(InputError, match="8 fields, but ant has 7 frames, which make 6"):
+        cached_flow(path, replace(clip, frames=7))
+
+
+def test_flow_of_another_video_is_refused(tmp_path: Path) -> None:
     write_flow_file(tmp_path / "f.npz", np.zeros((N - 1, 2, 8, 8), np.float32), (99, 99))
+    clip = Clip(tmp_path / "x.mp4", "x", (32, 48), 24.0, N)
     with pytest.raises(InputError, match="99x99, but x has 48x32"):
-        cached_flow(tmp_path / "f.npz", annotated)
+        cached_flow(tmp_path / "f.npz", clip)

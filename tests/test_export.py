@@ -95,6 +95,6 @@ def test_the_command_line_gives_the_same_settings(result: Segmentation) -> None:
     words = command_line(result.clip, result.settings).split()
     assert words[:3] == ["python", "-m", "stseg"]
     got = build_parser().parse_args(words[3:])
-    assert (got.k, tuple(got.tau), got.eta) == (3, (1,), 0.01)
+    assert (got.k, tuple(got.taus), got.eta) == (3, (1,), 0.01)
     assert got.model == result.settings.model
     assert got.video == result.clip.source

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from stseg.errors import InputError
-from stseg.layouts import find_clips
+from stseg.layouts import find_clips, open_clip, open_data_set
+from stseg.splits import DAVIS16, sequences_of
 from stseg.video import VideoWriter
 
 
@@ -43,17 +44,43 @@ def test_davis_frames_videos_and_a_sample_of_frames(tmp_path: Path) -> None:
     pictures(tmp_path / "JPEGImages/480p/swan", 1, ".jpg")  # a few frames only: take the video
     pictures(tmp_path / "Annotations/480p/swan")
     video(tmp_path / "videos/swan.mp4")
+    video(tmp_path / "videos/other.mp4")
     assert found(tmp_path) == {
         "bear": ("JPEGImages/480p/bear", "Annotations/480p/bear"),
         "camel": ("videos/camel.mp4", "Annotations/480p/camel"),
+        "other": ("videos/other.mp4", None),
         "swan": ("videos/swan.mp4", "Annotations/480p/swan"),
     }
+    data_set = open_data_set(tmp_path)
+    assert (data_set.kind, data_set.protocol) == ("davis16", "davis")
+    assert [entry.name for entry in data_set.choose()[0]] == ["bear", "camel", "swan"]
+    # The official list is built in; what is not here is named.
+    chosen, absent = data_set.choose("val")
+    assert [entry.name for entry in chosen] == ["camel"]
+    assert len(absent) == 19
+    assert "soapbox" in absent
+    assert [entry.name for entry in data_set.choose("train", ["bear"])[0]] == ["bear"]
+    with pytest.raises(InputError, match="The split train has no sequence camel"):
+        data_set.choose("train", ["camel"])
+    with pytest.raises(InputError, match="no list 'dev'"):
+        data_set.choose("dev")
 
 
 def test_segtrack(tmp_path: Path) -> None:
     pictures(tmp_path / "JPEGImages/frog")
-    pictures(tmp_path / "GroundTruth/frog")
-    assert found(tmp_path) == {"frog": ("JPEGImages/frog", "GroundTruth/frog")}
+    pictures(tmp_path / "GroundTruth/frog", suffix=".bmp")
+    pictures(tmp_path / "JPEGImages/bmx")
+    pictures(tmp_path / "GroundTruth/bmx/1")
+    pictures(tmp_path / "GroundTruth/bmx/2")
+    assert found(tmp_path) == {
+        "bmx": ("JPEGImages/bmx", "GroundTruth/bmx"),
+        "frog": ("JPEGImages/frog", "GroundTruth/frog"),
+    }
+    data_set = open_data_set(tmp_path)
+    assert (data_set.kind, data_set.protocol) == ("segtrackv2", "frames")
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets/all.txt").write_text("*bmx\n*frog\n*worm\n")
+    assert data_set.choose("all")[1] == ["worm"]
 
 
 def test_fbms_with_its_two_parts(tmp_path: Path) -> None:
@@ -64,12 +91,22 @@ def test_fbms_with_its_two_parts(tmp_path: Path) -> None:
         "cars1": ("Trainingset/cars1", None),
         "cats01": ("Testset/cats01", "Testset/cats01/GroundTruth"),
     }
+    data_set = open_data_set(tmp_path)
+    assert data_set.kind == "fbms59"
+    assert [entry.name for entry in data_set.choose("test")[0]] == ["cats01"]
+    assert open_data_set(tmp_path / "Testset").kind == "fbms59"
 
 
 def test_frames_and_masks(tmp_path: Path) -> None:
     pictures(tmp_path / "frames/a")
     pictures(tmp_path / "masks/a")
     assert found(tmp_path) == {"a": ("frames/a", "masks/a")}
+
+
+def test_frames_and_masks_of_one_clip(tmp_path: Path) -> None:
+    pictures(tmp_path / "mine/frames")
+    pictures(tmp_path / "mine/masks")
+    assert found(tmp_path / "mine") == {"mine": ("frames", "masks")}
 
 
 def test_plain_videos_in_natural_order_and_bad_ones_named(
@@ -84,11 +121,45 @@ def test_plain_videos_in_natural_order_and_bad_ones_named(
     assert "broken.mp4" in caplog.text
 
 
+def test_the_layout_can_be_said(tmp_path: Path) -> None:
+    pictures(tmp_path / "JPEGImages/frog")
+    pictures(tmp_path / "GroundTruth/frog")
+    with pytest.raises(InputError, match="There is no data set 'davis'"):
+        open_data_set(tmp_path, "davis")
+    with pytest.raises(InputError, match="holds no clip"):
+        open_data_set(tmp_path, "davis16")
+    entry = open_data_set(tmp_path, "segtrackv2").sequences[0]
+    assert open_clip(entry).truth == tmp_path / "GroundTruth/frog"
+
+
 def test_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no clip"):
         find_clips(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
         find_clips(tmp_path / "absent")
+
+
+def test_lists_in_the_forms_in_which_they_come(tmp_path: Path) -> None:
+    (tmp_path / "ImageSets/480p").mkdir(parents=True)
+    (tmp_path / "ImageSets/480p/val.txt").write_text(
+        "/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png\n"
+        "/JPEGImages/480p/bear/00001.jpg /Annotations/480p/bear/00001.png\n"
+        "/JPEGImages/480p/camel/00000.jpg /Annotations/480p/camel/00000.png\n\n"
+    )
+    assert sequences_of(tmp_path, "davis16", "val") == ["bear", "camel"]
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits/val.txt").write_text("swan\n")
+    assert sequences_of(tmp_path, "davis16", "val") == ["swan"]  # one's own list comes first
+    with pytest.raises(InputError, match="Choose one of val"):
+        sequences_of(tmp_path, "folder", "test")
+
+
+def test_the_official_lists(shared: Path) -> None:
+    assert (len(DAVIS16["train"]), len(DAVIS16["val"])) == (30, 20)
+    assert not set(DAVIS16["train"]) & set(DAVIS16["val"])
+    splits = shared / "davis16/splits"
+    assert set(DAVIS16["train"]) == set((splits / "train.txt").read_text().split())
+    assert set(DAVIS16["val"]) > set((splits / "dev-val.txt").read_text().split())
 
 
 def test_the_shipped_clips_have_ground_truth() -> None:

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stseg.linkage import Linker, match, overlap
+from stseg.linkage import Linker, Partition, match, overlap, similarity, uses_similarity
+from stseg.records import LINKAGES
 
 BOTH: tuple[str, ...] = ("one-to-one", "greedy")
+BY_SIMILARITY = tuple(how for how in LINKAGES if uses_similarity(how))
 
 
 def as_map(*rows: list[int]) -> np.ndarray:
@@ -170,3 +172,86 @@ def test_a_label_whose_segment_vanishes_comes_back_one_to_one() -> None:
     assert linker.follow(present).tolist() == [0, 1]
     assert linker.follow(gone).tolist() == [0, 1]
     assert linker.follow(present).tolist() == [0, 1]
+
+
+# --- overlap and similarity ----------------------------------------------------------------------
+
+
+def test_every_rule_has_its_twin_by_similarity() -> None:
+    assert BY_SIMILARITY == ("one-to-one+similarity", "greedy+similarity")
+    scores = np.array([[0.9, 0.6], [0.1, 0.5]])
+    for how in BOTH:
+        assert match(scores, how).tolist() == match(scores, f"{how}+similarity").tolist()
+
+
+def test_similarity_by_hand() -> None:
+    known = np.array([[[1, 0], [0, 2]], [[1, 1], [0, 0]]], np.float32)
+    new = np.array([[[0, 3], [-1, 0]], [[2, 2], [1, 0]]], np.float32)
+    expected = [
+        [(0 + 1) / 2, (-1 + 2**-0.5) / 2],
+        [(1 + 0) / 2, 0],  # a label without a site is similar to nothing
+    ]
+    np.testing.assert_allclose(similarity(known, new), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("how", BY_SIMILARITY)
+@pytest.mark.parametrize("tau", [1, 3])
+@given(k=st.integers(2, 8), seed=st.integers(0, 2**32 - 1))
+def test_linking_by_similarity_undoes_any_renaming(how: str, tau: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = moving(k, 10 + 2 * tau)
+    looks = rng.normal(size=(k, 8)).astype(np.float32)  # χ of each true segment
+    linker = Linker(k, how, tau)
+    naming = None
+    for centre in range(tau, len(truth) - tau):
+        three = truth[[centre - tau, centre, centre + tau]]
+        names = rng.permutation(k).astype(np.uint8)
+        latents = np.empty((3, k, 8), np.float32)
+        latents[:, names] = looks + rng.normal(scale=0.05, size=(3, k, 8))
+        labels = linker.follow(names[three], latents)[names]
+        naming = labels if naming is None else naming
+        np.testing.assert_array_equal(labels, naming)
+
+
+def looking(*first: float) -> np.ndarray:
+    """χ (3, k, 2), the same at each instant: a unit vector of this first component each."""
+    rows = [[each, (1 - each * each) ** 0.5] for each in first]
+    return np.tile(np.array(rows, np.float32), (3, 1, 1))
+
+
+@pytest.mark.parametrize("how", BY_SIMILARITY)
+def test_similarity_decides_where_overlap_is_ambiguous(how: str) -> None:
+    """Two halves; then the scene jumps, and each new segment overlaps each label as much."""
+    before, after = halves(0, 0, 1, 1), halves(0, 1, 0, 1)
+    alone = how.removesuffix("+similarity")
+    for looks, expected in ((looking(1, 0), [0, 1]), (looking(0, 1), [1, 0])):
+        linker = Linker(2, how)
+        assert linker.follow(before, looking(1, 0)).tolist() == [0, 1]
+        assert linker.follow(after, looks).tolist() == expected
+        blind = Linker(2, alone)
+        blind.follow(before)
+        assert len(set(overlap(before, after, 2).ravel().tolist())) == 1  # overlap cannot tell
+        unmoved = blind.follow(after).tolist()
+        assert unmoved == ([0, 1] if alone == "one-to-one" else [0, 0])
+
+
+def test_the_weight_says_how_much_similarity_counts() -> None:
+    """Places say that nothing changed, χ says that the two changed places."""
+    for weight, expected in ((0.0, [0, 1]), (1.0, [0, 1]), (3.0, [1, 0])):
+        linker = Linker(2, "one-to-one+similarity", weight=weight)
+        linker.follow(halves(0, 1), looking(1, 0))
+        assert linker.follow(halves(0, 1), looking(0, 1)).tolist() == expected
+
+
+def test_segments_that_share_a_label_are_looked_at_together() -> None:
+    """χ of a label is the mean over all its sites: 6 of one segment, 2 of the other."""
+    segments = np.array([[[0, 0, 0, 0, 0, 0, 1, 1]]], np.uint8)
+    latents = np.array([[[1, 0], [0, 4], [9, 9]]], np.float32)
+    named = Partition(segments, latents).named(np.array([2, 2, 0], np.uint8))
+    assert named.holders.ravel().tolist() == [2] * 8
+    np.testing.assert_allclose(named.latents, [[[0, 0], [0, 0], [0.75, 1.0]]])
+
+
+def test_a_linkage_by_similarity_needs_latents() -> None:
+    with pytest.raises(ValueError, match="needs the latent vectors"):
+        Linker(2, "greedy+similarity").follow(halves(0, 1))

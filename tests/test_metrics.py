@@ -1,9 +1,19 @@
-"""J and F against what can be counted by hand, and against an independent implementation."""
+"""J and F against what can be counted by hand, and against independent implementations.
+
+``vos-benchmark`` 0.1.0 (MIT; it carries the code of davis2017-evaluation) is the oracle. It asks
+for ``opencv-python``, which would overwrite the headless OpenCV of this project, so that it is no
+requirement: its answers are kept here, and asked for again where it is installed
+(``pip install --no-deps vos-benchmark==0.1.0 scikit-image``).
+"""
+
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import ndimage
 
 from stseg.metrics import contour, contour_accuracy, region_similarity, statistics
@@ -69,6 +79,83 @@ def test_f_agrees_with_an_independent_one_on_random_blobs(seed: int, smooth: flo
         ndimage.gaussian_filter(rng.normal(size=(37, 53)), smooth) > 0.02 for _ in range(2)
     )
     assert contour_accuracy(mask, truth) == pytest.approx(reference_f(mask, truth), abs=1e-6)
+
+
+CLIPS = Path(__file__).parents[1] / "assets" / "clips"
+
+# (J, F) of the pairs below, by vos-benchmark 0.1.0.
+ORACLE_RANDOM = [
+    (0.700813312644, 0.677397959184),
+    (0.673879589209, 0.710862373462),
+    (0.677826402126, 0.669218507715),
+    (0.714731569807, 0.665275141703),
+    (0.724397126732, 0.655768747711),
+    (0.713699602872, 0.685245678724),
+]
+ORACLE_REAL = [
+    (0.597785296832, 0.350837988827),
+    (0.449620991254, 0.262692740789),
+    (0.288002880029, 0.187760873639),
+    (0.134952704564, 0.179480244880),
+    (0.172261267017, 0.160283186928),
+    (0.130552892298, 0.116425512860),
+]
+
+
+def random_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blobs of 240x427, the second a disturbed copy of the first."""
+    rng = np.random.default_rng(seed)
+    base = ndimage.gaussian_filter(rng.normal(size=(240, 427)), 12)
+    noise = ndimage.gaussian_filter(rng.normal(size=(240, 427)), 3 + seed)
+    level = 0.5 * base.std()
+    return base > level, base + noise * (base.std() / noise.std()) * 0.4 > level
+
+
+def real_pair(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of the shipped clips, some frames apart."""
+    name = ("crossing", "orbit", "pause")[number % 3]
+    paths = sorted((CLIPS / name).glob("*.png"))
+    first, second = (np.array(Image.open(paths[at])) > 0 for at in (number, 3 + 3 * number))
+    return first, second
+
+
+PAIRS = [
+    *((random_pair, number, gold) for number, gold in enumerate(ORACLE_RANDOM)),
+    *((real_pair, number, gold) for number, gold in enumerate(ORACLE_REAL)),
+]
+
+
+@pytest.mark.parametrize(("pair", "number", "gold"), PAIRS)
+def test_j_and_f_are_those_of_the_oracle(pair, number: int, gold: tuple[float, float]) -> None:
+    mask, truth = pair(number)
+    got = region_similarity(mask, truth), contour_accuracy(mask, truth)
+    assert got == pytest.approx(gold, abs=1e-6)
+    assert got[1] < 1
+
+
+def oracle(mask: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    from vos_benchmark.evaluator import Evaluator
+
+    evaluator = Evaluator()
+    evaluator.feed_frame(mask.astype(np.uint8), truth.astype(np.uint8))
+    j, f = evaluator.conclude()
+    return j[1] / 100, f[1] / 100
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("vos_benchmark") is None,
+    reason="vos-benchmark is not installed; its kept answers are compared above",
+)
+def test_the_kept_answers_are_those_of_the_oracle() -> None:
+    for pair, number, gold in PAIRS:
+        assert oracle(*pair(number)) == pytest.approx(gold, abs=1e-9)
+
+
+def test_real_masks_of_davis_against_distances(shared: Path) -> None:
+    folder = shared / "davis16/Annotations/480p/bmx-trees"
+    masks = [np.array(Image.open(folder / f"{at:05d}.png").convert("L")) > 0 for at in (20, 23)]
+    masks = [mask[120:360, 200:627] for mask in masks]  # the reference is slow
+    assert contour_accuracy(*masks) == pytest.approx(reference_f(*masks), abs=1e-6)
 
 
 def test_statistics_of_a_falling_score() -> None:

@@ -70,7 +70,9 @@ def test_the_command_line_works_as_written(checkout: Path) -> None:
         "flow",
         "clips",
         "train",
+        "fit",
         "evaluate",
+        "ablate",
     }
     for command in commands:
         done = shell(command, checkout)
@@ -82,10 +84,14 @@ def test_the_command_line_works_as_written(checkout: Path) -> None:
         assert data["labels"].shape == (36, 270, 480)
         assert data["labels"].max() < 5
     assert (results / "run" / "best.safetensors").is_file()
+    one, same = (np.load(results / name / "labels.npz")["labels"] for name in ("pause", "again"))
+    np.testing.assert_array_equal(one, same)
+    scores = json.loads((results / "scores.json").read_text())
+    assert set(scores["sequences"]) == {"crossing", "orbit", "pause"}
 
 
 def test_the_python_example_works_as_written(checkout: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     check = "\nassert labels.shape == (270, 480) and labels.dtype == 'uint8'\n"
     done = subprocess.run(
         [sys.executable, "-c", code + check],

@@ -90,7 +90,11 @@ def test_settings_refuse_with_a_sentence(values: dict[str, Any], sentence: str) 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"linkage": "fuzzy"}, "There is no linkage 'fuzzy'. Choose one of one-to-one, greedy."),
+        (
+            {"linkage": "fuzzy"},
+            "There is no linkage 'fuzzy'. Choose one of one-to-one, greedy, "
+            "one-to-one+similarity, greedy+similarity.",
+        ),
         ({"device": "tpu"}, "There is no device 'tpu'. Choose auto, cpu or cuda."),
     ],
 )

@@ -7,18 +7,39 @@ carries f in its first channel, and the masks of an instant carry that frame and
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from stseg.timeline import BATCH, FramePrediction, Predict, Timeline
+from stseg.records import LINKAGES, dequantise
+from stseg.timeline import BATCH, FramePrediction, Predict, Prediction, Timeline, Triplet
 from stseg.volume import FlowFields, move_masks
 
 H, W = 4, 6
 K = 3
 TAUS = [(1,), (2,), (3,), (-1,), (-2,), (1, 2), (2, -1), (1, 2, -3), (-3, 1), (4, 1)]
-UNIT = 1 / 256
+UNIT = 1 / 255
+C = 2
+
+Network = Callable[[list[np.ndarray]], np.ndarray]
+"""Volumes (2, t, h, w) → soft masks (b, k, t, h, w)."""
+
+
+def asked(flow: FlowFields, network: Network) -> Predict:
+    """A network as the timeline takes it; χ of segment j holds its share of the sites, and 1."""
+
+    def predict(triplets: Sequence[Triplet], backward: bool) -> Prediction:
+        soft = network([flow.volume(frames, backward) for frames in triplets])
+        masks = np.rint(np.moveaxis(soft, 2, 1) * 255).astype(np.uint8)
+        segments = masks.argmax(2).astype(np.uint8)
+        k = masks.shape[2]
+        share = (segments[:, :, None] == np.arange(k)[:, None, None]).mean((3, 4))
+        latents = np.stack([share, share > 0], axis=-1).astype(np.float32)
+        return Prediction(masks, segments, latents)
+
+    return predict
 
 
 class Tell:
@@ -46,8 +67,8 @@ class Tell:
 def told(prediction: FramePrediction) -> tuple[float, float]:
     """Frame and instant (0, 1 or 2) that masks carry."""
     return (
-        round(float(prediction.masks[0].mean()) / UNIT, 4),
-        round(float(prediction.masks[1].mean()) / UNIT - 1, 4),
+        float(prediction.masks[0].mean()),
+        float(prediction.masks[1].mean()) - 1,
     )
 
 
@@ -60,16 +81,16 @@ def add_frame(flow: FlowFields, frame: int) -> None:
 
 def timeline(
     flow: FlowFields,
-    predict: Predict,
+    predict: Network,
     taus: tuple[int, ...],
     k: int = K,
     linkage: str = "one-to-one",
     size: tuple[int, int] = (H, W),
 ) -> Timeline:
-    return Timeline(flow, predict, k, taus, linkage, size)
+    return Timeline(flow, asked(flow, predict), k, taus, linkage, size)
 
 
-def step_by_step(taus: tuple[int, ...], n: int, predict: Predict) -> list[FramePrediction]:
+def step_by_step(taus: tuple[int, ...], n: int, predict: Network) -> list[FramePrediction]:
     """As the pipeline does it: a call for each frame that is read, and one at the end."""
     flow = FlowFields()
     line = timeline(flow, predict, taus)
@@ -86,7 +107,7 @@ def step_by_step(taus: tuple[int, ...], n: int, predict: Predict) -> list[FrameP
     return predictions
 
 
-def at_once(taus: tuple[int, ...], n: int, predict: Predict) -> list[FramePrediction]:
+def at_once(taus: tuple[int, ...], n: int, predict: Network) -> list[FramePrediction]:
     flow = FlowFields()
     for frame in range(n):
         add_frame(flow, frame)
@@ -101,11 +122,12 @@ def test_every_frame_once_and_in_order_however_it_is_asked(taus: tuple[int, ...]
     slowly, fast = step_by_step(taus, n, Tell()), at_once(taus, n, Tell())
     assert len(slowly) == len(fast) == n
     for one, other in zip(slowly, fast, strict=True):
-        np.testing.assert_allclose(one.masks, other.masks, atol=1e-6)
+        np.testing.assert_array_equal(one.masks, other.masks)
+        np.testing.assert_array_equal(one.latents, other.latents)
         np.testing.assert_array_equal(one.assignment, other.assignment)
-        np.testing.assert_allclose(one.masks.sum(0), 1, atol=1e-5)
+        np.testing.assert_allclose(one.masks.sum(0), 255, atol=K)
         assert one.masks.shape == (K, H, W)
-        assert one.masks.dtype == np.float32
+        assert one.masks.dtype == np.uint8
         assert one.assignment.dtype == np.uint8
 
 
@@ -204,7 +226,7 @@ def test_several_taus_are_averaged_where_they_fit(taus: tuple[int, ...]) -> None
             and frame + abs(tau) <= (n - 2 if tau > 0 else n - 1)
         ]
         mean = np.mean([weight(tau) for tau in fitting])
-        assert told(predictions[frame])[0] == pytest.approx(frame + mean, abs=1e-2)
+        assert told(predictions[frame])[0] == pytest.approx(frame + mean, abs=0.5)
     assert all(calls.values())
     for tau, shown in calls.items():
         assert all(np.diff(frames).tolist() == [tau, tau] for frames in shown)
@@ -223,7 +245,7 @@ def stripes(frame: int, k: int, h: int = 12, w: int = 48) -> np.ndarray:
     return np.tile(sharp[:, None], (1, h, 1))
 
 
-def renaming(k: int, seed: int, order: Callable[[int], bool] = lambda _: True) -> Predict:
+def renaming(k: int, seed: int, order: Callable[[int], bool] = lambda _: True) -> Network:
     """A network that sees the stripes, and calls them otherwise in each volume."""
     counter = itertools.count(seed)
 
@@ -247,13 +269,14 @@ def painted(n: int) -> FlowFields:
 
 
 @pytest.mark.parametrize("taus", TAUS)
-@pytest.mark.parametrize("linkage", ["one-to-one", "greedy"])
+@pytest.mark.parametrize("linkage", LINKAGES)
 @pytest.mark.parametrize("n", [5, 12])
 @pytest.mark.parametrize("k", [2, 4])
 def test_labels_stay_whatever_the_network_calls_them(
     taus: tuple[int, ...], linkage: str, n: int, k: int
 ) -> None:
-    line = Timeline(painted(n), renaming(k, seed=7), k, taus, linkage, (12, 4800))
+    flow = painted(n)
+    line = Timeline(flow, asked(flow, renaming(k, seed=7)), k, taus, linkage, (12, 4800))
     first, last = (0, n - 2) if taus[0] > 0 else (1, n - 1)
     for index, prediction in line.advance(n, ended=True):
         seen = min(max(index, first), last)
@@ -261,17 +284,18 @@ def test_labels_stay_whatever_the_network_calls_them(
         # Largest first: stripe i is label i. (A moved mask is off at its borders.)
         agree = (prediction.labels() == expected).mean()
         assert agree == 1 if first <= index <= last else agree > 0.9
-        np.testing.assert_allclose(prediction.masks.sum(0), 1, atol=1e-5)
+        np.testing.assert_allclose(prediction.masks.sum(0), 255, atol=k)
 
 
 @pytest.mark.parametrize("taus", [(1, 2), (1, 2, -1), (-1, 2, -2)])
 def test_other_taus_are_put_into_the_order_of_the_first(taus: tuple[int, ...]) -> None:
     k, n = 4, 10
-    line = Timeline(painted(n), renaming(k, seed=3), k, taus, "one-to-one", (12, 48))
+    flow = painted(n)
+    line = Timeline(flow, asked(flow, renaming(k, seed=3)), k, taus, "one-to-one", (12, 48))
     for index, prediction in line.advance(n, ended=True):
         if 3 <= index <= n - 4:
             # The mean of equal masks in equal order is as sharp as each of them.
-            assert prediction.masks.max(0).min() == pytest.approx(0.8 + 0.2 / k, abs=1e-4)
+            assert prediction.masks.max(0).min() == pytest.approx(255 * (0.8 + 0.2 / k), abs=1)
 
 
 @pytest.mark.parametrize("tau", [1, 2, -1])
@@ -289,7 +313,8 @@ def test_labels_start_anew_at_each_sub_sequence(tau: int, subsequence: int) -> N
                 masks[1, instant] = 1 - masks[0, instant]
         return out
 
-    line = Timeline(painted(n), predict, k, (tau,), "one-to-one", (12, 4800), subsequence)
+    flow = painted(n)
+    line = Timeline(flow, asked(flow, predict), k, (tau,), "one-to-one", (12, 4800), subsequence)
     found = [prediction.assignment.tolist() for _, prediction in line.advance(n, ended=True)]
     first, last = (0, n - 2) if tau > 0 else (1, n - 1)
     for frame in range(first + abs(tau), last - abs(tau) + 1):  # frames with a centre of their own
@@ -305,19 +330,79 @@ def test_the_last_frame_has_the_masks_of_its_neighbour_moved() -> None:
     for frame in range(1, n):
         field = np.full((2, 12, 48), frame - 1, np.float16)
         flow.forward.append(field)
-    line = Timeline(flow, renaming(k, seed=0), k, (1,), "one-to-one", size)
+    line = Timeline(flow, asked(flow, renaming(k, seed=0)), k, (1,), "one-to-one", size)
     out = [prediction for _, prediction in line.advance(n, ended=True)]
-    expected = move_masks(out[-2].masks, flow.at(n - 2, backward=False), size)
-    np.testing.assert_allclose(out[-1].masks, expected, atol=1e-6)
+    expected = move_masks(dequantise(out[-2].masks), flow.at(n - 2, backward=False), size)
+    np.testing.assert_array_equal(out[-1].masks, np.rint(expected * 255))
     np.testing.assert_array_equal(out[-1].assignment, out[-2].assignment)
-    assert not np.allclose(out[-1].masks, out[-2].masks)
+    np.testing.assert_array_equal(out[-1].latents, out[-2].latents)
+    assert not np.array_equal(out[-1].masks, out[-2].masks)
 
 
 def test_the_first_frame_of_a_negative_tau_has_the_masks_of_its_neighbour_moved() -> None:
     k, n, size = 3, 7, (24, 96)
     flow = painted(n)
-    line = Timeline(flow, renaming(k, seed=0), k, (-1,), "one-to-one", size)
+    line = Timeline(flow, asked(flow, renaming(k, seed=0)), k, (-1,), "one-to-one", size)
     out = [prediction for _, prediction in line.advance(n, ended=True)]
-    expected = move_masks(out[1].masks, flow.at(1, backward=True), size)
-    np.testing.assert_allclose(out[0].masks, expected, atol=1e-6)
+    expected = move_masks(dequantise(out[1].masks), flow.at(1, backward=True), size)
+    np.testing.assert_array_equal(out[0].masks, np.rint(expected * 255))
     np.testing.assert_array_equal(out[0].assignment, out[1].assignment)
+
+
+# --- latents -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [1, 2, -2])
+def test_latents_are_those_of_the_instant_whose_masks_a_frame_takes(tau: int) -> None:
+    """``asked`` writes the share of the sites into χ."""
+    k, n = 3, 9
+    flow = painted(n)
+    line = Timeline(flow, asked(flow, renaming(k, seed=5)), k, (tau,), "one-to-one", (12, 48))
+    first, last = (0, n - 2) if tau > 0 else (1, n - 1)
+    for index, prediction in line.advance(n, ended=True):
+        if first <= index <= last:
+            segments = prediction.masks.argmax(0)
+            share = np.bincount(segments.ravel(), minlength=k) / segments.size
+            np.testing.assert_allclose(prediction.latents[:, 0], share, atol=1e-6)
+
+
+def test_latents_of_several_taus_are_averaged_in_the_order_of_the_first() -> None:
+    k, n = 3, 12
+    flow = painted(n)
+
+    def renamed(triplets: Sequence[Triplet], backward: bool) -> Prediction:
+        told = predict(triplets, backward)
+        tau = triplets[0][1] - triplets[0][0]
+        return replace(told, latents=told.latents * np.float32(tau))
+
+    predict = asked(flow, renaming(k, seed=1))
+    line = Timeline(flow, renamed, k, (1, 3), "one-to-one", (12, 48))
+    for index, prediction in line.advance(n, ended=True):
+        if 3 <= index <= n - 5:  # both fit
+            segments = prediction.masks.argmax(0)
+            share = np.bincount(segments.ravel(), minlength=k) / segments.size
+            np.testing.assert_allclose(prediction.latents[:, 0], 2 * share, atol=1e-6)
+
+
+def test_a_tau_without_a_site_of_a_segment_has_no_say_in_its_latents() -> None:
+    n = 12
+    flow = painted(n)
+
+    def predict(triplets: Sequence[Triplet], backward: bool) -> Prediction:
+        tau = triplets[0][1] - triplets[0][0]
+        shape = (len(triplets), 3, 3, 12, 48)
+        masks = np.zeros(shape, np.uint8)
+        # Only the reference sees segment 1, in the right half; nobody sees segment 2.
+        masks[:, :, 0, :, :24] = 255
+        masks[:, :, 0, :, 24:] = 0 if tau == 1 else 155
+        masks[:, :, 1, :, 24:] = 255 if tau == 1 else 100
+        segments = masks.argmax(2).astype(np.uint8)
+        latents = np.zeros((len(triplets), 3, 3, C), np.float32)
+        latents[:, :, 0] = tau
+        latents[:, :, 1] = 7 if tau == 1 else 0
+        return Prediction(masks, segments, latents)
+
+    line = Timeline(flow, predict, 3, (1, 3), "one-to-one", (12, 48))
+    out = dict(line.advance(n, ended=True))
+    assert out[5].latents.tolist() == [[2, 2], [7, 7], [0, 0]]
+    assert out[1].latents.tolist() == [[1, 1], [7, 7], [0, 0]]  # τ = 3 does not fit

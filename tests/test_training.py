@@ -140,9 +140,12 @@ def test_each_stage_has_its_resolution(
     sizes = []
     batch = run._training.batch
 
-    def noting(indices: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
-        sizes.append(size)
-        return batch(indices, size)
+    def noting(
+        indices: Sequence[int], size: tuple[int, int], reference: bool = False
+    ) -> torch.Tensor:
+        if not reference:
+            sizes.append(size)
+        return batch(indices, size, reference)
 
     monkeypatch.setattr(run._training, "batch", noting)
     finish(run)
@@ -269,10 +272,10 @@ def test_a_checkpoint_in_place_of_the_state_gets_a_sentence(tmp_path: Path, cpu:
 # --- what is written -----------------------------------------------------------------------------
 
 
-def test_the_folder_holds_three_whole_files(tmp_path: Path, cpu: Device) -> None:
+def test_the_folder_holds_four_whole_files(tmp_path: Path, cpu: Device) -> None:
     finish(trainer(tmp_path / "new" / "run", cpu))
     names = {file.name for file in (tmp_path / "new" / "run").iterdir()}
-    assert names == {"state.safetensors", "best.safetensors", "losses.csv"}
+    assert names == {"state.safetensors", "best.safetensors", "losses.csv", "losses.png"}
 
 
 def test_the_card_says_how_the_checkpoint_came_about(tmp_path: Path, cpu: Device) -> None:

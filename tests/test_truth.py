@@ -1,4 +1,4 @@
-"""Ground-truth masks in the modes in which they come."""
+"""Ground-truth masks in the modes and layouts in which they come."""
 
 from pathlib import Path
 
@@ -6,46 +6,161 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stseg.annotations import frame_names
 from stseg.errors import InputError
-from stseg.truth import labels_at, read_foreground, read_labels, truth_files
+from stseg.records import Clip
+from stseg.truth import ground_truth, oddities, read_codes, truth_at, uniform
+
+H, W = 6, 8
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def mask(top: int = 1) -> np.ndarray:
+    picture = np.zeros((H, W), np.uint8)
+    picture[top : top + 3, 2:5] = 255
+    return picture
+
+
+def clip_of(folder: Path, source: Path | None = None) -> Clip:
+    return Clip(source or folder / "x.mp4", "x", (H, W), 24.0, 0, folder)
+
+
+def frames(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        Image.new("RGB", (W, H)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
 def test_every_mode_gives_the_same_foreground(tmp_path: Path, mode: str) -> None:
-    mask = np.zeros((6, 8), np.uint8)
-    mask[1:4, 2:5] = 255
-    picture = Image.fromarray(mask)
+    picture = Image.fromarray(mask())
     if mode == "P":
-        picture = Image.fromarray((mask > 0).astype(np.uint8))
+        picture = Image.fromarray((mask() > 0).astype(np.uint8))
         picture.putpalette([0, 0, 0, 128, 0, 0])
+    elif mode == "I;16":
+        picture = Image.fromarray((mask() > 0).astype(np.uint16))
     else:
         picture = picture.convert(mode)
     picture.save(tmp_path / "00000.png")
-    assert (read_foreground(tmp_path / "00000.png", (6, 8)) == (mask > 0)).all()
+    truth = ground_truth(clip_of(tmp_path))
+    assert (truth.foreground(0) == (mask() > 0)).all()
 
 
-def test_frames_are_numbered_by_their_names(tmp_path: Path) -> None:
-    for name in ("00002.png", "frame_0010.png", "notes.png"):
-        Image.new("L", (4, 4)).save(tmp_path / name)
-    assert {index: path.name for index, path in truth_files(tmp_path).items()} == {
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".pgm", ".tif"])
+def test_formats_without_loss(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(mask()).save(tmp_path / f"00000{suffix}")
+    assert (ground_truth(clip_of(tmp_path)).foreground(0) == (mask() > 0)).all()
+
+
+def test_a_blurred_mask_is_one_object_with_its_border_at_half(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (H, 1))
+    Image.fromarray(ramp).save(tmp_path / "0.png")
+    assert (read_codes(tmp_path / "0.png") == np.where(ramp >= 128, 255, 0)).all()
+
+
+def test_frames_of_a_video_are_numbered_by_the_names(tmp_path: Path) -> None:
+    for name in ("00002.png", "frame_0010.png", "notes.png", "preview_3.jpg", ".4.png"):
+        Image.new("L", (W, H)).save(tmp_path / name)
+    truth = ground_truth(clip_of(tmp_path))
+    assert {index: paths[0].name for index, paths in truth.files.items()} == {
         2: "00002.png",
         10: "frame_0010.png",
     }
-    assert labels_at(tmp_path, 3, (4, 4)) is None
-    assert labels_at(tmp_path, 2, (8, 6)).shape == (8, 6)
+    assert not truth.stray
+    assert truth_at(clip_of(tmp_path), 3, (4, 4)) is None
+    assert truth_at(clip_of(tmp_path), 2, (3, 5)).shape == (3, 5)
 
 
-def test_a_broken_mask_is_named(tmp_path: Path) -> None:
+def test_masks_belong_to_the_frame_pictures_of_their_name(tmp_path: Path) -> None:
+    # SegTrackV2 counts from what the first frame happens to be called.
+    source = frames(tmp_path / "JPEG", "birdfall2_00018.jpg", "birdfall2_00019.jpg")
+    folder = frames(tmp_path / "GT", "birdfall2_00019.png", "00020.png", "gt_00018.bmp")
+    truth = ground_truth(clip_of(folder, source))
+    assert {index: paths[0].name for index, paths in truth.files.items()} == {
+        0: "gt_00018.bmp",
+        1: "birdfall2_00019.png",
+    }
+    assert [path.name for path in truth.stray] == ["00020.png"]
+    assert frame_names(clip_of(folder, source), 2) == ["birdfall2_00018", "birdfall2_00019"]
+
+
+def test_one_folder_an_object(tmp_path: Path) -> None:
+    source = frames(tmp_path / "JPEG", "00000.jpg", "00001.jpg")
+    for number, top in (("1", 0), ("2", 3), ("10", 2)):
+        (tmp_path / "GT" / number).mkdir(parents=True)
+        Image.fromarray(mask(top)).save(tmp_path / "GT" / number / "00001.png")
+    truth = ground_truth(clip_of(tmp_path / "GT", source))
+    assert list(truth.files) == [1]
+    codes = truth.codes(1)
+    assert set(np.unique(codes)) == {0, 1, 2, 3}  # 10 is the third, not the second
+    assert (truth.foreground(1) == ((mask(0) > 0) | (mask(3) > 0))).all()
+    assert truth_at(clip_of(tmp_path / "GT", source), 1, (H, W)).max() == 3
+    assert truth_at(clip_of(tmp_path / "GT", source), 0, (H, W)) is None
+
+
+def test_fbms_colours_have_a_white_background_and_may_be_black(tmp_path: Path) -> None:
+    source = frames(tmp_path / "cars1", "cars1_01.jpg", "cars1_02.jpg", "cars1_03.jpg")
+    folder = source / "GroundTruth"
+    folder.mkdir()
+    picture = np.full((H, W, 3), 255, np.uint8)
+    picture[0, 0], picture[1, 1], picture[2, 2] = (0, 0, 0), (255, 0, 0), (0, 0, 255)
+    for frame in ("01", "03"):
+        Image.fromarray(picture).save(folder / f"cars1_{frame}_gt.ppm")
+        Image.fromarray(picture[::-1]).save(folder / f"cars1_{frame}_PROB_gt.ppm")
+    truth = ground_truth(clip_of(folder, source))
+    assert list(truth.files) == [0, 2]  # sparse
+    assert truth.foreground(0).sum() == 3
+    assert len(np.unique(truth.codes(0))) == 4
+    assert truth.codes(0)[5, 5] == 0
+
+
+def test_the_list_of_fbms_says_which_frame_a_mask_is_of(tmp_path: Path) -> None:
+    names = [f"tennis{number}.jpg" for number in range(454, 460)]
+    source = frames(tmp_path / "tennis", *names)
+    folder = source / "GroundTruth"
+    folder.mkdir()
+    for name in ("a.pgm", "b.pgm", "unlisted_0003.pgm"):
+        Image.fromarray(mask()).save(folder / name)
+    lines = [
+        *("Total number of regions", "2", "Scale of region 0:", "0", "Scale of region 1:", "255"),
+        *("Total number of frames in this shot:", "6", "Total number of labeled frames:", "2"),
+        *("Frame number:", "0", "File name:", "a.pgm", "Input file name:", "tennis454.ppm"),
+        *("Frame number:", "4", "File name:", "b.pgm", "Input file name:", "tennis458.ppm"),
+    ]
+    (folder / "tennisDef.dat").write_text("\n".join(lines))
+    truth = ground_truth(clip_of(folder, source))
+    assert {index: paths[0].name for index, paths in truth.files.items()} == {
+        0: "a.pgm",
+        4: "b.pgm",
+    }
+    (folder / "b.pgm").unlink()
+    with pytest.raises(InputError, match=r"tennisDef\.dat lists the mask b\.pgm"):
+        ground_truth(clip_of(folder, source))
+
+
+def test_modes_that_differ_are_noted(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.fromarray(mask()).convert("LA" if index == 1 else "L").save(tmp_path / f"{index}.png")
+    truth = ground_truth(clip_of(tmp_path))
+    assert not uniform(truth)
+    assert oddities(truth) == [
+        "1 mask is (1.png …) in mode LA among masks in mode L: objects are grouped."
+    ]
+
+
+def test_a_broken_mask_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "00000.png").write_text("no picture")
+    assert truth_at(clip_of(tmp_path), 0, (H, W)) is None  # a picture less on the page
+    assert "00000.png is not a readable picture" in caplog.text
     with pytest.raises(InputError, match=r"00000\.png is not a readable picture"):
-        read_labels(tmp_path / "00000.png")
+        read_codes(tmp_path / "00000.png")
+    with pytest.raises(InputError, match=r"00000\.png is not a readable picture"):
+        oddities(ground_truth(clip_of(tmp_path)))
 
 
 def test_a_mask_of_davis_with_alpha_is_read(shared: Path) -> None:
-    folder = shared / "davis16" / "Annotations" / "480p"
-    modes = []
-    for path in truth_files(folder / "bear").values():
-        with Image.open(path) as picture:
-            modes.append(picture.mode)
-        assert read_foreground(path, (480, 854)).any()
-    assert modes.count("LA") == 1  # and the foreground of that one is read like the others'
+    folder = shared / "davis16" / "Annotations" / "480p" / "bear"
+    truth = ground_truth(Clip(folder / "x.mp4", "bear", (480, 854), 24.0, 82, folder))
+    assert len(truth.files) == 82
+    assert all(truth.foreground(index).any() for index in range(0, 82, 9))
+    assert "in mode LA" in " ".join(oddities(truth))

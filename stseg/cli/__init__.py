@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from stseg import __version__
-from stseg.cli import clips, evaluate, flow, segment, train, weights
+from stseg.cli import ablate, benchmark, clips, evaluate, fit, flow, segment, train, weights
 from stseg.errors import Cancelled, InputError
 
 # Each offers NAME, HELP, add_arguments(parser) and run(arguments). What is heavy (torch, OpenCV)
 # is imported only when a command runs: --help answers at once.
-COMMANDS = (segment, flow, weights, clips, train, evaluate)
+COMMANDS = (segment, flow, weights, clips, train, fit, evaluate, ablate, benchmark)
 
 INTERRUPTED = 130
 

@@ -1,94 +1,172 @@
-"""``python -m stseg evaluate``: scores of a model on annotated clips."""
+"""``python -m stseg evaluate``: scores of a model on annotated sequences."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
-    from stseg.records import Clip
+    from stseg.evaluation import Task
+    from stseg.layouts import DataSet, Entry
 
 NAME = "evaluate"
-HELP = "Score a model on annotated clips (J and F of DAVIS, by sub-sequence)."
+HELP = "Score a model on a data set: J and F as DAVIS measures them, by sub-sequence."
+CACHED = "cached"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", default=None, help="a list in ROOT/splits/SPLIT.txt; else all")
+    parser.add_argument(
+        "--dataset",
+        default="auto",
+        help="its layout: davis16, segtrackv2, fbms59, folder (frames/ and masks/, or videos with "
+        "a folder of masks beside them); auto tells it by its folders",
+    )
+    parser.add_argument(
+        "--split",
+        default=None,
+        help="a list in ROOT/splits or ROOT/ImageSets, or train and val as published; else all "
+        "that has ground truth",
+    )
     parser.add_argument("--sequences", nargs="+", default=None, help="only these sequences")
     parser.add_argument("--model", default="full", help="name of a variant, or a checkpoint file")
     parser.add_argument(
-        "--flow", default="dis", help="a flow estimator, or a folder of cached flow (NAME.npz)"
+        "--flow",
+        default="dis",
+        help="a flow estimator; 'cached' for the flow beside the data (ROOT/flows/*/NAME.npz); or "
+        "a folder with NAME.npz or NAME/*.flo",
     )
+    parser.add_argument("--weights", default=None, help="weight file of the flow estimator")
+    parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
     parser.add_argument("--linkage", default="greedy", help="greedy (the paper) or one-to-one")
     parser.add_argument("--subsequence", type=int, default=10, help="frames; 0 for whole videos")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        default=None,
+        help="also write DIR/NAME/labels/*.png and DIR/NAME/foreground/*.png",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=None,
+        help="folder in which results are kept, so that an interrupted run goes on and several "
+        "processes share the work (default: scores in the cache folder)",
+    )
+    parser.add_argument("--fresh", action="store_true", help="score anew what was kept")
+    parser.add_argument("--table", action="store_true", help="print the published scores, too")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Score each sequence and print the table.
 
+    A sequence with wrong data is named and left out of the mean; when all others are done the
+    command ends with status 2, and the JSON tells what failed.
+
     Raises:
-        InputError: something given is unusable.
+        InputError: something given is unusable, or a sequence could not be scored.
     """
-    from stseg.evaluation import evaluate, report
+    from stseg.evaluation import Failure, SequenceScore, evaluate_task, report
     from stseg.files import write_atomically
+    from stseg.layouts import open_data_set
+    from stseg.published import table
+
+    data_set = open_data_set(arguments.root, arguments.dataset)
+    entries, absent = data_set.choose(arguments.split, arguments.sequences)
+    if absent:
+        print(f"Not on the disk: {', '.join(absent)}.", flush=True)
+    task = _task(arguments, data_set, entries)
+    outcomes: dict[str, SequenceScore | Failure] = {}
+    for outcome in evaluate_task(entries, task):
+        outcomes[outcome.name] = outcome
+        if isinstance(outcome, Failure):
+            print(f"{outcome.name:24s} left out: {outcome.reason}", flush=True)
+            continue
+        _print_line(outcome.name, outcome.to_json())
+        for note in outcome.notes:
+            print(f"{'':24s} note: {note}", flush=True)
+    ordered = [outcomes[entry.name] for entry in entries]
+    scores = [each for each in ordered if isinstance(each, SequenceScore)]
+    failed = {each.name: each.reason for each in ordered if isinstance(each, Failure)}
+    about = {"dataset": data_set.kind, "model": arguments.model, "flow": arguments.flow}
+    result = report(scores, task.settings, about, task.protocol)
+    result |= {"split": arguments.split, "absent": absent, "failed": failed}
+    title = f"mean of {len(scores)} sequences"
+    if scores:
+        _print_line(title, {**result["mean"], "frames": result["scored"]["frames"]})
+    if arguments.table and scores:
+        counts = result["scored"]
+        print(
+            "\n" + table(data_set.kind, result["mean"]["J"], counts["sequences"], counts["frames"])
+        )
+    if arguments.json is not None:
+        write_atomically(arguments.json, (json.dumps(result, indent=1) + "\n").encode())
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(ordered)} sequences could not be scored and are in no mean: "
+            f"{', '.join(failed)}. See above for what is wrong with them."
+        )
+
+
+def _print_line(title: str, line: dict[str, Any]) -> None:
+    text = f"{title:24s} J {100 * line['J']:5.1f}  F {100 * line['F']:5.1f}"
+    for key, name in (
+        ("objects_iou", "objects"),
+        ("J_unsupervised", "J no truth"),
+        ("J_once", "J once"),
+        ("flicker", "flicker"),
+    ):
+        if line.get(key) is not None:
+            text += f"  {name} {100 * line[key]:5.1f}"
+    print(f"{text}  {line['frames']:5d} frames", flush=True)
+
+
+def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]) -> Task:
+    from stseg.claims import WorkFolder
+    from stseg.evaluation import Task
     from stseg.flow import ESTIMATORS
-    from stseg.pipeline import load_network
+    from stseg.flow.cache import FlowCache
+    from stseg.flow.weights import cache_folder
+    from stseg.known_flow import flow_folder
     from stseg.records import Settings
 
-    computed = arguments.flow in ESTIMATORS
-    folder = None if computed else Path(arguments.flow)
-    if folder is not None and not folder.is_dir():
-        raise InputError(
-            f"{arguments.flow!r} is neither a flow estimator ({', '.join(ESTIMATORS)}) nor a "
-            "folder of cached flow."
-        )
+    flows: Path | None = None
+    if arguments.flow == CACHED:
+        flows = flow_folder(data_set.root, [entry.name for entry in entries])
+    elif arguments.flow not in ESTIMATORS:
+        flows = Path(arguments.flow)
+        if not flows.is_dir():
+            raise InputError(
+                f"{arguments.flow!r} is neither a flow estimator ({', '.join(ESTIMATORS)}) nor "
+                f"{CACHED!r} nor a folder of flow."
+            )
     settings = Settings(
         k=arguments.k,
         taus=tuple(arguments.tau),
-        flow=arguments.flow if computed else "dis",
+        flow=arguments.flow if flows is None else str(flows),
+        weights=arguments.weights,
+        iterations=arguments.iterations,
         model=arguments.model,
         linkage=arguments.linkage,
         device=arguments.device,
         subsequence=arguments.subsequence,
     )
-    network = load_network(arguments.model)
-    scores = []
-    for score in evaluate(_clips(arguments), settings, network, folder):
-        scores.append(score)
-        line = score.to_json()
-        print(f"{score.name:24s} J {100 * line['J']:5.1f}  F {100 * line['F']:5.1f}", flush=True)
-    about = {"dataset": str(arguments.root), "model": arguments.model, "flow": arguments.flow}
-    result = report(scores, settings, about)
-    mean = result["mean"]
-    title = f"mean of {len(scores)} sequences"
-    print(f"{title:24s} J {100 * mean['J']:5.1f}  F {100 * mean['F']:5.1f}")
-    if arguments.json is not None:
-        write_atomically(arguments.json, (json.dumps(result, indent=2) + "\n").encode())
-
-
-def _clips(arguments: argparse.Namespace) -> list[Clip]:
-    from stseg.layouts import find_clips
-
-    wanted = arguments.sequences
-    if wanted is None and arguments.split is not None:
-        path = arguments.root / "splits" / f"{arguments.split}.txt"
-        if not path.is_file():
-            raise InputError(f"There is no list {path}. Give the name of a list in that folder.")
-        wanted = path.read_text(encoding="utf-8").split()
-    clips = {clip.name: clip for clip in find_clips(arguments.root)}
-    if wanted is None:
-        return [clip for clip in clips.values() if clip.truth is not None]
-    missing = [name for name in wanted if name not in clips]
-    if missing:
-        raise InputError(f"{arguments.root} has no sequence {', '.join(missing)}.")
-    return [clips[name] for name in wanted]
+    return Task(
+        settings,
+        data_set.protocol,
+        flows,
+        arguments.labels,
+        WorkFolder(arguments.work or cache_folder() / "scores"),
+        FlowCache(),
+        arguments.fresh,
+    )

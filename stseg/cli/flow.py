@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stseg.errors import InputError
 
+if TYPE_CHECKING:
+    from stseg.records import Clip
+
 NAME = "flow"
-HELP = "Compute the optical flow of clips and write it as .npz (flow and size)."
+HELP = "Compute the optical flow of clips and write it as .npz, .flo or KITTI .png."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("input", type=Path, nargs="+", help="video files or folders of frames")
     parser.add_argument(
-        "--out", type=Path, required=True, help="an .npz file, or a folder (one part a clip)"
+        "--out",
+        type=Path,
+        required=True,
+        help="an .npz file, or a folder (with several inputs, one part in it for each)",
     )
-    parser.add_argument("--estimator", default="dis", help="optical flow estimator")
+    parser.add_argument(
+        "--estimator", default="dis", help="dis, raft (raft-sintel), raft-large or raft-small"
+    )
     parser.add_argument("--weights", default=None, help="weight file of the estimator")
     parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
+    parser.add_argument(
+        "--warm-start", action="store_true", help="RAFT starts from the flow of the pair before"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--backward", action="store_true", help="motion from t + 1 to t instead")
     parser.add_argument(
@@ -30,29 +43,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compute and write the flow of each input.
+    """Compute and write the flow of each input, field by field.
 
     Raises:
         InputError: something given is unusable.
     """
-    from tqdm import tqdm
-
-    from stseg.flow import FlowSettings, clip_flow, write_flow_file, write_flow_folder
+    from stseg.flow import FlowSettings, clip_fields, write_flow_file, write_flow_folder
     from stseg.flow.files import WRITERS
     from stseg.video import probe
 
     grid, kind = _grid(arguments.size), arguments.format
     if kind not in ("npz", *WRITERS):
         raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(WRITERS)}.")
+    if kind != "npz" and arguments.out.suffix == ".npz":
+        raise InputError(f"--format {kind} writes a folder of fields, but --out names an .npz.")
     if arguments.iterations < 1:
         raise InputError(f"RAFT needs at least 1 iteration, not {arguments.iterations}.")
     settings = FlowSettings(
-        arguments.estimator, arguments.weights, arguments.iterations, arguments.device
+        arguments.estimator,
+        arguments.weights,
+        arguments.iterations,
+        arguments.device,
+        arguments.warm_start,
     )
     clips = [probe(path) for path in arguments.input]
     single = len(clips) == 1
-    for clip in tqdm(clips, desc="flow", unit="clip"):
-        fields = clip_flow(clip, settings, grid, arguments.backward)
+    for clip in clips:
+        fields = _counted(clip_fields(clip, settings, grid, arguments.backward), clip)
         if kind == "npz":
             own = arguments.out / f"{clip.source.stem}.npz"
             path = arguments.out if single and arguments.out.suffix == ".npz" else own
@@ -60,6 +77,13 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             folder = arguments.out if single else arguments.out / clip.source.stem
             write_flow_folder(folder, fields, kind)
+
+
+def _counted(fields: Iterator[Any], clip: Clip) -> Iterator[Any]:
+    """The same fields, with a bar that counts them."""
+    from tqdm import tqdm
+
+    yield from tqdm(fields, clip.name, total=max(clip.frames - 1, 0) or None, unit="pair")
 
 
 def _grid(text: str) -> tuple[int, int] | None:

@@ -9,39 +9,91 @@ from pathlib import Path
 NAME = "segment"
 HELP = "Segment a video into K motions and write labels, videos and a summary."
 
+UNSAID = argparse.SUPPRESS
+"""Default of what is a setting: what nobody says comes from --settings, or has its default."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("video", type=Path, help="video file, GIF, or folder of frames")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        default=None,
+        help="settings.json or summary.json of an earlier result; other options overrule it",
+    )
+    parser.add_argument("--k", type=int, default=UNSAID, help="number of segments, 2 to 8 (4)")
     parser.add_argument(
         "--tau",
         type=int,
         nargs="+",
-        default=[1],
-        help="temporal steps of the triplets; negative ones run backwards; the first is the "
+        default=UNSAID,
+        dest="taus",
+        help="temporal steps of the triplets (1); negative ones run backwards; the first is the "
         "reference, the others are averaged with it",
     )
     parser.add_argument(
-        "--eta", type=float, default=0.01, help="fraction of sites that count as occluded, 0 to 1"
+        "--eta",
+        type=float,
+        default=UNSAID,
+        help="fraction of sites that count as occluded, 0 to 1 (0.01)",
     )
     parser.add_argument(
         "--flow",
-        default="dis",
-        help="optical flow estimator (dis, raft-sintel, ...), or your own flow: an .npz file, or a "
-        "folder of .flo or KITTI .png fields",
+        default=UNSAID,
+        help="optical flow estimator (dis, raft, ...), or your own flow: an .npz file, or a folder "
+        "or .zip of .flo or KITTI .png fields (dis)",
     )
-    parser.add_argument("--weights", default=None, help="weight file of the estimator")
-    parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
+    parser.add_argument("--weights", default=UNSAID, help="weight file of the estimator")
+    parser.add_argument("--iterations", type=int, default=UNSAID, help="refinements of RAFT (12)")
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
-    parser.add_argument("--model", default="full", help="name of a variant, or a checkpoint file")
-    parser.add_argument("--linkage", default="one-to-one", help="one-to-one, or greedy (the paper)")
     parser.add_argument(
-        "--subsequence", type=int, default=0, help="link anew every so many frames; 0 never"
+        "--model", default=UNSAID, help="name of a variant, or a checkpoint file (full)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--frames", type=int, default=None, help="read no more than this many")
+    parser.add_argument(
+        "--linkage",
+        default=UNSAID,
+        help="one-to-one, greedy (the paper), or either with +similarity (one-to-one)",
+    )
+    parser.add_argument(
+        "--similarity-weight",
+        type=float,
+        default=UNSAID,
+        help="weight of the similarity of motion beside the overlap, for +similarity (1)",
+    )
+    parser.add_argument(
+        "--merge",
+        type=float,
+        default=UNSAID,
+        help="fuse segments whose motion over the clip is more similar than this, -1 to 1",
+    )
+    parser.add_argument(
+        "--subsequence",
+        type=int,
+        default=UNSAID,
+        help="link anew every so many frames (0: never)",
+    )
+    parser.add_argument("--device", default=UNSAID, help="auto, cpu or cuda (auto)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=UNSAID,
+        dest="max_frames",
+        help="read no more than this many (all)",
+    )
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="extra files: coco, soft, flow, foreground, settings",
+    )
+    parser.add_argument(
+        "--foreground",
+        action="store_true",
+        help="also write foreground/*.png: 255 on what moves on its own, chosen without labels",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -50,30 +102,30 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
+    from dataclasses import fields, replace
+
     from tqdm import tqdm
 
-    from stseg.export import check_folder, export_all
+    from stseg.export import check_folder, export_all, outputs
+    from stseg.flow import estimator_name
     from stseg.flow.cache import FlowCache
     from stseg.pipeline import SegmentationRun
     from stseg.records import Settings
+    from stseg.settings_file import read_settings
     from stseg.video import probe
 
     start = time.perf_counter()
-    settings = Settings(
-        k=arguments.k,
-        taus=tuple(arguments.tau),
-        eta=arguments.eta,
-        flow=arguments.flow,
-        weights=arguments.weights,
-        iterations=arguments.iterations,
-        model=arguments.model,
-        linkage=arguments.linkage,
-        device=arguments.device,
-        subsequence=arguments.subsequence,
-        max_frames=arguments.frames,
-    )
+    base = read_settings(arguments.settings) if arguments.settings else Settings()
+    names = {each.name for each in fields(Settings)}
+    said = {name: value for name, value in vars(arguments).items() if name in names}
+    if "taus" in said:
+        said["taus"] = tuple(said["taus"])
+    settings = replace(base, **said)
+    settings = replace(settings, flow=estimator_name(settings.flow))
+    also = [*arguments.also, *(["foreground"] if arguments.foreground else [])]
+    outputs(also)
     clip = probe(arguments.video)
-    check_folder(arguments.out)
+    check_folder(arguments.out, also)
     cache = None if arguments.no_cache else FlowCache()
     work = SegmentationRun(clip, settings, cache=cache)
     expected = min(clip.frames or 10**9, settings.max_frames or 10**9)
@@ -83,7 +135,12 @@ def run(arguments: argparse.Namespace) -> None:
             bar.update()
     segmentation = work.result()
     with tqdm(total=len(segmentation), desc="writing", unit="frame") as bar:
-        export_all(segmentation, arguments.out, lambda done, _: bar.update(done - bar.n))
+        export_all(
+            segmentation,
+            arguments.out,
+            lambda done, _: bar.update(done - bar.n),
+            also=also,
+        )
     seconds = time.perf_counter() - start
     print(
         f"{clip.name}: {len(segmentation)} frames in {seconds:.1f} s "

@@ -21,6 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flows", type=Path, nargs="+", required=True, help="folders of .npz flow, one a sequence"
     )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        default=None,
+        help="folder of better flow of the same frames: the losses are measured on it, while the "
+        "network sees the flow of --flows",
+    )
+    parser.add_argument(
+        "--start", type=Path, default=None, help="checkpoint whose weights the run starts from"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--variant", default="full", help="which settings to train")
     parser.add_argument(
@@ -47,10 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
+    import torch
     from tqdm import tqdm
 
+    from stseg.checkpoint import load_checkpoint
     from stseg.datasets import read_training_flows
     from stseg.device import choose_device
+    from stseg.distributed import team
     from stseg.training import Trainer
 
     settings = _settings(arguments)
@@ -59,16 +72,29 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.split.is_file():
             raise InputError(f"There is no file {arguments.split}. Give a list of sequences.")
         names = arguments.split.read_text(encoding="utf-8").split()
-    sequences = read_training_flows(arguments.flows, names)
+    sequences = read_training_flows(arguments.flows, names, arguments.reference)
     card = {"variant": arguments.variant, "data": arguments.data, "licence": arguments.licence}
     device = choose_device(arguments.device)
-    trainer = Trainer(settings, sequences, arguments.out, device, card)
-    with tqdm(total=settings.steps, initial=trainer.step, desc="training", unit="step") as bar:
-        for progress in trainer.run():
-            bar.update()
-            if progress.validation is not None:
-                bar.set_postfix(validation=f"{progress.validation:.4f}")
-    print(f"The checkpoint is {arguments.out / 'best.safetensors'}")
+    if device.torch.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # the sizes are the same at every step
+    start = None if arguments.start is None else load_checkpoint(arguments.start).network
+    with team(device.torch.type) as processes:
+        trainer = Trainer(
+            settings, sequences, arguments.out, device, card, start=start, team=processes
+        )
+        with tqdm(
+            total=settings.steps,
+            initial=trainer.step,
+            desc="training",
+            unit="step",
+            disable=not processes.leads,
+        ) as bar:
+            for progress in trainer.run():
+                bar.update()
+                if progress.validation is not None:
+                    bar.set_postfix(validation=f"{progress.validation:.4f}")
+        if processes.leads:
+            print(f"The checkpoint is {arguments.out / 'best.safetensors'}")
 
 
 def _settings(arguments: argparse.Namespace) -> TrainSettings:

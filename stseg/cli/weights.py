@@ -10,7 +10,7 @@ HELP = "Fetch published weights of a flow estimator to the user's cache folder, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", help="raft-sintel, raft-large or raft-small")
+    parser.add_argument("name", help="raft (raft-sintel), raft-large or raft-small")
     parser.add_argument(
         "--source", default=None, help="another address or a local file, instead of the published"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,10 +14,11 @@ from jaxtyping import Float32, UInt8
 
 from stseg.device import choose_device
 from stseg.errors import InputError
+from stseg.flow.brought import open_flow, read_flow
 from stseg.flow.dis import DIS
-from stseg.flow.files import read_flow, read_flow_file, write_flow_file, write_flow_folder
+from stseg.flow.files import read_flow_file, write_flow_file, write_flow_folder
 from stseg.flow.raft import Raft
-from stseg.flow.weights import PUBLISHED, weights_path
+from stseg.flow.weights import ALIASES, PUBLISHED, weights_path
 from stseg.records import Clip, grid_for
 from stseg.video import read_frames
 from stseg.volume import FlowFields
@@ -38,16 +40,18 @@ class FlowSettings:
     """Which estimator computes the flow, and how.
 
     Attributes:
-        name: in ``ESTIMATORS``.
+        name: in ``ESTIMATORS``, or a short name of ``ALIASES``.
         weights: weight file of RAFT; None takes the fetched one of that name.
         iterations: refinements of RAFT.
         device: "auto", "cpu" or "cuda", for RAFT.
+        warm_start: RAFT starts each pair from the flow of the pair before it. See ``Raft``.
     """
 
     name: str = "dis"
     weights: str | None = None
     iterations: int = 12
     device: str = "auto"
+    warm_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,24 @@ class EstimatorKind:
         return self.weights is None or weights_path(self.weights).is_file()
 
 
+def estimator_name(name: str) -> str:
+    """The name in ``ESTIMATORS`` that a short name means; any other word stays what it is."""
+    return ALIASES.get(name, name)
+
+
 def estimator(settings: FlowSettings) -> Estimator:
     """A new estimator.
 
     Raises:
         InputError: there is none of that name, or its weights are not there or unusable.
     """
-    if settings.name not in ESTIMATORS:
+    name = estimator_name(settings.name)
+    if name not in ESTIMATORS:
         raise InputError(
             f"There is no flow estimator {settings.name!r}. Choose one of "
             f"{', '.join(ESTIMATORS)}, or the path of your own flow."
         )
-    return ESTIMATORS[settings.name].make(settings)
+    return ESTIMATORS[name].make(replace(settings, name=name))
 
 
 def available_estimators() -> list[str]:
@@ -132,55 +142,67 @@ def flow_pairs(
         yield previous[0], np.zeros((2, 0, 0), np.float32), None
 
 
-def clip_flow(
+def clip_fields(
     clip: Clip, settings: FlowSettings, grid: tuple[int, int] | None, backward: bool = False
-) -> Float32[np.ndarray, "m 2 h w"]:
-    """Flow of a whole clip of n frames: m = n - 1 fields in pixels of the source.
+) -> Iterator[Float32[np.ndarray, "2 h w"]]:
+    """Flow of a clip of n frames, field by field: n - 1 of them, in pixels of the source.
 
     Args:
-        clip: the clip.
+        clip: the clip; no more than two of its frames are in memory.
         settings: of the estimator.
-        grid: (h, w) to resize to; None keeps the estimator's own size. All fields are in memory.
-        backward: give the motion from frame i + 1 to frame i.
+        grid: (h, w) to resize to; None gives fields of the size of the frames.
+        backward: give the motion from frame i + 1 to frame i, and only that.
 
     Raises:
         InputError: unknown estimator, or fewer than two frames.
     """
-    fields = []
-    for _, forward, back in flow_pairs(read_frames(clip), estimator(settings), grid, backward):
-        chosen = back if backward else forward
-        if chosen is not None and chosen.size:
-            fields.append(chosen)
+    using = estimator(settings)
+    size, before, fields = grid or clip.size, None, 0
+    for image in read_frames(clip):
+        now = using.prepare(image)
+        if before is not None:
+            first, second = (now, before) if backward else (before, now)
+            yield to_grid(using.between(first, second, clip.size), size)
+            fields += 1
+        before = now
     if not fields:
         raise InputError(f"{clip.name} has fewer than two frames, so that nothing moves in it.")
-    return np.stack(fields)
+
+
+def clip_flow(
+    clip: Clip, settings: FlowSettings, grid: tuple[int, int] | None, backward: bool = False
+) -> Float32[np.ndarray, "m 2 h w"]:
+    """``clip_fields`` all at once: m = n - 1 fields, all in memory. See there."""
+    return np.stack(list(clip_fields(clip, settings, grid, backward)))
 
 
 def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowFields:
     """Flow that somebody brings, on the network's grid; it must belong to ``clip``.
 
     Args:
-        path: an ``.npz``, or a folder of ``.flo`` or KITTI ``.png`` fields.
+        path: an ``.npz``, or a folder or ``.zip`` of ``.flo`` or KITTI ``.png`` fields. It is read
+            field by field: no more than one is in memory.
         clip: its frames are counted.
         max_frames: keep the flow between no more than this many frames.
 
     Raises:
         InputError: unusable flow, or of another size or length than the video.
     """
-    flow, size = read_flow(path)
-    if size != clip.size:
+    brought = open_flow(path)
+    if brought.size != clip.size:
+        size = brought.size
         raise InputError(
             f"{path} was computed on frames of {size[1]}x{size[0]}, but {clip.name} has "
             f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
         )
     frames = sum(1 for _ in read_frames(clip))
-    if len(flow) != frames - 1:
+    if brought.count != frames - 1:
         raise InputError(
-            f"{path} has {len(flow)} fields, but {clip.name} has {frames} frames, which make "
+            f"{path} has {brought.count} fields, but {clip.name} has {frames} frames, which make "
             f"{frames - 1}. Give the flow of this clip."
         )
     grid, fields = grid_for(clip.size), FlowFields()
-    for field in flow[: None if max_frames is None else max_frames - 1]:
+    for field in islice(brought.fields(), None if max_frames is None else max_frames - 1):
         if field.shape[1:] != grid:
             field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
         fields.forward.append(field.astype(np.float16))
@@ -194,7 +216,8 @@ def _raft(settings: FlowSettings) -> Estimator:
             f"The weights of {settings.name} are not at {path}. Fetch them with "
             f"`python -m stseg weights {settings.name}`, or name a file with --weights."
         )
-    return Raft(path, settings.iterations, choose_device(settings.device))
+    device = choose_device(settings.device)
+    return Raft(path, settings.iterations, device, settings.warm_start)
 
 
 ESTIMATORS: dict[str, EstimatorKind] = {
@@ -206,14 +229,18 @@ ESTIMATORS: dict[str, EstimatorKind] = {
 }
 
 __all__ = [
+    "ALIASES",
     "ESTIMATORS",
     "Estimator",
     "EstimatorKind",
     "FlowSettings",
     "available_estimators",
+    "clip_fields",
     "clip_flow",
     "estimator",
+    "estimator_name",
     "flow_pairs",
+    "open_flow",
     "own_flow",
     "read_flow",
     "read_flow_file",

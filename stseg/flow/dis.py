@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 MAX_SIDE = 1024
+SMOOTHNESS = 100.0
 
 
 class DIS:
@@ -14,11 +15,14 @@ class DIS:
 
     The preset is measured: on camel of DAVIS2016 against RAFT (mean end-point error, pairs a
     second at 854x480 on two cores) medium gives 0.40 px at 51/s, fast 0.59 px at 189/s and
-    ultrafast 0.75 px at 276/s.
+    ultrafast 0.75 px at 276/s. So is the weight of the smoothness term, which OpenCV sets to 20:
+    100 takes the mean L1 error relative to RAFT from 10.3 % to 9.2 % over 40 pairs of ten
+    sequences (20 to 400 tried), at the same speed.
     """
 
     def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis.setVariationalRefinementAlpha(SMOOTHNESS)
 
     def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w"]:
         """What ``between`` needs of one frame: gray, and reduced where it is large."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -15,7 +14,8 @@ from jaxtyping import Float32
 from scipy.ndimage import distance_transform_edt
 
 from stseg.errors import InputError
-from stseg.files import natural_key, write_atomically
+from stseg.files import write_atomically, written_atomically
+from stseg.spool import Spool
 
 STEP = 1 / 32
 """Vectors of a ``.npz`` are rounded to this fraction of a pixel: far below any error of them."""
@@ -23,6 +23,8 @@ STEP = 1 / 32
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1e9
 KITTI_ZERO, KITTI_STEP = 2**15, 64.0
+MAX_VECTORS = 2**26
+"""Pixels of the largest picture that is decoded: a small PNG can announce a huge one."""
 
 Size = tuple[int, int]
 
@@ -51,23 +53,48 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, Size]:
         raise InputError(
             f"{path} holds flow of shape {flow.shape}, but (n - 1, 2, h, w) is expected."
         )
-    _check_finite(flow, path)
-    _check_range(flow, path)
+    check_finite(flow, path)
+    check_range(flow, path)
     return flow.astype(np.float16), (int(size[0]), int(size[1]))
 
 
-def write_flow_file(path: Path, flow: Float32[np.ndarray, "m 2 h w"], size: Size) -> None:
+def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size) -> None:
     """Write flow as ``.npz``, atomically: float16 in steps of 1/32 px, and the size (H, W).
 
+    Args:
+        path: the file.
+        flow: fields (2, h, w) in order, or an array (m, 2, h, w) of them. No more than one of them
+            needs to be in memory: a spool keeps them until their number is known.
+        size: (H, W) of the frame whose pixels the vectors are in.
+
     Raises:
-        InputError: the file cannot be written, or a vector is not finite.
+        InputError: the file cannot be written, there is no field, or a vector is not finite.
     """
-    _check_finite(flow, path)
-    _check_range(flow, path)
-    rounded = (np.rint(flow / STEP) * STEP).astype(np.float16)
-    data = io.BytesIO()
-    np.savez_compressed(data, flow=rounded, size=np.array(size))
-    write_atomically(path, data.getvalue())
+    spool = Spool()
+    try:
+        for index, field in enumerate(flow):
+            check_finite(field[None], path, index)
+            check_range(field, path)
+            spool.append((np.rint(field / STEP) * STEP).astype("<f2"))
+        if not len(spool):
+            raise InputError(f"There is no flow for {path}: motion needs at least two frames.")
+        header = {
+            "descr": "<f2",
+            "fortran_order": False,
+            "shape": (len(spool), *spool[0].shape),
+        }
+        with (
+            written_atomically(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            with archive.open("flow.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                for field in spool:
+                    member.write(field.tobytes())
+            with archive.open("size.npy", "w") as member:
+                np.lib.format.write_array(member, np.array(size))
+    finally:
+        spool.close()
 
 
 def read_flo(path: Path) -> Float32[np.ndarray, "2 h w"]:
@@ -76,7 +103,11 @@ def read_flo(path: Path) -> Float32[np.ndarray, "2 h w"]:
     Raises:
         InputError: wrong magic number, truncated, or vectors that are not known or not finite.
     """
-    data = _bytes(path)
+    return decode_flo(_bytes(path), path)
+
+
+def decode_flo(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
+    """The same from the bytes of a file; ``path`` is what errors call it."""
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(FLO_MAGIC):
         raise InputError(f"{path} is not a .flo file: its first number is not {FLO_MAGIC}.")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
@@ -89,13 +120,13 @@ def read_flo(path: Path) -> Float32[np.ndarray, "2 h w"]:
     field = np.ascontiguousarray(flow.reshape(height, width, 2).transpose(2, 0, 1))
     if (np.abs(field) > FLO_UNKNOWN).any():
         raise InputError(f"{path} has vectors that are marked as unknown. Give dense flow.")
-    _check_finite(field[None], path)
+    check_finite(field[None], path)
     return field
 
 
 def write_flo(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
     """Write one field as Middlebury ``.flo``, atomically."""
-    _check_finite(flow[None], path)
+    check_finite(flow[None], path)
     _, height, width = flow.shape
     header = np.float32(FLO_MAGIC).tobytes() + np.array([width, height], "<i4").tobytes()
     write_atomically(path, header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
@@ -109,8 +140,17 @@ def read_kitti(path: Path) -> Float32[np.ndarray, "2 h w"]:
     Raises:
         InputError: not a 16-bit colour PNG, or without any valid site.
     """
-    data = np.frombuffer(_bytes(path), np.uint8)
-    picture: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    return decode_kitti(_bytes(path), path)
+
+
+def decode_kitti(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
+    """The same from the bytes of a file; ``path`` is what errors call it."""
+    sides = np.frombuffer(data, ">u4", 2, offset=16) if len(data) >= 24 else np.zeros(2)
+    if data[:4] != b"\x89PNG" or not 0 < int(sides[0]) * int(sides[1]) <= MAX_VECTORS:
+        raise InputError(
+            f"{path} is not a KITTI flow file: it is no PNG of at most {MAX_VECTORS} pixels."
+        )
+    picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.dtype != np.uint16 or picture.shape[2:] != (3,):
         raise InputError(f"{path} is not a KITTI flow file: it is no 16-bit PNG of three channels.")
     valid = picture[..., 0] > 0  # OpenCV has blue first: valid, v, u
@@ -129,7 +169,7 @@ def write_kitti(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
     Raises:
         InputError: a vector is longer than the format can say (511 px), or not finite.
     """
-    _check_finite(flow[None], path)
+    check_finite(flow[None], path)
     stored = np.rint(flow * KITTI_STEP + KITTI_ZERO)
     if stored.min() < 0 or stored.max() > 2**16 - 1:
         raise InputError(f"The flow for {path} has vectors beyond 511 px, KITTI's limit. Use .flo.")
@@ -139,35 +179,7 @@ def write_kitti(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
     write_atomically(path, encoded.tobytes())
 
 
-READERS = {".flo": read_flo, ".png": read_kitti}
 WRITERS = {"flo": (".flo", write_flo), "kitti": (".png", write_kitti)}
-
-
-def read_flow(path: Path) -> tuple[np.ndarray, Size]:
-    """Flow that somebody brings: an ``.npz``, or a folder of ``.flo`` or KITTI ``.png`` fields.
-
-    Returns:
-        Fields (n - 1, 2, h, w), and the size (H, W) of the frame whose pixels they are in.
-
-    Raises:
-        InputError: nothing usable is there; the message names the file.
-    """
-    if not path.is_dir():
-        return read_flow_file(path)
-    for suffix, read in READERS.items():
-        files = sorted(path.glob(f"*{suffix}"), key=lambda each: natural_key(each.stem))
-        if files:
-            fields = [read(each) for each in files]
-            break
-    else:
-        raise InputError(f"{path} has neither .flo nor .png files. Give a folder of flow fields.")
-    for each, field in zip(files, fields, strict=True):
-        if field.shape != fields[0].shape:
-            raise InputError(
-                f"{each} is {field.shape[2]}x{field.shape[1]}, but {files[0].name} is "
-                f"{fields[0].shape[2]}x{fields[0].shape[1]}. All fields must have one size."
-            )
-    return np.stack(fields), (fields[0].shape[1], fields[0].shape[2])
 
 
 def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> None:
@@ -184,16 +196,19 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _check_finite(flow: np.ndarray, path: Path) -> None:
+def check_finite(flow: np.ndarray, path: Path, first: int = 0) -> None:
+    """Check fields (m, 2, h, w), of which the first has the number ``first`` in the file."""
     finite = np.isfinite(flow)
     if not finite.all():
         field, _, row, column = (int(each) for each in np.argwhere(~finite)[0])
+        field += first
         raise InputError(
             f"{path} has a vector that is not finite: field {field}, row {row}, column {column}. "
             "Compute the flow again."
         )
 
 
-def _check_range(flow: np.ndarray, path: Path) -> None:
+def check_range(flow: np.ndarray, path: Path) -> None:
+    """Raise ``InputError`` where a vector is too long for float16."""
     if np.abs(flow).max(initial=0) > np.finfo(np.float16).max:
         raise InputError(f"{path} has vectors that are too long (65504 px). Compute it again.")

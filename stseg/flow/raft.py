@@ -7,6 +7,7 @@ only computed after the last iteration.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -342,7 +344,9 @@ class Raft:
         weights: a published weight file.
         iterations: refinements a pair; the authors use 12 to 32.
         device: where it runs.
-        warm_start: start each pair from the flow of the pair before it.
+        warm_start: start each pair from the flow of the pair before it, carried along itself to
+            the frame where this pair begins, as the authors do on Sintel. A pair that does not go
+            on from one of the last two (one for each direction) starts from zero.
 
     Raises:
         InputError: the weights are not there, damaged, or of another architecture.
@@ -360,7 +364,7 @@ class Raft:
         self._device = device or choose_device()
         self._iterations = iterations
         self._warm_start = warm_start
-        self._last: Tensor | None = None
+        self._last: deque[tuple[_Prepared, _Prepared, Tensor]] = deque(maxlen=2)
         state = load_raft_weights(weights)
         small = state["fnet.conv1.weight"].shape[0] == SMALL.stem
         self.network = RaftNetwork(SMALL if small else LARGE)
@@ -403,17 +407,50 @@ class Raft:
         self, first: Any, second: Any, size: tuple[int, int]
     ) -> Float32[np.ndarray, "h w 2"]:
         """Motion from the first prepared frame to the second, in pixels of a frame of ``size``."""
-        start = self._last if self._warm_start else None
+        start = self._start(first, second) if self._warm_start else None
         with torch.inference_mode(), self._device.autocast():
-            flow, self._last = self.network.refine(
+            flow, coarse = self.network.refine(
                 first.features, second.features, first.context, self._iterations, start
             )
+        if self._warm_start:
+            self._last.append((first, second, coarse))
         height, width = first.size
         left, right, top, bottom = _padding(height, width)
         inside = flow[0, :, top : flow.shape[2] - bottom, left : flow.shape[3] - right]
         vectors = inside.permute(1, 2, 0).float().cpu().numpy()
         scale = np.array([size[1] / width, size[0] / height], np.float32)
         return vectors * scale
+
+    def _start(self, first: _Prepared, second: _Prepared) -> Tensor | None:
+        """Flow at 1/8 that the pair before tells of this one, or None."""
+        for before, after, flow in self._last:
+            if after is first and before is not second:
+                return splat(flow, flow)  # what moved to a site moves on from there
+            if before is second and after is not first:
+                return splat(flow, -flow)  # backwards: the frame before this one was further on
+        return None
+
+
+def splat(
+    flow: Float[Tensor, "1 2 h w"], along: Float[Tensor, "1 2 h w"]
+) -> Float[Tensor, "1 2 h w"]:
+    """Vectors carried ``along`` and scattered; each site takes the one that lands nearest to it.
+
+    The authors' ``forward_interpolate``; a site is the pixel of the coarse flow.
+    """
+    _, _, h, w = flow.shape
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    sites = np.stack([x, y], axis=-1).reshape(-1, 2)
+    vectors, moves = (
+        each[0].permute(1, 2, 0).reshape(-1, 2).float().cpu().numpy() for each in (flow, along)
+    )
+    landed = sites + moves
+    inside = ((landed > 0) & (landed < [w, h])).all(axis=1)
+    if not inside.any():
+        return torch.zeros_like(flow)
+    _, nearest = cKDTree(landed[inside]).query(sites)
+    carried = vectors[inside][nearest].reshape(h, w, 2).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(carried))[None].to(flow.device)
 
 
 def _padding(height: int, width: int) -> tuple[int, int, int, int]:

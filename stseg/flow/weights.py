@@ -65,6 +65,9 @@ PUBLISHED: dict[str, Published] = {
     ),
 }
 
+ALIASES = {"raft": "raft-sintel"}
+"""Short names: RAFT without more is the paper's, with Sintel weights."""
+
 
 def cache_folder() -> Path:
     """The user's cache folder of STSeg: ``$STSEG_CACHE``, or ``stseg`` in ``$XDG_CACHE_HOME``."""
@@ -76,7 +79,7 @@ def cache_folder() -> Path:
 
 def weights_path(name: str) -> Path:
     """Where the weights of that name lie once they are fetched."""
-    return cache_folder() / "weights" / f"{name}.pth"
+    return cache_folder() / "weights" / f"{ALIASES.get(name, name)}.pth"
 
 
 def fetch_weights(
@@ -87,7 +90,7 @@ def fetch_weights(
     """Fetch published weights to the cache folder, check them and return their path.
 
     Args:
-        name: in ``PUBLISHED``.
+        name: in ``PUBLISHED`` or ``ALIASES``.
         source: another address, or a local file (the weights or the archive); None takes the
             published address.
         report: called with the bytes read and their number (0 where it is not known).
@@ -95,6 +98,7 @@ def fetch_weights(
     Raises:
         InputError: unknown name, no network, or a file with another hash.
     """
+    name = ALIASES.get(name, name)
     if name not in PUBLISHED:
         raise InputError(
             f"There are no published weights {name!r}. Choose one of {', '.join(PUBLISHED)}."

@@ -12,11 +12,22 @@ from stseg.errors import InputError
 from stseg.flow import ESTIMATORS, available_estimators
 from stseg.layouts import VIDEO_SUFFIXES
 from stseg.records import K_RANGE, LINKAGES, Settings
+from stseg.ui.camera import build_camera
 from stseg.ui.clips import PICK
 from stseg.variants import available_variants
 
 TAUS = (-3, -2, -1, 1, 2, 3)
 DEFAULTS = Settings()
+
+LINKAGE_TITLES = {
+    "one-to-one": "IoU, one-to-one",
+    "greedy": "IoU, greedy (the paper)",
+    "one-to-one+similarity": "IoU + similarity, one-to-one",
+    "greedy+similarity": "IoU + similarity, greedy",
+}
+
+SETTINGS = 8
+"""Number of values that ``read_settings`` takes; they come before what else an event reads."""
 
 OWN_FLOW = "own"
 """Name of the flow that the visitor uploads."""
@@ -33,6 +44,7 @@ class Controls:
     upload: gr.UploadButton
     flow: gr.Dropdown
     own_flow: gr.UploadButton
+    k: gr.Slider
     eta: gr.Slider
     settings: Sequence[Any]
     segment: gr.Button
@@ -49,6 +61,7 @@ def build_controls() -> Controls:
         size="sm",
         elem_id="upload",
     )
+    build_camera()
     k = gr.Slider(
         *K_RANGE,
         value=DEFAULTS.k,
@@ -89,7 +102,10 @@ def build_controls() -> Controls:
             elem_id="flow",
         )
         own_flow = gr.UploadButton(
-            "Upload flow (.npz)", file_types=[".npz"], size="sm", elem_id="own-flow"
+            "Upload flow (.npz, or .zip of .flo or KITTI .png)",
+            file_types=[".npz", ".zip"],
+            size="sm",
+            elem_id="own-flow",
         )
         variants = available_variants()
         model = gr.Dropdown(
@@ -99,10 +115,11 @@ def build_controls() -> Controls:
             info="How the network was trained.",
         )
         linkage = gr.Dropdown(
-            choices=list(LINKAGES),
+            choices=[(LINKAGE_TITLES.get(name, name), name) for name in LINKAGES],
+            elem_id="linkage",
             value=DEFAULTS.linkage,
             label="Linkage",
-            info="How segments keep their label over time; greedy is the paper's own.",
+            info="How segments keep their label: by place alone, or by alike motion (χ) as well.",
         )
         frames = gr.Number(
             # Not None: Gradio's page turns it into 0 as soon as it is drawn.
@@ -112,12 +129,20 @@ def build_controls() -> Controls:
             label="Frames to read",
             info="0 reads the whole clip.",
         )
+        subsequence = gr.Number(
+            value=0,
+            precision=0,
+            minimum=0,
+            label="Sub-sequence",
+            info="Link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole clip.",
+            elem_id="subsequence",
+        )
     with gr.Row():
         segment = gr.Button("Segment", variant="primary", elem_id="segment", min_width=80)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
     badge = gr.HTML("", elem_id="badge")
-    settings = (k, taus, eta, flow, model, linkage, frames)
-    return Controls(gallery, upload, flow, own_flow, eta, settings, segment, stop, badge)
+    settings = (k, taus, eta, flow, model, linkage, frames, subsequence)
+    return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
 
 
 def _flow_hint() -> str:
@@ -136,6 +161,7 @@ def read_settings(
     model: str | None,
     linkage: str,
     frames: float | None,
+    subsequence: float | None = 0,
 ) -> Settings:
     """What the controls say.
 
@@ -145,13 +171,7 @@ def read_settings(
     Raises:
         InputError: a value is out of its range, or a name is not one of those offered.
     """
-    for what, name, offered in (
-        ("flow estimator", flow, [*available_estimators(), OWN_FLOW]),
-        ("model", model or DEFAULTS.model, [variant.name for variant in available_variants()]),
-    ):
-        if name not in offered:
-            present = ", ".join(offered) or "none"
-            raise InputError(f"There is no {what} {name!r} here. Choose one of: {present}.")
+    check_offered([model or DEFAULTS.model], [] if flow == OWN_FLOW else [flow])
     return Settings(
         k=int(k),
         taus=tuple(int(tau) for tau in taus),
@@ -160,4 +180,22 @@ def read_settings(
         model=model or DEFAULTS.model,
         linkage=linkage,
         max_frames=int(frames) if frames else None,
+        subsequence=int(subsequence or 0),
     )
+
+
+def check_offered(models: Sequence[str], flows: Sequence[str]) -> None:
+    """Refuse what is no name that the page offers: it must not open files of somebody's choice.
+
+    Raises:
+        InputError: a model or a flow estimator that is not offered here.
+    """
+    variants = [variant.name for variant in available_variants()]
+    for what, names, offered in (
+        ("flow estimator", flows, available_estimators()),
+        ("model", models, variants),
+    ):
+        for name in names:
+            if name not in offered:
+                present = ", ".join(offered) or "none"
+                raise InputError(f"There is no {what} {name!r} here. Choose one of: {present}.")

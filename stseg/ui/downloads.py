@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from stseg.export import command_line
+from stseg.formats import EXTRAS
 from stseg.records import Segmentation
 from stseg.ui.markup import note
 from stseg.ui.private import told_path
@@ -19,12 +20,21 @@ TITLE = "Downloads"
 FILES = {
     "labels-png.zip": "Linked labels, one indexed PNG a frame in the colours of the screen.",
     "labels.npz": "The same labels as one array (frames, height, width) of uint8.",
+    # What has no suffix is a folder, and comes as one file.
+    **{
+        extra.file if "." in extra.file else f"{extra.file}.zip": extra.hint
+        for extra in EXTRAS.values()
+    },
     "overlay.mp4": "The clip with its segments over it, H.264.",
     "grid.mp4": "Frame, flow, masks and linked labels side by side, H.264.",
     "summary.json": "Settings, versions, timings, and area and mean motion of each segment.",
 }
 
 NONE_YET = "Files appear here when a clip has been segmented to its end."
+PENDING = (
+    "The files of K = {k} are not written yet: they appear here when they are. If they were "
+    "stopped, press Segment."
+)
 
 
 def build() -> TabView:
@@ -59,10 +69,16 @@ def build() -> TabView:
             for name in FILES
         ]
         line = _command(shown.result) if shown else ""
-        text = f"Files of {shown.result.clip.name}." if shown and files else NONE_YET
-        return note(text), *labelled, line
+        return note(_state(shown)), *labelled, line
 
     return TabView(details=(state, *buttons, command), fill=fill)
+
+
+def _state(shown: Shown | None) -> str:
+    if shown is None or (shown.footage is None and not shown.files):
+        return NONE_YET
+    name, k = shown.result.clip.name, shown.result.k
+    return f"Files of {name}, K = {k}." if shown.files else PENDING.format(k=k)
 
 
 def _command(result: Segmentation) -> str:

@@ -15,30 +15,28 @@ from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Settings
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue, thumbnail_uri
-from stseg.ui.controls import OWN_FLOW, read_settings
+from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
 from stseg.ui.example import Example
-from stseg.ui.pace import Pace, in_words
-from stseg.ui.player import slider_update
-from stseg.ui.segments import preview
+from stseg.ui.jobs import own_settings
+from stseg.ui.pace import Pace
+from stseg.ui.scene import Scene
 from stseg.ui.session import Session, Sessions
-from stseg.ui.view import Moment, TabView
-from stseg.ui.work import Shown, segment_clip
-from stseg.video import probe, thumbnail
-
-SETTINGS = 7
-"""Number of values that ``read_settings`` takes; they come before what the eye chose."""
+from stseg.ui.work import Shown, Step, segment_clip, write_files
+from stseg.video import probe
 
 EXAMPLE_WAIT = 120.0
-PREVIEW_HEIGHT = 480
+
+SEGMENT, WRITE = "segment", "write"
+"""Kinds of work; that of a tab is the job itself."""
 
 REST = "Choose a clip, then press Segment."
 WAITING = "Waiting for the machine: another clip is being segmented …"
 
 
 class Events:
-    """Handlers of the page. ``scene`` is status, badge, slider, all pictures, all details.
+    """Handlers of the page; what they return is laid out in ``stseg.ui.scene.Scene``.
 
-    ``looks`` are the frame, η in percent, the number of the open tab, and the options of the tabs.
+    ``values`` are those of the controls (``read_settings``), then ``looks``.
     """
 
     def __init__(
@@ -47,35 +45,40 @@ class Events:
         catalogue: Catalogue,
         example: Example,
         pace: Pace,
-        device: str,
+        scene: Scene,
     ) -> None:
-        self.views: Sequence[TabView] = ()
         self._sessions = sessions
         self._catalogue = catalogue
         self._example = example
         self._pace = pace
-        self._device = device
+        self._scene = scene
 
     def arrive(self, request: gr.Request, *looks: Any) -> Iterator[tuple[Any, ...]]:
-        """A first visit: the clips at once, then the finished example."""
-        session = self._session(request)
+        """A first visit: the clips at once, then the finished example.
+
+        Gives K, the gallery and the scene.
+        """
+        session, scene = self._session(request), self._scene
         session.clip = session.clip or self._example.clip
-        rest = self._skip_scene()
+        rest = scene.unchanged()
+        stay = gr.skip()
         if not self._example.ready(0.1):
             waiting = markup.status("The example is being segmented …", busy=True)
-            yield self._gallery(session), waiting, self._badge(session, Settings()), *rest[2:]
+            badge = scene.badge(session, Settings())
+            yield stay, scene.gallery(session), waiting, badge, *rest[2:]
             self._example.ready(EXAMPLE_WAIT)
         shown = self._example.shown()
         if session.shown is None and session.clip == self._example.clip and shown is not None:
-            session.shown = shown
+            session.shown, session.k = shown, shown.result.k
             text = f"An example, finished: {shown.result.clip.name}, K = {shown.result.k}. {REST}"
-            scene = self._scene(session, markup.status(text), Settings(), looks)
+            settings = replace(Settings(), k=session.k)
+            values = scene.shown(session, markup.status(text), settings, looks)
         else:
-            scene = (markup.status(REST), self._badge(session, Settings()), *rest[2:])
+            values = markup.status(REST), scene.badge(session, Settings()), *rest[2:]
         early = not self._example.thumbnails_ready(0)
-        yield self._gallery(session), *scene
+        yield session.k, scene.gallery(session), *values
         if early and self._example.thumbnails_ready(EXAMPLE_WAIT):
-            yield self._gallery(session), *rest
+            yield stay, scene.gallery(session), *rest
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -108,54 +111,91 @@ class Events:
         line = f"The flow {brought.name} of {session.clip.name} is taken. Press Segment."
         return OWN_FLOW, markup.status(line)
 
-    def announce(self, request: gr.Request) -> str:
+    def announce(self, request: gr.Request, k: float) -> str:
         """Segment was pressed: what ran before ends, and an answer is there at once."""
         session = self._session(request)
         if session.clip is None:
             raise InputError("No clip is chosen. Choose one on the left, or upload one.")
-        session.begin()
+        session.begin(SEGMENT)
+        session.k = int(k)
         return markup.status(WAITING, busy=True)
 
     def segment(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The long work, in steps; the page follows the newest frame until the slider moves."""
         session = self._session(request)
-        ticket, clip = session.claim(), session.clip
+        ticket, clip = session.claim(SEGMENT), session.clip
         if ticket is None or clip is None:
             return
-        settings, looks = read_settings(*values[:SETTINGS]), values[SETTINGS:]
-        if settings.flow == OWN_FLOW:
-            if session.own_flow is None:
-                raise InputError("No flow is uploaded. Upload an .npz, or choose an estimator.")
-            settings = replace(settings, flow=str(session.own_flow))
-        known, folder = session.shown.footage if session.shown else None, session.new_folder()
-        same = known is not None and known.clip.source == clip.source
-        rest = session.frame if same else 0  # another K of the same clip: stay where the eye is
-        first = True
-        # What a visitor brings leaves nothing behind; the flow of the others' clips is kept.
-        cache = None if clip in session.uploads else FlowCache()
-        for step in segment_clip(
-            clip, settings, folder, known, lambda: session.stopped(ticket), cache
-        ):
+        try:
+            # K may have moved while this waited in the queue.
+            settings = own_settings(session, session.k, *values[1:SETTINGS])
+            known = session.shown.footage if session.shown else None
+            same = known is not None and known.clip.source == clip.source
+            session.frame = session.frame if same else 0  # same clip: stay where the eye is
+            session.folder = session.new_folder()
+            # What a visitor brings leaves nothing behind; the flow of the others' clips is kept.
+            cache = None if clip in session.uploads else FlowCache()
+            steps = segment_clip(
+                clip,
+                settings,
+                session.folder,
+                known,
+                lambda: session.stopped(ticket),
+                cache,
+                lambda: session.k,
+            )
+            yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
+        finally:
+            session.end(ticket)
+
+    def write(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """After K was moved: write the files of what is shown, if it was announced."""
+        session = self._session(request)
+        ticket, shown = session.claim(WRITE), session.shown
+        if ticket is None or shown is None:
+            return
+        try:
+            session.following = False
+            steps = write_files(
+                shown, session.folder, lambda: session.stopped(ticket), lambda: session.k
+            )
+            settings = shown.result.settings
+            yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
+        finally:
+            session.end(ticket)
+
+    def _follow(
+        self,
+        session: Session,
+        ticket: int,
+        steps: Iterator[Step],
+        settings: Settings,
+        looks: Sequence[Any],
+    ) -> Iterator[tuple[Any, ...]]:
+        """Show the steps of long work until nobody waits for them any more."""
+        rest, first = session.frame, True
+        for step in steps:
             if not session.current(ticket):
                 return
             line = markup.status(step.text, step.done, step.total, busy=not step.finished)
             if step.shown is None:
-                yield line, *self._skip_scene()[1:]
+                yield line, *self._scene.unchanged()[1:]
                 continue
-            session.shown = step.shown
-            if step.finished:
-                self._pace.learn(step.shown.result)
-                session.keep_only(folder)
+            shown = step.shown.with_k(session.k) or step.shown
+            whole = first or step.finished or shown.result.k != _k(session.shown)
+            session.shown, first = shown, False
+            if step.finished and shown.footage is not None:
+                self._pace.learn(shown.result)
+                session.keep_only(session.folder)
             if session.following:
-                session.frame = rest if step.finished else len(step.shown) - 1
-            total = max(step.total or 0, len(step.shown))
-            whole = first or step.finished
-            first = False
-            yield self._scene(session, line, settings, looks, session.following, total, whole)
+                session.frame = rest if step.finished else len(shown) - 1
+            total = max(step.total or 0, len(shown))
+            settings = replace(settings, k=shown.result.k)
+            yield self._scene.shown(session, line, settings, looks, session.following, total, whole)
 
     def failed(self, sentence: str) -> tuple[Any, ...]:
         """What the page shows when the long work came to an end that nobody wanted."""
-        return markup.status(f"Not segmented. {sentence}"), *self._skip_scene()[1:]
+        return markup.status(f"Not segmented. {sentence}"), *self._scene.unchanged()[1:]
 
     def stop(self, request: gr.Request) -> Any:
         """Stop: the work itself ends and says so; what had not begun is said to be off here."""
@@ -163,116 +203,71 @@ class Events:
             return markup.status("Stopped before it began.")
         return gr.skip()
 
+    def choose_k(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
+        """K was moved: a K that the run made is shown at once, and its files are announced."""
+        session, looks = self._session(request), values[SETTINGS:]
+        session.k = int(values[0])
+        shown = session.shown.with_k(session.k) if session.shown else None
+        if shown is None or shown is session.shown:
+            return gr.skip(), self.estimate(request, *values[:SETTINGS]), *self._unmoved()
+        session.shown = shown
+        line: Any = gr.skip()
+        if not session.busy:
+            text = f"K = {session.k}, from the same run."
+            if shown.footage is not None and not shown.files:
+                session.begin(WRITE)
+                line = markup.status(f"{text} Its files are being written …", busy=True)
+            else:
+                line = markup.status(text)
+        settings = shown.result.settings  # only for the badge, which ``estimate`` makes
+        scene = self._scene.shown(session, line, settings, looks, move=False)
+        return scene[0], self.estimate(request, *values[:SETTINGS]), *scene[2:]
+
     def estimate(self, request: gr.Request, *values: Any) -> str:
         """A setting was changed: how long the clip will take now."""
         session = self._session(request)
         try:
-            return self._badge(session, read_settings(*values))
+            return self._scene.badge(session, read_settings(*values))
         except InputError as error:
-            return self._badge_text(str(error))
+            return self._scene.badge_text(str(error))
 
     def look(self, request: gr.Request, *looks: Any) -> Any:
         """The frame, η or an option was moved: draw from what is known."""
         session = self._session(request)
         session.following, session.frame = False, int(looks[0])
+        return self.redraw(request, *looks)
+
+    def redraw(self, request: gr.Request, *looks: Any) -> Any:
+        """Draw what the open tab shows from what is known now."""
+        session = self._session(request)
         if session.shown is None:
-            return self._skip(sum(len(view.pictures) for view in self.views))
-        return self._one_or_all(self._pictures(session.shown, session.frame, looks, all_tabs=False))
+            values = self._scene.skip(sum(len(view.pictures) for view in self._scene.views))
+        else:
+            values = self._scene.pictures(session, looks, all_tabs=False)
+        return values[0] if len(values) == 1 else values
 
     def _turn_to(self, session: Session, clip: Clip, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Show another clip: the gallery and the scene."""
         session.drop()
-        session.clip, session.frame = clip, 0
+        session.clip, session.frame, session.compared = clip, 0, ()
         settings, looks = read_settings(*values[:SETTINGS]), values[SETTINGS:]
+        session.k = settings.k
         kept = [session.shown, self._example.shown()]
         shown = next(
             (each for each in kept if each and each.result.clip.source == clip.source), None
         )
-        session.shown = shown
-        if shown is not None:
-            text = f"{clip.name}, segmented with K = {shown.result.settings.k}."
-            return self._gallery(session), *self._scene(
-                session, markup.status(text), settings, looks
-            )
-        board = preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
-        blank: list[Any] = [gr.skip() for view in self.views for _ in view.pictures]
-        blank[0] = board
-        return (
-            self._gallery(session),
-            markup.status(f"{clip.name} is chosen. Press Segment."),
-            self._badge(session, settings),
-            slider_update(0, 0),
-            *blank,
-            *(value for view in self.views for value in view.fill(None)),
-        )
+        session.shown = shown = shown and (shown.with_k(settings.k) or shown)
+        if shown is None:
+            return self._scene.gallery(session), *self._scene.preview(session, clip, settings)
+        line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
+        return self._scene.gallery(session), *self._scene.shown(session, line, settings, looks)
 
-    def _scene(
-        self,
-        session: Session,
-        line: str,
-        settings: Settings,
-        looks: Sequence[Any],
-        move: bool = True,
-        total: int = 0,
-        details: bool = True,
-    ) -> tuple[Any, ...]:
-        """All of the scene for what the session shows; ``move`` takes the slider along."""
-        shown = session.shown
-        assert shown is not None
-        frames = max(total, len(shown))
-        filled = [
-            value
-            for view in self.views
-            for value in (view.fill(shown) if details else self._skip(len(view.details)))
-        ]
-        return (
-            line,
-            self._badge(session, settings),
-            slider_update(frames, session.frame if move else None),
-            *self._pictures(shown, session.frame, looks, all_tabs=True),
-            *filled,
-        )
-
-    def _pictures(
-        self, shown: Shown, frame: int, looks: Sequence[Any], all_tabs: bool
-    ) -> tuple[Any, ...]:
-        """Pictures of the tabs; those of a tab that is not open are left as they are."""
-        _, eta, opened, *options = looks
-        moment = Moment(shown, min(max(frame, 0), len(shown) - 1), eta / 100)
-        pictures: list[Any] = []
-        for index, view in enumerate(self.views):
-            own, options = options[: len(view.options)], options[len(view.options) :]
-            if all_tabs or index == opened:
-                pictures += view.draw(moment, *own)
-            else:
-                pictures += self._skip(len(view.pictures))
-        return tuple(pictures)
+    def _unmoved(self) -> tuple[Any, ...]:
+        return self._scene.unchanged()[2:]
 
     def _session(self, request: gr.Request) -> Session:
         return self._sessions.of(request.session_hash or "")
 
-    def _gallery(self, session: Session) -> str:
-        return self._catalogue.gallery(session.uploads, session.clip)
 
-    def _badge(self, session: Session, settings: Settings) -> str:
-        if session.clip is None:
-            return self._badge_text("")
-        footage = session.shown.footage if session.shown else None
-        known = footage is not None and footage.serves(session.clip, settings)
-        seconds = self._pace.seconds(session.clip, settings, known)
-        if seconds is None:
-            return self._badge_text(f"The length of {session.clip.name} is not known yet.")
-        why = ", its flow is known" if known else ""
-        return self._badge_text(f"{session.clip.name}: about {in_words(seconds)}{why}.")
-
-    def _badge_text(self, text: str) -> str:
-        return markup.badge(self._device, text)
-
-    def _skip_scene(self) -> tuple[Any, ...]:
-        count = sum(len(view.pictures) + len(view.details) for view in self.views)
-        return self._skip(3 + count)
-
-    def _skip(self, count: int) -> tuple[Any, ...]:
-        return tuple(gr.skip() for _ in range(count))
-
-    def _one_or_all(self, values: tuple[Any, ...]) -> Any:
-        return values[0] if len(values) == 1 else values
+def _k(shown: Shown | None) -> int | None:
+    return shown.result.k if shown else None

@@ -72,7 +72,12 @@ class Example:
         shown = None
         try:
             for step in segment_clip(
-                self.clip, SETTINGS, self._folder / "files", None, self._left.is_set
+                self.clip,
+                SETTINGS,
+                self._folder / "files",
+                None,
+                self._left.is_set,
+                wanted=lambda: SETTINGS.k,
             ):
                 shown = step.shown or shown
         except InputError as error:

@@ -33,7 +33,7 @@ def guarded(handler: Handler, on_error: Callable[[str], tuple[Any, ...]] | None 
         handler: of an event; a function or a generator.
         on_error: for a generator, what it yields last when it fails, from the sentence.
     """
-    if inspect.isgeneratorfunction(handler):
+    if inspect.isgeneratorfunction(inspect.unwrap(handler)):
 
         @functools.wraps(handler)
         def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:

@@ -26,7 +26,8 @@ def launch_options() -> dict[str, Any]:
     )
     return {
         "theme": _theme(),
-        "css": f":root {{ {colours} }}\n" + (_HERE / "page.css").read_text(encoding="utf-8"),
+        "css": f":root {{ {colours} }}\n"
+        + "\n".join(path.read_text(encoding="utf-8") for path in sorted(_HERE.glob("*.css"))),
         "js": (_HERE / "page.js").read_text(encoding="utf-8"),
         "show_error": False,
         "footer_links": ["api"],

@@ -65,6 +65,7 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def badge(device: str, text: str) -> str:
-    """Where the work runs, and what there is to say about it."""
-    return f'<div class="badge"><b>{escape(device)}</b><span>{escape(text)}</span></div>'
+def badge(device: str, text: str, urgent: bool = False) -> str:
+    """Where the work runs, and what there is to say about it; ``urgent`` asks for a deed."""
+    kind = "badge urgent" if urgent else "badge"
+    return f'<div class="{kind}"><b>{escape(device)}</b><span>{escape(text)}</span></div>'

@@ -9,16 +9,19 @@ from typing import Any
 import gradio as gr
 
 from stseg.device import choose_device
+from stseg.ui import jobs
 from stseg.ui.api import build_api
 from stseg.ui.clips import Catalogue
 from stseg.ui.controls import build_controls
 from stseg.ui.events import Events
 from stseg.ui.example import Example
 from stseg.ui.guard import guarded
+from stseg.ui.offered import offered
 from stseg.ui.pace import Pace
 from stseg.ui.player import build_player
+from stseg.ui.scene import Scene
 from stseg.ui.session import Sessions
-from stseg.ui.tabs import TABS
+from stseg.ui.tabs import tabs
 
 TITLE = "What moves together"
 
@@ -49,13 +52,14 @@ class App:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         catalogue = Catalogue(folders)  # first: it may refuse, and nothing is on the disk yet
-        self.sessions = Sessions()
+        self.sessions = Sessions(offered(folders))
         # Files below are served as they lie, under names that cannot be guessed; Gradio would
         # otherwise copy them into its own folder and leave them there.
         gr.set_static_paths([self.sessions.served])
         pace = Pace()
         self.example = Example(catalogue, pace, self.sessions.served)
-        self._events = Events(self.sessions, catalogue, self.example, pace, choose_device().name)
+        self._scene = Scene(catalogue, pace, choose_device().name)
+        self._events = Events(self.sessions, catalogue, self.example, pace, self._scene)
         self.blocks = self._build()
 
     def close(self) -> None:
@@ -79,13 +83,13 @@ class App:
                     frame = build_player()
                     views, selections = [], []
                     with gr.Tabs(elem_id="tabs"):
-                        for tab in TABS:
+                        for tab in tabs(self.sessions.offered):
                             with gr.Tab(tab.TITLE) as opened:
                                 views.append(tab.build())
                             selections.append(opened.select)
             build_api(self.sessions, HEAVY)
             events = self._events
-            events.views = views
+            self._scene.views = views
             tab_open = gr.State(0)
             pictures = [each for view in views for each in view.pictures]
             details = [each for view in views for each in view.details]
@@ -93,7 +97,11 @@ class App:
             scene = [status, controls.badge, frame, *pictures, *details]
 
             blocks.load(
-                guarded(events.arrive), looks, [controls.gallery, *scene], **LIGHT, queue=True
+                guarded(events.arrive),
+                looks,
+                [controls.k, controls.gallery, *scene],
+                **LIGHT,
+                queue=True,
             )
             blocks.unload(events.leave)
             controls.gallery.click(
@@ -114,7 +122,7 @@ class App:
                 [controls.flow, status],
                 **LIGHT,
             )
-            controls.segment.click(guarded(events.announce), None, status, **LIGHT).then(
+            controls.segment.click(guarded(events.announce), controls.k, status, **LIGHT).then(
                 guarded(events.segment, events.failed),
                 [*controls.settings, *looks],
                 scene,
@@ -123,7 +131,35 @@ class App:
                 trigger_mode="multiple",
                 **HEAVY,
             )
+            controls.k.input(
+                guarded(events.choose_k),
+                [*controls.settings, *looks],
+                scene,
+                trigger_mode="always_last",
+                **LIGHT,
+            ).then(
+                guarded(events.write, events.failed),
+                [*controls.settings, *looks],
+                scene,
+                show_progress="hidden",
+                api_visibility="private",
+                trigger_mode="multiple",
+                **HEAVY,
+            )
             controls.stop.click(guarded(events.stop), None, status, **LIGHT)
+            pulse = gr.State(0.0)
+            for job in (job for view in views for job in view.jobs):
+                job.start(jobs.announcement(self.sessions, job), None, status, **LIGHT).then(
+                    jobs.handler(self.sessions, job),
+                    [*controls.settings, *job.reads],
+                    [status, pulse, *job.fills],
+                    show_progress="hidden",
+                    api_visibility="private",
+                    trigger_mode="multiple",
+                    **HEAVY,
+                )
+                for stop in job.stop:
+                    stop(guarded(events.stop), None, status, **LIGHT)
             gr.on(
                 [each.change for each in controls.settings],
                 guarded(events.estimate),
@@ -141,6 +177,7 @@ class App:
                 queue=False,
                 **LIGHT,
             )
+            pulse.change(guarded(events.redraw), looks, pictures, **LIGHT)
             for index, select in enumerate(selections):
                 select(_opened(index), None, tab_open, **LIGHT).then(
                     guarded(events.look), looks, pictures, **LIGHT

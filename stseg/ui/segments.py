@@ -7,7 +7,7 @@ from typing import Any, Literal
 import gradio as gr
 import numpy as np
 
-from stseg.records import Clip, label_map
+from stseg.records import K_RANGE, Clip, label_map
 from stseg.render import (
     COLOURS,
     colour_wheel,
@@ -17,8 +17,9 @@ from stseg.render import (
     occlusion_picture,
     overlay,
     shrink,
+    soft_mask,
 )
-from stseg.truth import labels_at
+from stseg.truth import truth_at
 from stseg.ui.markup import drawing, figure, labels, note, photo
 from stseg.ui.view import Moment, TabView
 from stseg.ui.work import Shown
@@ -83,6 +84,14 @@ def build() -> TabView:
             info="Full colour is its fastest motion.",
             elem_id="flow-scale",
         )
+        soft = gr.Dropdown(
+            choices=[(str(label), label) for label in range(K_RANGE[1])],
+            value=1,
+            label="Soft mask",
+            info="Of a segment.",
+            elem_id="soft",
+            min_width=90,
+        )
     board = gr.HTML(note("No clip is chosen."), js_on_load=BOARD, elem_id="board")
     gr.HTML(note("Frame, flow, masks and linked labels as one video."), elem_classes="heading")
     video = gr.Video(
@@ -96,10 +105,11 @@ def build() -> TabView:
     return TabView(
         pictures=(board,),
         draw=_draw,
-        options=(opacity, style, hidden, scale),
-        redraw_on=(opacity.input, style.input, hidden.input, scale.input),
+        options=(opacity, style, hidden, scale, soft),
+        redraw_on=(opacity.input, style.input, hidden.input, scale.input, soft.input),
         details=(hidden, video),
         fill=_fill,
+        update=_update,
     )
 
 
@@ -112,10 +122,18 @@ def preview(clip: Clip, image: np.ndarray) -> str:
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
     if shown is None:
         return gr.update(choices=[], value=[]), None
-    means = shown.result.areas().mean(axis=0)
-    choices = [(f"{label} · {100 * mean:.1f} %", label) for label, mean in enumerate(means)]
     grid = shown.files.get("grid.mp4")
-    return gr.update(choices=choices, value=[]), str(grid) if grid else None
+    return gr.update(choices=_legend(shown), value=[]), str(grid) if grid else None
+
+
+def _update(shown: Shown) -> tuple[Any, ...]:
+    """The shares of the frames so far; what is hidden stays hidden."""
+    return gr.update(choices=_legend(shown)), gr.skip()
+
+
+def _legend(shown: Shown) -> list[tuple[str, int]]:
+    means = shown.result.areas()[: len(shown)].mean(axis=0)
+    return [(f"{label} · {100 * mean:.1f} %", label) for label, mean in enumerate(means)]
 
 
 def _draw(
@@ -124,15 +142,17 @@ def _draw(
     style: Literal["fill", "outline"],
     hidden: list[int],
     scaled: Literal["clip", "frame"],
+    softened: int,
 ) -> tuple[str]:
     shown, frame, result = moment.shown, moment.frame, moment.shown.result
     image = from_jpeg(shown.pictures[frame])
-    size = (image.shape[0], image.shape[1])
+    size = size_of(image)
     small = shrink(image, SMALL)
     own = label_map(result.soft_masks(frame), size)
     linked = result.assignment[frame][own]
     flow = result.motion(frame)
     scale = shown.scale if scaled == "clip" else flow_scale_of(flow)
+    label = min(softened, result.k - 1)
     over = overlay(image, linked, opacity / 100, style, [each for each in hidden if each < 8])
     figures = [
         figure("overlay", f"Segments, frame {frame}", photo(over), "Labels."),
@@ -148,22 +168,31 @@ def _draw(
         ),
         figure("labels", "Linked labels", labels(linked), "One label a segment through the clip."),
         figure(
+            "soft",
+            f"Soft mask of segment {label}",
+            photo(soft_mask(result.linked_masks(frame)[label], label, size_of(small))),
+            "Bright where the network is certain.",
+        ),
+        figure(
             "occlusions",
             f"Sites that η = {100 * moment.eta:.1f} % discards",
             photo(occlusion_picture(result, frame, moment.eta, small)),
             "Where the flow changes most between this frame and the next (eq. 5).",
         ),
     ]
-    truth = _truth(result.clip, frame, (small.shape[0], small.shape[1]))
+    truth = _truth(result.clip, frame, size_of(small))
     if truth is not None:
         figures.append(figure("truth", "Ground truth", labels(truth), "Its colours are its own."))
     return (f'<div class="board">{"".join(figures)}</div>{_timeline(shown, frame)}',)
 
 
+def size_of(image: np.ndarray) -> tuple[int, int]:
+    """(H, W) of a picture."""
+    return image.shape[0], image.shape[1]
+
+
 def _truth(clip: Clip, frame: int, size: tuple[int, int]) -> np.ndarray | None:
-    if clip.truth is None:
-        return None
-    found = labels_at(clip.truth, frame, size)
+    found = truth_at(clip, frame, size)
     if found is None:
         return None
     if found.max() < len(COLOURS):

@@ -8,9 +8,11 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from stseg.records import Clip
+from stseg.comparison import Compared
+from stseg.records import Clip, Settings
 from stseg.ui.private import private_folder
 from stseg.ui.work import Shown
 
@@ -18,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 TIME_TO_LIVE = 12 * 3600.0
 """Seconds without a sign of a visitor after which their clips go, where no closing was seen."""
+
+
+_JOB = "job-"
 
 
 class Session:
@@ -29,43 +34,70 @@ class Session:
     Attributes:
         clip: the clip that Segment will take.
         shown: the result on the page.
+        compared: variants of the chosen clip in the tab Compare, the first as reference.
         own_flow: flow that the visitor brought, or None.
         uploads: clips that the visitor brought, with their thumbnails.
         frame: the frame they look at.
+        k: the K they look at.
+        folder: where the files of the shown run go.
         following: whether the page runs along with the work; False once they moved the slider.
     """
 
     def __init__(self, served: Path) -> None:
         self.clip: Clip | None = None
         self.shown: Shown | None = None
+        self.compared: tuple[Compared, ...] = ()
         self.uploads: dict[Clip, str] = {}
         self.own_flow: Path | None = None
         self.following = True
         self.frame = 0
+        self.k = Settings().k
         self.seen = time.monotonic()
         self.private = private_folder()
         self.served = served / secrets.token_urlsafe(24)
         self.served.mkdir(parents=True)
+        self.folder = self.new_folder()
         self._lock = threading.Lock()
         self._ticket = 0
+        self._kind: object = None
         self._claimed = True
+        self._working = False
         self._stopped = threading.Event()
 
-    def begin(self) -> None:
-        """Announce work: what runs for this visitor ends, and the next ``claim`` starts anew."""
+    def begin(self, kind: object = None) -> None:
+        """Announce work: what runs for this visitor ends.
+
+        Args:
+            kind: which handler is to take it; one that was queued for other work must not.
+        """
         with self._lock:
+            self._kind = kind
             self._ticket += 1
-            self._claimed = False
+            self._claimed = self._working = False
             self._stopped.clear()
             self.following = True
 
-    def claim(self) -> int | None:
-        """The ticket of the work announced last, or None when it was stopped or taken already."""
+    def claim(self, kind: object = None) -> int | None:
+        """The ticket of the work announced last.
+
+        None when it was stopped or taken already, or is of another kind.
+        """
         with self._lock:
-            if self._claimed or self._stopped.is_set():
+            if self._kind != kind or self._claimed or self._stopped.is_set():
                 return None
-            self._claimed = True
+            self._claimed = self._working = True
             return self._ticket
+
+    def end(self, ticket: int) -> None:
+        """The work with this ticket has come to its end."""
+        with self._lock:
+            if ticket == self._ticket:
+                self._working = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether work is announced or goes on that the page waits for."""
+        return self._working or not self._claimed
 
     def stop(self) -> bool:
         """Stop the work of this visitor; True when it had not even begun."""
@@ -80,6 +112,7 @@ class Session:
         with self._lock:
             self._ticket += 1
             self._claimed = True
+            self._working = False
 
     def current(self, ticket: int) -> bool:
         """Whether the page still waits for the work with this ticket."""
@@ -96,12 +129,22 @@ class Session:
 
     def new_folder(self) -> Path:
         """Where the files of one result can be served from; it is not made yet."""
-        return self.served / secrets.token_urlsafe(8)
+        return self.served / f"result-{secrets.token_urlsafe(8)}"
+
+    def new_private_folder(self) -> Path:
+        """An empty folder that is not served."""
+        return Path(tempfile.mkdtemp(dir=self.private))
+
+    def new_job_folder(self) -> Path:
+        """An empty folder that is served, for what a job offers; it stays until the visit ends."""
+        folder = self.served / f"{_JOB}{secrets.token_urlsafe(8)}"
+        folder.mkdir()
+        return folder
 
     def keep_only(self, folder: Path) -> None:
-        """Remove the files of all results but the one in ``folder``."""
+        """Remove the files of all results but the one in ``folder``; those of jobs stay."""
         for old in self.served.iterdir():
-            if old != folder:
+            if old != folder and not old.name.startswith(_JOB):
                 shutil.rmtree(old, ignore_errors=True)
 
     def close(self) -> None:
@@ -110,15 +153,21 @@ class Session:
         self.drop()
         # No spool is closed by hand: a picture may be in the making; the last reference does it.
         self.shown = self.clip = None
+        self.compared = ()
         self.uploads = {}
         for folder in (self.private, self.served):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class Sessions:
-    """All visitors, by the name that Gradio gives each page that is open."""
+    """All visitors, by the name that Gradio gives each page that is open.
 
-    def __init__(self) -> None:
+    Attributes:
+        offered: data sets that visitors may score, title → folder.
+    """
+
+    def __init__(self, offered: Mapping[str, Path] | None = None) -> None:
+        self.offered = dict(offered or {})
         self.served = Path(tempfile.mkdtemp(prefix="stseg-served-"))
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()

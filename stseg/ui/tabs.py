@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from stseg.ui import downloads, segments
+from stseg.ui import compare, downloads, fit, motion, segments, similarity
+from stseg.ui.benchmark import Benchmark
 from stseg.ui.view import TabView
 
 
+@runtime_checkable
 class Tab(Protocol):
     """The names that the file of a tab exposes."""
 
@@ -19,4 +23,13 @@ class Tab(Protocol):
         """Lay out the tab in the place that is open now, and say how it is filled."""
 
 
-TABS: tuple[Tab, ...] = (segments, downloads)
+TABS: tuple[Tab, ...] = (segments, compare, similarity, motion, fit, downloads)
+
+
+def tabs(offered: Mapping[str, Path]) -> tuple[Tab, ...]:
+    """All tabs, in their order on the page.
+
+    Args:
+        offered: data sets that visitors may score, title → folder.
+    """
+    return (*TABS[:-1], Benchmark(offered), TABS[-1])

@@ -1,14 +1,18 @@
-"""How a tab tells the page what to fill and when."""
+"""How a tab tells the page what to fill and when, and which long work it can start."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gradio.components import Component
 
-from stseg.ui.work import Shown
+from stseg.comparison import Compared
+from stseg.flow.cache import FlowCache
+from stseg.records import Clip, Segmentation, Settings
+from stseg.ui.work import Shown, Stop
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,114 @@ class Moment:
         shown: the result.
         frame: number of the frame, from 0.
         eta: fraction of sites that count as occluded.
+        compared: variants of the same clip that were made to be compared, the first as reference.
     """
 
     shown: Shown
     frame: int
     eta: float
+    compared: Sequence[Compared] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a job knows of the visitor who started it, and what it may do for them.
+
+    Attributes:
+        clip: the chosen clip, or None.
+        shown: the result on the page when the job began, or None: ``shown.result`` is its
+            ``Segmentation``, ``shown.footage`` has its flow (``FlowFields``) and its frames.
+        settings: what the left column says. A function, since it raises ``InputError`` for values
+            out of range, and most jobs need none of them. Uploaded flow is already a path.
+        stop: asked often (a job must end within a second of it): True when Stop was pressed, the
+            visitor left, turned to another clip or began other work. Hand it on as ``stop=``.
+        private: an empty folder that is never served; it goes with the visitor.
+        served: an empty folder whose files can be downloaded (give their path to a
+            ``gr.DownloadButton``); its name cannot be guessed, and it goes with the visitor.
+        cache: where flow is kept, for ``SegmentationRun``; None for a clip that a visitor brought.
+        compared: the variants in the tab Compare; ``keep`` replaces them (for that tab alone).
+        keep: see ``compared``.
+        add_variant: hand a finished result of *the chosen clip* to the tab Compare, under a short
+            title. It computes the row of the table (some seconds; ``Cancelled`` on stop). The same
+            title replaces the older one; beyond the fourth the oldest but the first goes.
+    """
+
+    clip: Clip | None
+    shown: Shown | None
+    settings: Callable[[], Settings]
+    stop: Stop
+    private: Path
+    served: Path
+    cache: FlowCache | None
+    compared: Callable[[], Sequence[Compared]]
+    keep: Callable[[Sequence[Compared]], None]
+    add_variant: Callable[[str, Segmentation], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is: what the page's status line says, and what the tab shows of it.
+
+    Attributes:
+        text: a sentence: what is being done, or at last what was done.
+        done: steps done.
+        total: their number; None where nobody knows it.
+        values: new values of ``Job.fills``, one each (``gr.skip()`` leaves one as it is); None
+            leaves all as they are.
+        redraw: whether the pictures of the open tab are drawn again now; at the end of a job they
+            are in any case.
+    """
+
+    text: str
+    done: int = 0
+    total: int | None = None
+    values: Sequence[Any] | None = None
+    redraw: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """Long work that a tab starts; put it into ``TabView.jobs``.
+
+    A press on ``start`` ends what runs for this visitor and is answered at once with ``waiting``.
+    When the machine is free (all long work of all visitors shares one queue), ``run`` is called in
+    a thread with a ``Context`` and the present values of ``reads``. Each ``Progress`` that it
+    yields is shown; the text of the last one stays. So::
+
+        def run(context: Context, epochs: float) -> Iterator[Progress]:
+            if context.shown is None:
+                raise InputError("No result is shown. Segment a clip first.")
+            done = 0
+            while done < epochs and not context.stop():
+                ...
+                done += 1
+                yield Progress("Fitting: epoch …", done, int(epochs), values=(chart(), None))
+            yield Progress(f"Fitted {done} epochs.", values=(chart(), file()))
+
+        TabView(jobs=(Job(button.click, run, reads=(epochs,), fills=(chart, download)),))
+
+    Yield at most twice a second, so that the page keeps up. After Stop, what is yielded is still
+    shown (so a job can keep what there is). After the visitor left or began something else nothing
+    is shown any more and the generator is closed: release what it holds in ``finally``. An
+    ``InputError`` becomes the sentence on the page; ``Cancelled`` becomes "Stopped."; anything
+    else is logged and told without a trace. When it has ended the pictures of the open tab are
+    drawn again, so that what ``context.add_variant`` gave is there.
+
+    Attributes:
+        start: the listener that starts it (``button.click``).
+        run: the work.
+        reads: components whose values ``run`` takes after the context.
+        fills: components that ``Progress.values`` fill.
+        stop: listeners of the tab's own Stop button, beside that of the left column.
+        waiting: the status line until it begins.
+    """
+
+    start: Callable[..., Any]
+    run: Callable[..., Iterator[Progress]]
+    reads: Sequence[Component] = ()
+    fills: Sequence[Component] = ()
+    stop: Sequence[Callable[..., Any]] = ()
+    waiting: str = "Waiting for the machine …"
 
 
 def _nothing(*_: Any) -> tuple[Any, ...]:
@@ -41,6 +148,9 @@ class TabView:
         redraw_on: listeners (``slider.input``) that ask for it, beside the frame and η.
         details: components filled once for a result.
         fill: their values, from a result; None when there is none.
+        update: their values at each further step of a run that ``fill`` began to show.
+        jobs: long work that the tab can start.
+        lazy: draw only while the tab is open: for pictures that take more than a moment.
     """
 
     pictures: Sequence[Component] = ()
@@ -49,3 +159,6 @@ class TabView:
     redraw_on: Sequence[Callable[..., Any]] = ()
     details: Sequence[Component] = ()
     fill: Callable[[Shown | None], tuple[Any, ...]] = _nothing
+    update: Callable[[Shown], tuple[Any, ...]] | None = None
+    jobs: Sequence[Job] = ()
+    lazy: bool = False

@@ -18,10 +18,14 @@ from stseg.export import command_line, export_all
 from stseg.files import write_atomically
 from stseg.flow import ESTIMATORS
 from stseg.flow.cache import FlowCache
-from stseg.pipeline import SegmentationRun
+from stseg.formats import EXTRAS
+from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import flow_scale, jpeg, shrink
+from stseg.segment_motion import SegmentMotion
+from stseg.settings_file import write_settings
 from stseg.spool import Spool
+from stseg.ui.affinity import Affinity
 from stseg.ui.markup import drawing
 from stseg.ui.pace import expected_frames, in_words
 from stseg.ui.private import told_path
@@ -73,7 +77,11 @@ class Shown:
         pictures: its frames as JPEG, at most ``LONGEST_SIDE`` large.
         scale: magnitude of flow in full colour.
         timeline: picture of the areas over the frames, as a data URI.
-        files: what can be downloaded, by name; empty until it is written.
+        motion: its motion models, fitted when a tab asks for them.
+        affinity: similarities of its segments, when a tab asks for them.
+        growing: whether the run still goes on, so that more frames come.
+        others: the same run with every K that it made, its own among them.
+        written: for each K, what can be downloaded, by name.
         footage: what the next run can start from; None for a run that was stopped.
     """
 
@@ -81,11 +89,39 @@ class Shown:
     pictures: Spool
     scale: float
     timeline: str
-    files: Mapping[str, Path] = field(default_factory=dict)
+    motion: SegmentMotion
+    affinity: Affinity
+    growing: bool = False
+    others: Mapping[int, Segmentation] = field(default_factory=dict)
+    written: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)
     footage: Footage | None = None
 
     def __len__(self) -> int:
-        return len(self.result)
+        return len(self.result.assignment)  # masks may grow while somebody looks
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What can be downloaded of the shown K, by name; empty until it is written."""
+        return self.written.get(self.result.k, {})
+
+    def with_k(self, k: int) -> Shown | None:
+        """The same run with another K, or None where it did not make it.
+
+        Nothing but areas is computed: neither flow nor network run.
+        """
+        if k == self.result.k:
+            return self
+        if k not in self.others:
+            return None
+        result = self.others[k]
+        timeline = drawing(area_timeline(result.areas()))
+        return replace(
+            self,
+            result=result,
+            timeline=timeline,
+            motion=SegmentMotion(result),
+            affinity=Affinity(result),
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +150,7 @@ def segment_clip(
     known: Footage | None,
     stop: Stop,
     cache: FlowCache | None = None,
+    wanted: Callable[[], int] | None = None,
 ) -> Iterator[Step]:
     """Segment a clip and write its files, a step every half second.
 
@@ -126,6 +163,8 @@ def segment_clip(
         known: footage of an earlier run; flow is not computed again where it serves.
         stop: asked all the time.
         cache: where computed flow is kept; None keeps nothing.
+        wanted: asked which K to show now; then the run makes every K that the model has, in the
+            same pass. None makes that of the settings alone.
 
     Raises:
         InputError: the clip or the settings are unusable.
@@ -136,8 +175,10 @@ def segment_clip(
     total = len(known.pictures) if known else expected_frames(clip, settings.max_frames)
     doing = "Segmenting with known flow" if known else "Estimating flow and segmenting"
     yield Step(f"{doing}: loading the model …", 0, total)
+    network = load_network(settings.model)
+    also = network.settings.ks if wanted else ()
     flow = known.flow if known else None
-    run = SegmentationRun(clip, settings, flow=flow, stop=stop, cache=cache)
+    run = SegmentationRun(clip, settings, network, flow, stop, cache, also)
     pictures = known.pictures if known else Spool()
     last, done = 0.0, 0
     try:
@@ -145,36 +186,80 @@ def segment_clip(
             if known is None:
                 pictures.append(jpeg(shrink(frame.image, LONGEST_SIDE)))
             done = frame.index + 1
+            if total is not None and done > total:
+                total = None  # the header of the file was wrong
             if time.perf_counter() - last >= INTERVAL:
                 text = f"{doing}: frame {done}" + (f" of {total}" if total else "")
-                yield Step(text, done, total, _shown(run, pictures))
+                yield Step(text, done, total, replace(_shown(run, pictures, wanted), growing=True))
                 last = time.perf_counter()
     except Cancelled:
-        partial = _shown(run, pictures) if done > 1 else None
+        partial = _shown(run, pictures, wanted) if done > 1 else None
         kept = f" The {done} frames done so far are shown." if partial else ""
         yield Step(f"Stopped.{kept}", done, total, partial, finished=True)
         return
-    shown = replace(
-        _shown(run, pictures), footage=known or Footage(clip, settings, run.flow, pictures)
-    )
+    footage = known or Footage(clip, settings, run.flow, pictures)
+    shown = replace(_shown(run, pictures, wanted), footage=footage)
     work = time.perf_counter() - begun
     yield Step("Segmented. Writing videos and labels …", 0, done, shown)
-    try:
-        files = yield from _write_files(shown.result, folder, stop)
-    except Cancelled:
-        text = "Stopped while writing the files. All frames are shown."
-        yield Step(text, done, done, shown, finished=True)
-        return
-    text = f"{clip.name}: {done} frames in {in_words(work)}, K = {settings.k}."
-    yield Step(text, done, done, replace(shown, files=files), finished=True)
+    for step in write_files(shown, folder, stop, wanted):
+        now = step.shown
+        if now is not None and now.files:
+            text = f"{clip.name}: {done} frames in {in_words(work)}, K = {now.result.k}."
+            yield replace(step, text=text)
+        else:
+            yield step
 
 
-def _shown(run: SegmentationRun, pictures: Spool) -> Shown:
-    result = run.result()
-    return Shown(result, pictures, flow_scale(result), drawing(area_timeline(result.areas())))
+def _shown(run: SegmentationRun, pictures: Spool, wanted: Callable[[], int] | None) -> Shown:
+    others = {k: run.result(k) for k in run.ks}
+    result = others.get(wanted() if wanted else run.settings.k) or others[run.settings.k]
+    return Shown(
+        result,
+        pictures,
+        flow_scale(result),
+        drawing(area_timeline(result.areas())),
+        SegmentMotion(result),
+        Affinity(result),
+        others=others,
+    )
 
 
-def _write_files(
+def write_files(
+    shown: Shown, folder: Path, stop: Stop, wanted: Callable[[], int] | None = None
+) -> Iterator[Step]:
+    """Write the files of the K that is looked at; where another one is, meanwhile, those of that.
+
+    The last step shows the result with its files; after a stop, without.
+
+    Args:
+        shown: what to write; what is written already stays.
+        folder: each K gets a folder in it.
+        stop: asked all the time.
+        wanted: asked which K is looked at; None takes that of ``shown``.
+    """
+    while not shown.files:
+        k = shown.result.k
+        writing = _write(shown.result, folder / f"k{k}", _moved(stop, k, wanted))
+        try:
+            files = yield from writing
+        except Cancelled:
+            now = shown.with_k(wanted()) if wanted else shown
+            if stop() or now is None or now is shown:
+                text = "Stopped while writing the files. All frames are shown."
+                yield Step(text, len(shown), len(shown), shown, finished=True)
+                return
+            shown = now
+        else:
+            shown = replace(shown, written={**shown.written, k: files})
+    text = f"{shown.result.clip.name}: files of K = {shown.result.k} are written."
+    yield Step(text, len(shown), len(shown), shown, finished=True)
+
+
+def _moved(stop: Stop, k: int, wanted: Callable[[], int] | None) -> Stop:
+    return lambda: stop() or (wanted is not None and wanted() != k)
+
+
+def _write(
     result: Segmentation, folder: Path, stop: Stop
 ) -> Generator[Step, None, dict[str, Path]]:
     """``export_all`` in a thread of its own, since it does not pause to tell how far it is."""
@@ -185,7 +270,7 @@ def _write_files(
         done = count
 
     def write() -> list[Path]:
-        return export_all(result, folder, report, lambda: left.is_set() or stop())
+        return export_all(result, folder, report, lambda: left.is_set() or stop(), tuple(EXTRAS))
 
     with ThreadPoolExecutor(1, "stseg-export") as executor:
         writing = executor.submit(write)
@@ -202,8 +287,19 @@ def _write_files(
     summary = json.loads(others[-1].read_text(encoding="utf-8"))
     summary["clip"]["source"] = told_path(result.clip.source)
     if result.settings.flow not in ESTIMATORS:
-        summary["settings"]["flow"] = told_path(Path(result.settings.flow))
+        told = told_path(Path(result.settings.flow))
+        summary["settings"]["flow"] = told
+        write_settings(replace(result.settings, flow=told), folder / EXTRAS["settings"].file)
     summary["command"] = command_line(result.clip, result.settings, told=told_path)
     write_atomically(others[-1], json.dumps(summary, indent=2, ensure_ascii=False).encode())
-    archive = shutil.make_archive(str(folder / "labels-png"), "zip", folder, labels.name)
-    return {"labels-png.zip": Path(archive), **{path.name: path for path in others}}
+    files = {"labels-png.zip": _zipped(labels, "labels-png")}
+    for path in others:
+        if path.is_dir():
+            path = _zipped(path, path.name)
+        files[path.name] = path
+    return files
+
+
+def _zipped(folder: Path, name: str) -> Path:
+    """The folder as one file beside it, with the folder itself inside."""
+    return Path(shutil.make_archive(str(folder.parent / name), "zip", folder.parent, folder.name))

@@ -117,4 +117,6 @@ class SpatialUp(nn.Module):
         weight = rearrange(self.conv.weight, "c d 1 r s -> (r s d) c")
         bias = None if self.conv.bias is None else self.conv.bias.repeat(rows * columns)
         cells = F.linear(rearrange(x, "b c t h w -> b t h w c"), weight, bias)
-        return rearrange(cells, "b t h w (r s d) -> b d t (h r) (w s)", r=rows, s=columns)
+        # Channels stay last while the cells are laid out: whole rows of them are copied.
+        sites = rearrange(cells, "b t h w (r s d) -> b t (h r) (w s) d", r=rows, s=columns)
+        return sites.movedim(-1, 1)

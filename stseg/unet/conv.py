@@ -1,4 +1,4 @@
-"""A 3D convolution whose gradient can be trusted in bfloat16 on a CPU."""
+"""A 3D convolution that is fast on a CPU, and whose gradient can be trusted in bfloat16 there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def weight_gradient_type() -> torch.dtype:
     AVX-512 bf16 alone. Where PyTorch does not tell, float32 is safe.
     """
     tell = getattr(torch.cpu, "get_capabilities", dict)
-    known = tell()
+    known: dict[str, bool] = tell()
     plain = known.get("avx512_bf16", False) and not known.get("amx_tile", True)
     return torch.bfloat16 if plain else torch.float32
 
@@ -58,7 +58,10 @@ class _BFloat16Conv3d(torch.autograd.Function):
 
 
 class Conv3d(nn.Conv3d):
-    """``nn.Conv3d`` of stride 1 that is safe to train under bfloat16 autocast on a CPU.
+    """``nn.Conv3d`` of stride 1, safe to train under bfloat16 autocast on a CPU, and fast there.
+
+    A float32 volume that comes alone goes to oneDNN, too: PyTorch's own rule sends only batches and
+    very wide volumes there, and the rest to a path that is nine times slower.
 
     Args:
         channels_in: channels of the input.
@@ -72,13 +75,21 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
         """Convolve; the size stays."""
-        if torch.is_grad_enabled() and input.device.type == "cpu":
-            bf16 = torch.bfloat16
-            cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == bf16
+        if input.device.type != "cpu":
+            return super().forward(input)
+        bf16 = torch.bfloat16
+        autocast = torch.is_autocast_enabled("cpu")
+        cast = autocast and torch.get_autocast_dtype("cpu") == bf16
+        if torch.is_grad_enabled():
             if cast or input.dtype == bf16:
                 bias = None if self.bias is None else self.bias.to(bf16)
                 out: Tensor = _BFloat16Conv3d.apply(
                     input.to(bf16), self.weight.to(bf16), bias, self.same
                 )
                 return out
+        elif input.dtype == torch.float32 and not autocast and torch.backends.mkldnn.is_available():
+            ones = (1, 1, 1)
+            return torch.mkldnn_convolution(
+                input, self.weight, self.bias, self.same, stride=ones, dilation=ones, groups=1
+            )
         return super().forward(input)

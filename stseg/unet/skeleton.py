@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
@@ -99,6 +100,12 @@ class UNet(nn.Module):
         Raises:
             ModuleShapeError: a module broke the contract of its slot; the message names both.
         """
+        if len(x) > 1 and x.device.type == "cpu" and not torch.is_grad_enabled():
+            # The features of one volume stay in the processor's cache, those of a batch do not.
+            return cat([self._features(volume) for volume in x.split(1)])
+        return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         pad = (-width % self.multiple, -height % self.multiple)
         if any(pad):

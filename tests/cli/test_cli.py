@@ -219,7 +219,7 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(capsys, *words, "--json", tmp_path / "scores.json")[0] == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores["sequences"]) == {"clip-000", "clip-001"}
-    assert scores["sequences"]["clip-000"]["frames"] == 10
+    assert scores["sequences"]["clip-000"]["frames"] == 12
     assert 0 <= scores["mean"]["J"] <= 1
 
 

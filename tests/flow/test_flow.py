@@ -9,20 +9,25 @@ import cv2
 import numpy as np
 import pytest
 
+from stseg.cli import main
 from stseg.errors import InputError
 from stseg.flow import (
     ESTIMATORS,
     Estimator,
     FlowSettings,
+    clip_fields,
     clip_flow,
     estimator,
     flow_pairs,
+    read_flow,
     read_flow_file,
     to_grid,
     write_flow_file,
+    write_flow_folder,
 )
 from stseg.records import Clip
 from stseg.synthetic import RenderedClip
+from stseg.video import read_frames
 
 
 class Numbers:
@@ -148,6 +153,78 @@ def test_a_clip_of_one_frame_has_no_flow(tmp_path: Path) -> None:
     still = Clip(tmp_path, "still", (32, 48), 24.0, 1)
     with pytest.raises(InputError, match="still has fewer than two frames"):
         clip_flow(still, FlowSettings(), None)
+
+
+def test_fields_are_given_as_frames_are_read(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[int] = []
+
+    def source(clip: Clip) -> Iterator[np.ndarray]:
+        for index, image in enumerate(read_frames(clip)):
+            given.append(index)
+            yield image
+
+    monkeypatch.setattr("stseg.flow.read_frames", source)
+    fields = clip_fields(clip, FlowSettings(), (32, 48))
+    next(fields)
+    assert given == [0, 1]
+    fields.close()
+    given.clear()
+    seen = []
+    write_flow_folder(
+        tmp_path,
+        (
+            seen.append((index, len(given), len(list(tmp_path.iterdir())))) or field
+            for index, field in enumerate(clip_fields(clip, FlowSettings(), None))
+        ),
+        "flo",
+    )
+    assert seen == [(index, index + 2, index) for index in range(8)]  # written one by one
+
+
+def test_full_size_is_the_size_of_the_frames(tmp_path: Path) -> None:
+    for index in range(2):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 1500, 3), index, np.uint8))
+    wide = Clip(tmp_path, "wide", (20, 1500), 24.0, 2)  # DIS sees it reduced
+    assert clip_flow(wide, FlowSettings(), None).shape == (1, 2, 20, 1500)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "shape"), [("full", (64, 96)), ("32x56", (32, 56))])
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_command_writes_flow(
+    clip: Clip, tmp_path: Path, size: str, shape: tuple[int, int], backward: bool
+) -> None:
+    words = ["flow", str(clip.source), "--estimator", "dis", "--size", size]
+    words += ["--backward"] if backward else []
+    assert main([*words, "--out", str(tmp_path / "flow.npz")]) == 0
+    assert main([*words, "--out", str(tmp_path / "fields"), "--format", "flo"]) == 0
+    flow, of = read_flow_file(tmp_path / "flow.npz")
+    assert flow.shape == (8, 2, *shape)
+    assert of == clip.size
+    expected = clip_flow(clip, FlowSettings(), shape, backward)
+    assert np.abs(flow.astype(np.float32) - expected).max() <= 1 / 64 + 1e-2
+    fields, _ = read_flow(tmp_path / "fields")
+    np.testing.assert_array_equal(fields, expected)
+
+
+def test_the_command_refuses_what_does_not_go_together(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["flow", str(clip.source), "--out", str(tmp_path / "flow.npz")]
+    for words, sentence in (
+        (["--format", "flo"], "names an .npz"),
+        (["--format", "exr"], "no format"),
+        (["--size", "4x4"], "neither 'full' nor"),
+        (["--iterations", "0"], "at least 1 iteration"),
+        (["--estimator", "guess"], "no flow estimator"),
+    ):
+        assert main([*start, *words]) == 2
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "flow.npz").exists()
 
 
 # --- cached flow ---------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stseg.errors import InputError
+from stseg.flow.brought import read_flow
 from stseg.flow.files import (
     read_flo,
-    read_flow,
     read_flow_file,
     read_kitti,
     write_flo,

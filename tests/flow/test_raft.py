@@ -12,7 +12,7 @@ from stseg.device import Device, choose_device
 from stseg.errors import InputError
 from stseg.flow import FlowSettings, estimator
 from stseg.flow.files import read_flo
-from stseg.flow.raft import LARGE, MAX_PIXELS, SMALL, Raft, RaftNetwork, _Correlation
+from stseg.flow.raft import LARGE, MAX_PIXELS, SMALL, Raft, RaftNetwork, _Correlation, splat
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +97,45 @@ def test_encoders_run_once_a_frame(untrained: Path, cpu: Device) -> None:
 
 def test_warm_start_goes_on_from_the_pair_before(untrained: Path, cpu: Device) -> None:
     rng = np.random.default_rng(0)
-    images = [(rng.random((64, 64, 3)) * 255).astype(np.uint8) for _ in range(2)]
+    images = [(rng.random((64, 64, 3)) * 255).astype(np.uint8) for _ in range(3)]
 
-    def second_time(warm: bool) -> np.ndarray:
+    def flows(warm: bool, pairs: list[tuple[int, int]]) -> list[np.ndarray]:
         raft = Raft(untrained, 1, cpu, warm_start=warm)
         frames = [raft.prepare(image) for image in images]
-        raft.between(*frames, (64, 64))
-        return raft.between(*frames, (64, 64))
+        return [raft.between(frames[a], frames[b], (64, 64)) for a, b in pairs]
 
-    twice = Raft(untrained, 1, cpu, warm_start=False)
-    frames = [twice.prepare(image) for image in images]
-    assert (second_time(False) == twice.between(*frames, (64, 64))).all()
-    assert np.abs(second_time(True) - second_time(False)).max() > 0
+    order = [(0, 1), (1, 0), (1, 2), (2, 1)]  # as a run with both directions has it
+    cold, warm = flows(False, order), flows(True, order)
+    assert [bool((a == b).all()) for a, b in zip(cold, warm, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    apart = [(0, 1), (0, 2), (0, 1)]  # none goes on from another
+    for a, b in zip(flows(False, apart), flows(True, apart), strict=True):
+        assert (a == b).all()
+
+
+def test_vectors_are_carried_along() -> None:
+    flow = torch.full((1, 2, 8, 10), 2.0)  # two sites to the right,
+    flow[0, 1] = 0.01 * torch.arange(10)  # and a mark of the column in v
+    ahead, back = splat(flow, flow)[0, 1], splat(flow, -flow)[0, 1]
+    assert torch.allclose(ahead[:, 2:], flow[0, 1, :, :-2])
+    assert torch.allclose(ahead[:, :2], flow[0, 1, :, :1])  # nothing landed there: the nearest
+    assert torch.allclose(back[:, 1:-2], flow[0, 1, :, 3:])
+    gone = torch.full((1, 2, 8, 10), 50.0)
+    assert (splat(gone, gone) == 0).all()
+
+
+def test_warm_start_is_reached_by_the_settings(
+    untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for warm in (False, True):
+        settings = FlowSettings("raft", str(untrained), 1, "cpu", warm)
+        made = estimator(settings)
+        assert isinstance(made, Raft)
+        assert made._warm_start is warm
 
 
 def test_weights_that_do_not_fit_are_named(untrained: Path, tmp_path: Path) -> None:
@@ -123,8 +150,9 @@ def test_absent_weights_say_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STSEG_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match="python -m stseg weights raft-sintel"):
-        estimator(FlowSettings("raft-sintel"))
+    for name in ("raft", "raft-sintel"):
+        with pytest.raises(InputError, match="python -m stseg weights raft-sintel"):
+            estimator(FlowSettings(name))
 
 
 @pytest.mark.slow

@@ -118,6 +118,15 @@ def test_the_command_fetches(published: str, capsys: pytest.CaptureFixture[str])
     assert main(["weights", "nobody"]) == 2
 
 
+def test_raft_is_a_short_name(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = shared / "weights" / "raft-sintel.pth"
+    assert main(["weights", "raft", "--source", str(path)]) == 0
+    assert weights_path("raft") == weights_path("raft-sintel")
+    assert weights_path("raft-sintel").read_bytes() == path.read_bytes()
+    assert str(weights_path("raft-sintel")) in capsys.readouterr().out
+    assert "raft" not in available_estimators()  # one line in the app, not two
+
+
 def test_an_estimator_without_its_weights_is_not_offered(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -15,6 +15,9 @@ from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PATIENCE = float(os.environ.get("STSEG_PATIENCE", "1"))
+"""How many times longer to wait than on a machine that does nothing else."""
+
 
 @dataclass
 class Served:
@@ -37,12 +40,14 @@ class Visit:
 
     def open(self, query: str = "") -> None:
         """Open the page and wait for its example."""
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(10_000 * PATIENCE)
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self._request(request.url))
         self.page.goto(self.address + query)
-        self.page.wait_for_selector("#board figure[data-name=overlay] img", timeout=60_000)
+        self.page.wait_for_selector(
+            "#board figure[data-name=overlay] img", timeout=60_000 * PATIENCE
+        )
 
     def status(self) -> str:
         return self.page.inner_text("#status")
@@ -51,7 +56,7 @@ class Visit:
         self.page.wait_for_function(
             "part => document.querySelector('#status').innerText.includes(part)",
             arg=part,
-            timeout=1000 * seconds,
+            timeout=1000 * seconds * PATIENCE,
         )
 
     def picture(self, name: str) -> str:
@@ -104,7 +109,7 @@ def start(arguments: list[str], temporary: Path) -> tuple[subprocess.Popen[bytes
         )
     while f":{port}" not in log.read_text():
         assert process.poll() is None, log.read_text()
-        assert time.monotonic() - begun < 60, "the app does not start"
+        assert time.monotonic() - begun < 60 * PATIENCE, "the app does not start"
         time.sleep(0.1)
     seconds = time.monotonic() - begun
     return process, Served(f"http://127.0.0.1:{port}/", temporary, seconds, log)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import pytest
 from app_process import Served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from stseg.checkpoint import load_checkpoint
 from stseg.records import Clip
+from stseg.ui.api import ENDPOINTS, EndpointFile
+from stseg.ui.session import Sessions
 from stseg.video import probe
 
 
@@ -46,8 +53,41 @@ def test_no_file_of_the_server_is_opened(
         client.predict(video=handle_file(str(clip.source)), api_name="/segment", **choice)
 
 
-def test_one_public_name(client: Client) -> None:
+def test_stable_names(client: Client) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(named) == ["/segment"]
+    assert list(named) == [f"/{file.NAME}" for file in ENDPOINTS]
     names = [each["parameter_name"] for each in named["/segment"]["parameters"]]
-    assert names == ["video", "k", "tau", "eta", "flow", "model", "linkage", "max_frames"]
+    assert names[:8] == ["video", "k", "tau", "eta", "flow", "model", "linkage", "max_frames"]
+    assert all(each["parameter_has_default"] for each in named["/segment"]["parameters"][1:])
+
+
+@pytest.mark.parametrize("file", ENDPOINTS, ids=lambda file: str(file.NAME))
+def test_every_endpoint_describes_its_parameters(file: EndpointFile, tmp_path: Path) -> None:
+    sessions = Sessions()
+    with gr.Blocks():
+        endpoint = file.build(sessions)
+    sessions.close_all()
+    described = inspect.getdoc(endpoint.call)
+    assert described is not None
+    for component in endpoint.inputs:
+        assert f"    {component.label}: " in described
+    assert "Returns:" in described
+    names = list(inspect.signature(endpoint.call).parameters)
+    assert names == [*(component.label for component in endpoint.inputs), "request"]
+
+
+def test_the_example_of_the_readme(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    _, code = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(root)
+    address = f'"{served.address}", download_files={str(tmp_path)!r}'
+    names: dict[str, Any] = {}
+    exec(code.replace('"http://127.0.0.1:7860"', address), names)
+    assert probe(names["grid"]).frames == names["summary"]["clip"]["frames"]
+    assert [row["settings"]["k"] for row in names["table"]] == [4, 2]
+    assert len(names["alike"]["merged"]) == 3
+    assert len(names["losses"]["steps"]) == 2
+    assert load_checkpoint(Path(names["checkpoint"])).network.settings.ks
+    assert list(names["scores"]["sequences"]) == ["pause"]

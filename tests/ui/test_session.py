@@ -12,12 +12,13 @@ import pytest
 
 from stseg.errors import InputError
 from stseg.export import command_line
+from stseg.pipeline import segment
 from stseg.records import Clip, Settings
 from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.private import told_path
 from stseg.ui.session import Sessions
-from stseg.ui.work import segment_clip
+from stseg.ui.work import segment_clip, write_files
 
 
 @pytest.fixture
@@ -68,6 +69,61 @@ def test_tickets(sessions: Sessions) -> None:
     assert last is not None
     assert not session.stop()
     assert session.stopped(last)
+
+
+def test_work_is_taken_by_whom_it_was_announced_for(sessions: Sessions) -> None:
+    session = sessions.of("one")
+    session.begin("write")  # K was moved, while the machine was busy with others
+    session.begin("segment")  # and then Segment was pressed
+    assert session.claim("write") is None
+    ticket = session.claim("segment")
+    assert ticket is not None
+    assert session.busy
+    session.end(ticket)
+    assert not session.busy
+
+
+def test_files_of_jobs_outlive_those_of_results(sessions: Sessions) -> None:
+    session = sessions.of("one")
+    job, old, new = session.new_job_folder(), session.new_folder(), session.new_folder()
+    for folder in (old, new):
+        folder.mkdir()
+    session.keep_only(new)
+    assert job.is_dir()
+    assert new.is_dir()
+    assert not old.exists()
+
+
+def test_another_k_needs_no_new_run(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
+    settings = Settings(k=2, model=str(tiny_model), device="cpu")
+    looked_at = 2
+    steps = segment_clip(clip, settings, tmp_path, None, lambda: False, wanted=lambda: looked_at)
+    seen = []
+    for step in steps:
+        if step.shown is not None:
+            seen.append(step.shown.result.k)
+        if step.text.startswith("Segmented"):
+            looked_at = 3  # K is moved while the files are written
+        shown = step.shown or None
+    assert shown is not None
+    assert seen[0] == 2
+    assert seen[-1] == shown.result.k == 3
+    assert set(shown.written) == {3}
+    assert (tmp_path / "k3" / "grid.mp4").exists()
+    other = shown.with_k(4)
+    assert other is not None
+    assert other.result.k == 4
+    assert not other.files
+    assert shown.with_k(7) is None  # the model has no such head
+    written = list(write_files(other, tmp_path, lambda: False))[-1].shown
+    assert written is not None
+    assert set(written.written) == {3, 4}
+    again = written.with_k(3)
+    assert again is not None
+    assert again.files["grid.mp4"] == shown.files["grid.mp4"]
+    assert segment(clip, Settings(k=3, model=str(tiny_model), device="cpu")).labels(
+        4
+    ) == pytest.approx(shown.result.labels(4))
 
 
 def test_files_of_an_upload_do_not_tell_its_place(

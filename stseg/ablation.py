@@ -1,0 +1,319 @@
+"""Ablations: the variants of Table 1, and sweeps over what can be chosen at test time.
+
+Settings that share a model and its τ share one pass of the network over a clip, whatever their K,
+linkage and sub-sequence: their timelines run in lockstep and take the same predictions. J then
+follows from how many sites of each segment lie inside the ground truth, which is counted once a K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from stseg.device import choose_device
+from stseg.errors import Cancelled, InputError
+from stseg.foreground import moving_labels, own_motion
+from stseg.network import SegmentationNetwork
+from stseg.prediction import Predictor
+from stseg.records import LINKAGES, Clip, Segmentation, Settings
+from stseg.selection import label_counts, oracle_foreground, subsequences
+from stseg.spool import Spool
+from stseg.stability import flicker, identity_switches, joined, long_term_of
+from stseg.timeline import Predict, Prediction, Timeline, Triplet
+from stseg.truth import GroundTruth, ground_truth
+from stseg.variants import VARIANTS
+from stseg.volume import FlowFields
+
+PUBLISHED = {"full": 0.732, "spatial": 0.705, "no-lc": 0.331}
+"""J on DAVIS2016 val in Table 1 of the paper (K = 4, by sub-sequences of 10 frames)."""
+
+SWEEPS: dict[str, tuple[object, ...]] = {
+    "k": (2, 3, 4, 5, 6, 7, 8),
+    "tau": ((1,), (2,), (3,), (1, 2)),
+    "subsequence": (5, 10, 20, 40, 0),
+    "linkage": LINKAGES,
+}
+"""What each sweep tries; the rest of the settings stays as it is."""
+
+ETA_NOTE = (
+    "η is a part of the loss: it decides which sites L_c leaves out while a network is trained, "
+    "and what the pictures of occlusion show. Labels do not depend on it, so no sweep over η is "
+    "run at test time. Train a network for each η and give the checkpoints as variants."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        part: "variants", or the name of a sweep.
+        value: what this line tries, in words.
+        settings: how to segment for it; None where its checkpoint is missing.
+        published: J in the paper's Table 1, as a fraction of 1.
+        base: whether these are the settings from which the sweeps start.
+    """
+
+    part: str
+    value: str
+    settings: Settings | None
+    published: float | None = None
+    base: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured on one sequence, as fractions of 1.
+
+    Attributes:
+        j: region similarity, the foreground chosen with the ground truth once a sub-sequence.
+        j_unsupervised: the same with a choice that sees no ground truth.
+        j_once: the same with one choice, with the ground truth, for the whole video.
+        flicker: see ``stseg.stability.flicker``; NaN where nothing could be compared.
+        switches: rate of identity switches without ground truth, see there.
+        frames: number of scored frames.
+    """
+
+    j: float
+    j_unsupervised: float
+    j_once: float
+    flicker: float
+    switches: float
+    frames: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The figures; None for NaN, which JSON does not have."""
+        told = asdict(self)
+        return {key: None if np.isnan(value) else value for key, value in told.items()}
+
+
+def variant_rows(
+    base: Settings, models: Sequence[str], present: Callable[[str], bool]
+) -> list[Row]:
+    """Table 1: one line a variant, or a checkpoint file; those that are missing say so.
+
+    Args:
+        base: settings of all lines but for the model.
+        models: names of variants, or paths.
+        present: whether a model can be loaded.
+    """
+    return [
+        Row(
+            "variants",
+            VARIANTS[model].title if model in VARIANTS else model,
+            replace(base, model=model) if present(model) else None,
+            PUBLISHED.get(model),
+            base=model == base.model,
+        )
+        for model in models
+    ]
+
+
+def sweep_rows(base: Settings, name: str, ks: Sequence[int]) -> list[Row]:
+    """The lines of one sweep around ``base``; a K that the model has no head for is left out.
+
+    Raises:
+        InputError: there is no such sweep.
+    """
+    if name not in SWEEPS:
+        raise InputError(f"There is no sweep {name!r}. Choose some of {', '.join(SWEEPS)}.")
+    field = "taus" if name == "tau" else name
+    rows = []
+    for value in SWEEPS[name]:
+        if name == "k" and value not in ks:
+            continue
+        settings = Settings(**{**base.to_json(), "taus": base.taus, field: value})
+        rows.append(Row(name, _words(name, value), settings, base=settings == base))
+    return rows
+
+
+def _words(name: str, value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(str(each) for each in value)
+    return "whole video" if name == "subsequence" and value == 0 else str(value)
+
+
+def same_pass(wanted: Sequence[Settings]) -> list[list[Settings]]:
+    """The settings, each once, in groups that one pass of the network serves."""
+    groups: dict[tuple[object, ...], list[Settings]] = {}
+    for each in dict.fromkeys(wanted):
+        groups.setdefault((each.model, each.taus, each.device), []).append(each)
+    return list(groups.values())
+
+
+class _Shared:
+    """Gives the same predictions to several timelines, once each, and forgets them then."""
+
+    def __init__(self, predict: Predict, takers: int) -> None:
+        self._predict = predict
+        self._takers = takers
+        self._made: dict[tuple[tuple[Triplet, ...], bool], tuple[Prediction, int]] = {}
+
+    def __call__(self, triplets: Sequence[Triplet], backward: bool) -> Prediction:
+        key = (tuple(triplets), backward)
+        made, left = self._made.pop(key, (None, self._takers))
+        prediction = made if made is not None else self._predict(triplets, backward)
+        if left > 1:
+            self._made[key] = prediction, left - 1
+        return prediction
+
+
+def segment_all(
+    clip: Clip,
+    wanted: Sequence[Settings],
+    network: SegmentationNetwork,
+    flow: FlowFields,
+    stop: Callable[[], bool] | None = None,
+) -> dict[Settings, Segmentation]:
+    """Segment a clip in several ways with one pass of the network.
+
+    The records share the flow, and those of one K their masks: close them together.
+
+    Args:
+        clip: what to segment.
+        wanted: settings of one group of ``same_pass``.
+        network: that of the settings, in evaluation mode.
+        flow: flow of the whole clip.
+        stop: asked before every pass; True raises ``Cancelled``.
+
+    Raises:
+        InputError: the network has no head for a K, or a negative τ has no flow.
+        Cancelled: ``stop`` said so.
+    """
+    first = wanted[0]
+    ks = list(dict.fromkeys(each.k for each in wanted))
+    for k in ks:
+        if k not in network.settings.ks:
+            raise InputError(f"Model {first.model!r} has no head for K = {k}. Leave this K out.")
+    if any(tau < 0 for tau in first.taus) and not len(flow.backward):
+        raise InputError("A negative τ needs backward flow, which is not there. Leave it out.")
+
+    def check() -> None:
+        if stop is not None and stop():
+            raise Cancelled("The ablation was stopped.")
+
+    device = choose_device(first.device)
+    predictor = Predictor(network.to(device.torch).eval(), device, flow, ks, check)
+    shared = {k: _Shared(predictor.of(k), sum(each.k == k for each in wanted)) for k in ks}
+    n = len(flow.forward) + 1
+    lines = [_line(each, shared[each.k], clip, flow).advance(n, ended=True) for each in wanted]
+    masks = {k: Spool() for k in ks}
+    names: list[list[np.ndarray]] = [[] for _ in wanted]
+    for told in zip(*lines, strict=True):
+        kept: set[int] = set()
+        for settings, row, (_, frame) in zip(wanted, names, told, strict=True):
+            row.append(frame.assignment)
+            if settings.k not in kept:
+                masks[settings.k].append(frame.masks)
+                kept.add(settings.k)
+    whole = replace(clip, frames=n)
+    return {
+        each: Segmentation(whole, each, flow.forward, masks[each.k], np.array(row, np.uint8))
+        for each, row in zip(wanted, names, strict=True)
+    }
+
+
+def _line(settings: Settings, predict: Predict, clip: Clip, flow: FlowFields) -> Timeline:
+    return Timeline(
+        flow,
+        predict,
+        settings.k,
+        settings.taus,
+        settings.linkage,
+        clip.size,
+        settings.subsequence,
+        settings.similarity_weight,
+    )
+
+
+def measure(
+    clip: Clip,
+    segmentations: Mapping[Settings, Segmentation],
+    protocol: str = "davis",
+) -> dict[Settings, Figures]:
+    """Score what ``segment_all`` made of a clip.
+
+    Args:
+        clip: with ground truth.
+        segmentations: by their settings.
+        protocol: "davis" leaves out the first and the last frame; "frames" takes all that are
+            annotated.
+
+    Raises:
+        InputError: there is no ground truth, or a mask is unusable.
+    """
+    truth = ground_truth(clip)
+    counted: dict[int, Int64[np.ndarray, "m 2 k"]] = {}
+    distances: list[np.ndarray] = []  # those of the flow, which all share
+    found = {}
+    for settings, segmentation in segmentations.items():
+        n = len(segmentation)
+        frames = [t for t in truth.files if t < n and (protocol == "frames" or 0 < t < n - 1)]
+        if not frames:
+            raise InputError(f"{clip.name} has no ground truth inside the video. Leave it out.")
+        if settings.k not in counted:
+            counted[settings.k] = _segment_counts(segmentation, truth, frames)
+        if not distances:
+            distances = [own_motion(segmentation.motion(t)) for t in range(n)]
+        own = counted[settings.k]
+        found[settings] = _figures(segmentation, own, frames, distances)
+    return found
+
+
+def _segment_counts(
+    segmentation: Segmentation, truth: GroundTruth, frames: Sequence[int]
+) -> Int64[np.ndarray, "m 2 k"]:
+    """Sites of each of the network's segments outside and inside the ground truth."""
+    return np.stack(
+        [
+            label_counts(segmentation.segments(t), truth.foreground(t), segmentation.k)
+            for t in frames
+        ]
+    )
+
+
+def _linked(
+    counts: Int64[np.ndarray, "m 2 k"], assignment: UInt8[np.ndarray, "m k"]
+) -> Int64[np.ndarray, "m 2 k"]:
+    """Counts by linked label."""
+    linked = np.zeros_like(counts)
+    for new, old, names in zip(linked, counts, assignment, strict=True):
+        np.add.at(new.T, names, old.T)
+    return linked
+
+
+def _figures(
+    segmentation: Segmentation,
+    counts: Int64[np.ndarray, "m 2 k"],
+    frames: Sequence[int],
+    distances: Sequence[np.ndarray],
+) -> Figures:
+    n, length = len(segmentation), segmentation.settings.subsequence
+    linked = _linked(counts, segmentation.assignment[list(frames)])
+    with_truth: list[float] = []
+    without: list[float] = []
+    for part in subsequences(n, length):
+        own = linked[[t in part for t in frames]]
+        if len(own):
+            with_truth += _similarities(own, oracle_foreground(own.sum(axis=0)))
+            without += _similarities(own, moving_labels(segmentation, part, distances))
+    whole = joined(segmentation)
+    once = long_term_of(_linked(counts, whole.assignment[list(frames)]), frames, n).whole
+    return Figures(
+        float(np.mean(with_truth)),
+        float(np.mean(without)),
+        once,
+        flicker(segmentation),
+        identity_switches(segmentation).rate,
+        len(frames),
+    )
+
+
+def _similarities(counts: Int64[np.ndarray, "m 2 k"], chosen: Sequence[int]) -> Iterator[float]:
+    """J of each frame, from counts."""
+    for outside, inside in counts:
+        union = inside.sum() + outside[list(chosen)].sum()
+        yield float(inside[list(chosen)].sum() / union) if union else 1.0

@@ -1,0 +1,185 @@
+"""What an ablation found, as tables, as JSON and CSV values, and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from stseg.ablation import ETA_NOTE, Figures, Row
+
+COLUMNS = {
+    "j": "J",
+    "j_unsupervised": "J, no truth",
+    "j_once": "J, chosen once",
+    "flicker": "flicker",
+    "switches": "switches",
+}
+"""Figures of a line, in the order of the tables, with the words over them."""
+
+TITLES = {
+    "variants": "Variants (Table 1 of the paper)",
+    "k": "Number of segments K",
+    "tau": "Temporal step τ",
+    "subsequence": "Length of the sub-sequences, in frames",
+    "linkage": "Linkage",
+}
+
+LINES = {"j": "#0072b2", "j_unsupervised": "#009e73", "j_once": "#e69f00", "flicker": "#d55e00"}
+"""What the picture shows, in colours told apart in the common colour-vision deficiencies."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table with what was measured for it.
+
+    Attributes:
+        row: what was tried.
+        sequences: figures of each sequence; none where the checkpoint is missing.
+    """
+
+    row: Row
+    sequences: Mapping[str, Figures]
+
+    def mean(self, figure: str) -> float | None:
+        """Mean over the sequences that have the figure, as a fraction of 1; None without any."""
+        values = np.array([getattr(each, figure) for each in self.sequences.values()], np.float64)
+        known = values[np.isfinite(values)]
+        return float(known.mean()) if len(known) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        row = self.row
+        return {
+            "value": row.value,
+            "base": row.base,
+            "missing": row.settings is None,
+            "published_J": row.published,
+            "settings": None if row.settings is None else row.settings.to_json(),
+            "mean": {name: self.mean(name) for name in COLUMNS},
+            "sequences": {name: each.to_json() for name, each in self.sequences.items()},
+        }
+
+
+def parts_of(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines of each table, in order."""
+    parts: dict[str, list[Line]] = {}
+    for line in lines:
+        parts.setdefault(line.row.part, []).append(line)
+    return parts
+
+
+def as_json(lines: Sequence[Line], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole result as JSON values, scores as fractions of 1."""
+    tables = {part: [line.to_json() for line in own] for part, own in parts_of(lines).items()}
+    return {**about, "eta": ETA_NOTE, **tables}
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """One record a line and sequence, and one for the mean of each line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["part", "value", "sequence", "published_J", *COLUMNS, "frames"])
+    for line in lines:
+        row = line.row
+        head = [row.part, row.value]
+        means = [line.mean(name) for name in COLUMNS]
+        frames = sum(each.frames for each in line.sequences.values())
+        writer.writerow([*head, "mean", _plain(row.published), *map(_plain, means), frames])
+        for name, figures in line.sequences.items():
+            told = asdict(figures)
+            values = [_plain(told[column]) for column in COLUMNS]
+            writer.writerow([*head, name, "", *values, figures.frames])
+    return text.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None or not np.isfinite(value) else f"{value:.6f}"
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    """The tables for a terminal, in percent."""
+    return "\n\n".join(
+        f"{_title(part, own)}\n" + "\n".join(_aligned(_cells(part, own)))
+        for part, own in parts_of(lines).items()
+    )
+
+
+def as_markdown(lines: Sequence[Line], about: str) -> str:
+    """The tables in Markdown, in percent, with what they were measured on."""
+    blocks = [about]
+    for part, own in parts_of(lines).items():
+        head, *rows = _cells(part, own)
+        rule = ["---", *["---:"] * (len(head) - 1)]
+        table = "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+        blocks.append(f"## {_title(part, own)}\n\n{table}")
+    return "\n\n".join([*blocks, ETA_NOTE]) + "\n"
+
+
+def _title(part: str, lines: Sequence[Line]) -> str:
+    title = TITLES.get(part, part)
+    count = max((len(line.sequences) for line in lines), default=0)
+    return f"{title}: mean of {count} sequence{'' if count == 1 else 's'}, in %"
+
+
+def _cells(part: str, lines: Sequence[Line]) -> list[list[str]]:
+    paper = part == "variants"
+    rows = [["", *(["paper J"] if paper else []), *COLUMNS.values()]]
+    for line in lines:
+        name = line.row.value + (" *" if line.row.base and not paper else "")
+        cells = [f"{name} (no checkpoint)" if line.row.settings is None else name]
+        if paper:
+            cells.append(_percent(line.row.published))
+        rows.append([*cells, *(_percent(line.mean(column)) for column in COLUMNS)])
+    return rows
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *figures in rows:
+        cells = [each.rjust(width) for each, width in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]))
+    return lines
+
+
+def as_picture(lines: Sequence[Line]) -> bytes:
+    """One chart a table, as a PNG file: the mean of each figure over what was tried."""
+    parts = parts_of(lines)
+    figure = Figure(figsize=(5 * max(len(parts), 1), 4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (part, own) in zip(
+        figure.subplots(1, max(len(parts), 1), squeeze=False)[0], parts.items(), strict=False
+    ):
+        for name, colour in LINES.items():
+            known = [(at, line.mean(name)) for at, line in enumerate(own)]
+            points = [(at, 100 * value) for at, value in known if value is not None]
+            if points:
+                style = "o" if part in ("variants", "linkage") else "o-"
+                axes.plot(*zip(*points, strict=True), style, color=colour, label=COLUMNS[name])
+        published = [(at, line.row.published) for at, line in enumerate(own)]
+        told = [(at, 100 * value) for at, value in published if value is not None]
+        if told:
+            axes.plot(*zip(*told, strict=True), "k_", ms=16, mew=2, label="J in the paper")
+        axes.set_xticks(range(len(own)), [line.row.value for line in own])
+        if part in ("variants", "linkage"):
+            axes.tick_params("x", rotation=20)
+        axes.set_title(TITLES.get(part, part), fontsize=10)
+        axes.set_ylim(0, 100)
+        axes.set_ylabel("%")
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend(frameon=False, fontsize=8)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()

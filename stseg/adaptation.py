@@ -1,0 +1,398 @@
+"""Fit on one clip: training goes on with the flow of the clip alone, from a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from stseg.augment import AugmentSettings, augment
+from stseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stseg.datasets import FlowSequence, TripletSet
+from stseg.device import Device, choose_device
+from stseg.errors import Cancelled, InputError
+from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
+from stseg.flow.cache import FlowCache
+from stseg.loss_chart import CURVES, Curve, loss_chart
+from stseg.losses import Losses, LossSettings, joint_losses
+from stseg.motion import FitSettings, motion_model
+from stseg.pipeline import flow_key
+from stseg.records import K_RANGE, TAU_MAX, Clip, Settings, grid_for
+from stseg.training import Stage, TrainSettings
+from stseg.variants import model_path
+from stseg.video import read_frames
+from stseg.volume import FlowFields
+
+Stop = Callable[[], bool]
+
+NAMES = ("loss", "reconstruction", "consistency")
+
+SHARE = 0.25
+"""Weight of the other head that each step trains beside the chosen one, so that all stay usable."""
+
+CHECKED = 6
+"""Volumes that the loss of the whole clip is measured on, evenly spread over it."""
+
+
+@dataclass(frozen=True)
+class AdaptationSettings:
+    """How a model is fitted to one clip.
+
+    Attributes:
+        k: the number of segments whose head is fitted; the other heads follow along.
+        taus: temporal steps of the triplets; the sign does not matter, since time is reversed at
+            random.
+        eta: fraction of sites that L_c leaves out (eq. 5), 0 to 1.
+        beta: weight of L_c (eq. 6); 0 fits without it.
+        steps: optimiser steps.
+        learning_rate: Adam's step at the start; it falls along a cosine to a twentieth.
+        size: (h, w) of the volumes of a landscape clip; turned for portrait.
+        batch: volumes in an optimiser step.
+        seed: of the order of the volumes and the augmentations.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    k: int = 4
+    taus: tuple[int, ...] = (1,)
+    eta: float = 0.01
+    beta: float = 1.0
+    steps: int = 120
+    learning_rate: float = 2e-4
+    size: tuple[int, int] = (64, 112)
+    batch: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = K_RANGE
+        for right, sentence in (
+            (low <= self.k <= high, f"K is {self.k}; choose one from {low} to {high}."),
+            (self.taus, "No τ is given. Choose at least one, for instance τ = 1."),
+            (
+                all(1 <= abs(tau) <= TAU_MAX for tau in self.taus),
+                f"τ is a step of 1 to {TAU_MAX} frames, not {', '.join(map(str, self.taus))}.",
+            ),
+            (0 <= self.eta <= 1, f"η is {self.eta}, but it is a fraction from 0 to 1."),
+            (0 <= self.beta <= 100, f"β is {self.beta}; choose one from 0 to 100."),
+            (1 <= self.steps <= 100_000, f"{self.steps} steps cannot be done; choose 1 or more."),
+            (
+                0 < self.learning_rate <= 0.1,
+                f"A learning rate of {self.learning_rate} does not learn; choose about 0.0002.",
+            ),
+            (
+                min(self.size) >= 16 and max(self.size) <= 512,
+                f"A grid of {self.size[0]}x{self.size[1]} does not serve; 64x112 and 128x224 do.",
+            ),
+            (1 <= self.batch <= 256, f"A batch has at least 1 volume, not {self.batch}."),
+        ):
+            if not right:
+                raise InputError(sentence)
+
+
+@dataclass(frozen=True)
+class AdaptationProgress:
+    """Where the fit is, after a step; the first is step 0, before anything changed.
+
+    Attributes:
+        step: steps done so far.
+        steps: steps in all.
+        losses: L, L_r and L_c of this step's (augmented) volumes at the chosen K; empty at step 0.
+        clip_losses: the same over the clip itself, without augmentation, where this step measured
+            it.
+        masks: soft masks of the watched frame on the network's grid, where this step made them.
+        seconds: since the fit began.
+    """
+
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    clip_losses: Mapping[str, float] | None
+    masks: Float32[np.ndarray, "k h w"] | None
+    seconds: float
+
+
+class Adaptation:
+    """Training on the flow of one clip, from a trained model (issue: fit on one clip).
+
+    Iterate over ``run()``; ``save()`` writes the model as it is then, also after a stop. Volumes
+    are passed one by one and their gradients added up, so that a stop never waits for a whole
+    batch.
+
+    Args:
+        base: name of a variant or path of a checkpoint to start from.
+        clip: whose flow it is: its name and size.
+        flow: the clip's flow; only the forward fields count.
+        settings: how.
+        device: where.
+
+    Raises:
+        InputError: the model is not there or has no head for K, or the clip is too short for τ.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        clip: Clip,
+        flow: FlowFields,
+        settings: AdaptationSettings,
+        device: Device | None = None,
+    ) -> None:
+        self.settings = settings
+        self.step = 0
+        self._base = base
+        self._clip = clip
+        self._device = device or choose_device()
+        self._checkpoint = load_checkpoint(model_path(base))
+        self.network = self._checkpoint.network.to(self._device.torch)
+        ks = self.network.settings.ks
+        if settings.k not in ks:
+            raise InputError(
+                f"Model {base!r} gives K = {', '.join(map(str, ks))} segments, not {settings.k}. "
+                "Choose one of these, or another model."
+            )
+        self._others = [k for k in ks if k != settings.k]
+        trained = trained_with(self._checkpoint)
+        self._model = motion_model(trained.motion_model)
+        self._fit = trained.fit
+        self._augment = trained.augment
+        self._losses = LossSettings(beta=settings.beta, eta=settings.eta)
+        self._instants = trained.instants
+        fields = [torch.from_numpy(field) for field in flow.forward]
+        taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
+        if fields:
+            sequence = FlowSequence(clip.name, torch.stack(fields))
+            self._volumes = TripletSet([sequence], trained.instants, taus, held_out=0.0)
+        if not fields or not len(self._volumes):
+            needed = (trained.instants - 1) * min(taus) + 2
+            raise InputError(
+                f"{clip.name} has {len(fields) + 1} frames, but a fit with τ = {min(taus)} needs "
+                f"at least {needed}. Give a longer clip or a smaller τ."
+            )
+        turned = grid_for(clip.size) != grid_for((1, 2))
+        self._size = settings.size[::-1] if turned else settings.size
+        self._grid = grid_for(clip.size)
+        self._optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99)
+        )
+        self._generator = torch.Generator().manual_seed(settings.seed)
+
+    def run(
+        self, stop: Stop | None = None, frame: int = 0, every: int = 10
+    ) -> Iterator[AdaptationProgress]:
+        """Fit, one step for each value taken. A stop ends it quietly; what is learnt is kept.
+
+        Args:
+            stop: asked after every volume.
+            frame: the frame to watch.
+            every: steps between two pictures and two measurements on the clip.
+        """
+        stop = stop or (lambda: False)
+        begun = time.perf_counter()
+        steps = self.settings.steps
+        try:
+            if self.step == 0:
+                yield self._told({}, True, frame, stop, begun)
+            while self.step < steps:
+                losses = self._train_step(stop)
+                self.step += 1
+                whole = self.step % every == 0 or self.step == steps
+                yield self._told(losses, whole, frame, stop, begun)
+        except Cancelled:
+            return
+
+    def save(self, path: Path) -> None:
+        """Write the model as a checkpoint: its card says what it was fitted to, and how.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        card = {
+            **self._checkpoint.card,
+            "fitted": {
+                "base": self._base,
+                "clip": self._clip.name,
+                "settings": {
+                    name: list(value) if isinstance(value, tuple) else value
+                    for name, value in asdict(self.settings).items()
+                },
+                "steps": self.step,
+            },
+            "date": datetime.now(UTC).date().isoformat(),
+            "trained_on": self._device.name,
+            "torch": torch.__version__,
+        }
+        save_checkpoint(path, self.network, card)
+
+    def _told(
+        self, losses: Mapping[str, float], whole: bool, frame: int, stop: Stop, begun: float
+    ) -> AdaptationProgress:
+        clip_losses = self._clip_losses(stop) if whole else None
+        masks = self._masks(frame) if whole else None
+        seconds = time.perf_counter() - begun
+        return AdaptationProgress(
+            self.step, self.settings.steps, losses, clip_losses, masks, seconds
+        )
+
+    def _train_step(self, stop: Stop) -> dict[str, float]:
+        settings = self.settings
+        stage = Stage(self._size, settings.steps, settings.learning_rate, final=0.05)
+        for group in self._optimiser.param_groups:
+            group["lr"] = stage.rate(self.step)
+        chosen = torch.randint(len(self._volumes), (settings.batch,), generator=self._generator)
+        ks = [settings.k]
+        if self._others:
+            other = torch.randint(len(self._others), (1,), generator=self._generator)
+            ks.append(self._others[int(other)])
+        self.network.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        sums = torch.zeros(3, device=self._device.torch)
+        for number in chosen.tolist():
+            _check(stop)
+            flow = self._volumes.batch([number], self._size).to(self._device.torch)
+            volume, flow = augment(flow, self._model, self._augment, self._generator)
+            each = self._losses_of(volume, flow, ks)
+            total = each[0].total
+            if len(each) > 1:
+                total = (total + SHARE * each[1].total) / (1 + SHARE)
+            (total / settings.batch).backward()
+            sums += _three(each[0])
+        _check(stop)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._optimiser.step()
+        return _named(sums / settings.batch)
+
+    def _losses_of(self, volume: Tensor, flow: Tensor, ks: list[int]) -> list[Losses]:
+        with self._device.autocast():
+            features = self.network.features(volume)
+            masks = [self.network.masks(features, k) for k in ks]
+        return joint_losses(masks, flow, self._model, self._losses, self._fit)
+
+    @torch.no_grad()
+    def _clip_losses(self, stop: Stop) -> dict[str, float]:
+        """Mean losses over some volumes of the clip, as they are."""
+        self.network.eval()
+        count = min(CHECKED, len(self._volumes))
+        sums = torch.zeros(3, device=self._device.torch)
+        for number in np.linspace(0, len(self._volumes) - 1, count).round().astype(int).tolist():
+            _check(stop)
+            flow = self._volumes.batch([number], self._size).to(self._device.torch)
+            sums += _three(self._losses_of(flow, flow, [self.settings.k])[0])
+        return _named(sums / count)
+
+    @torch.no_grad()
+    def _masks(self, frame: int) -> np.ndarray:
+        """Soft masks of the watched frame on the network's own grid."""
+        self.network.eval()
+        nearest = min(max(frame - self._instants // 2, 0), len(self._volumes) - 1)
+        volume = self._volumes.batch([nearest], self._grid).to(self._device.torch)
+        with self._device.autocast():
+            masks = self.network(volume, self.settings.k)
+        centre: np.ndarray = masks[0, :, self._instants // 2].float().cpu().numpy()
+        return centre
+
+
+def trained_with(checkpoint: Checkpoint) -> TrainSettings:
+    """Motion model, fit, augmentation and instants of a checkpoint's training, from its card.
+
+    A card that does not say takes those of the paper.
+
+    Raises:
+        InputError: the card says something that this version does not know.
+    """
+    single = checkpoint.network.settings.architecture == "predecessor"
+    plain = TrainSettings(
+        network=checkpoint.network.settings,
+        motion_model="quadratic" if single else "quadratic-time",
+        instants=1 if single else 3,
+    )
+    said = checkpoint.card.get("settings") if isinstance(checkpoint.card, Mapping) else None
+    if not isinstance(said, Mapping):
+        return plain
+    try:
+        return replace(
+            plain,
+            motion_model=motion_model(said["motion_model"]).name,
+            fit=FitSettings(**said["fit"]),
+            augment=AugmentSettings(**said["augment"]),
+            instants=int(said["instants"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The card of this model describes no training that STSeg knows ({error}). Update "
+            "STSeg, or choose another model."
+        ) from error
+
+
+def chart(told: Sequence[AdaptationProgress], size: tuple[float, float] = (8.0, 4.0)) -> bytes:
+    """Loss curves of a fit as a PNG file: of the steps, and of the clip itself.
+
+    Args:
+        told: what ``Adaptation.run`` yielded.
+        size: width and height in inches of 100 pixels.
+    """
+    steps = [each for each in told if each.losses]
+    known = [each for each in told if each.clip_losses is not None]
+    curves = [
+        Curve(name, [each.step for each in steps], [each.losses[key] for each in steps], colour)
+        for key, (name, colour) in zip(NAMES, CURVES.items(), strict=True)
+    ]
+    whole = [each.clip_losses["loss"] for each in known if each.clip_losses is not None]
+    marks = Curve("L of the clip", [each.step for each in known], whole, "#009e73", True)
+    return loss_chart([*curves, marks], size=size)
+
+
+def read_fields(
+    clip: Clip, settings: Settings, cache: FlowCache | None = None, stop: Stop | None = None
+) -> Generator[int, None, FlowFields]:
+    """Forward flow of a clip: brought, from the cache, or computed. Yields the frames read so far.
+
+    Args:
+        clip: the clip.
+        settings: which estimator, and how many frames.
+        cache: where computed flow is kept and looked up.
+        stop: asked after each frame.
+
+    Raises:
+        InputError: the estimator or the flow that was brought is unusable.
+        Cancelled: ``stop`` said so.
+    """
+    if settings.flow not in ESTIMATORS and Path(settings.flow).exists():
+        return own_flow(Path(settings.flow), clip, settings.max_frames)
+    key = flow_key(clip, settings)
+    stored = None if cache is None else cache.load(key, backward=False)
+    if stored is not None:
+        return stored
+    using = estimator(
+        FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device)
+    )
+    fields = FlowFields()
+    images = read_frames(clip, settings.max_frames)
+    for done, (_, forward, _) in enumerate(flow_pairs(images, using, grid_for(clip.size)), start=1):
+        _check(stop)
+        if forward.size:
+            fields.forward.append(forward.astype(np.float16))
+        yield done
+    if cache is not None:
+        cache.store(key, fields)
+    return fields
+
+
+def _check(stop: Stop | None) -> None:
+    if stop is not None and stop():
+        raise Cancelled("The fit was stopped.")
+
+
+def _three(losses: Losses) -> Tensor:
+    return torch.stack([losses.total, losses.reconstruction, losses.consistency]).detach()
+
+
+def _named(values: Tensor) -> dict[str, float]:
+    return dict(zip(NAMES, values.tolist(), strict=True))

@@ -1,0 +1,123 @@
+"""``python -m stseg fit``: go on training on the flow of one clip alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stseg.errors import InputError
+
+if TYPE_CHECKING:
+    from stseg.adaptation import AdaptationSettings
+
+NAME = "fit"
+HELP = "Fit a model to one clip, without any label; Ctrl-C keeps what there is."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("video", type=Path, help="video file, GIF, or folder of frames")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--model", default="full", help="variant or checkpoint file to start from")
+    parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
+    parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
+    parser.add_argument(
+        "--eta", type=float, default=0.01, help="fraction of sites that L_c leaves out, 0 to 1"
+    )
+    parser.add_argument("--beta", type=float, default=1.0, help="weight of L_c; 0 is without it")
+    parser.add_argument("--steps", type=int, default=None, help="optimiser steps; else as measured")
+    parser.add_argument("--rate", type=float, default=None, help="learning rate at the start")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=None, metavar=("H", "W"), help="grid of the volumes"
+    )
+    parser.add_argument("--batch", type=int, default=None, help="volumes a step")
+    parser.add_argument("--seed", type=int, default=0, help="of order and augmentation")
+    parser.add_argument(
+        "--flow", default="dis", help="flow estimator, or your own flow: an .npz or a folder"
+    )
+    parser.add_argument("--weights", default=None, help="weight file of the estimator")
+    parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--frames", type=int, default=None, help="read no more than this many")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Fit and write ``fitted.safetensors``, ``losses.json`` and ``losses.png``.
+
+    Raises:
+        InputError: something given is unusable.
+    """
+    from tqdm import tqdm
+
+    from stseg.adaptation import Adaptation, AdaptationProgress, chart, read_fields
+    from stseg.device import choose_device
+    from stseg.files import write_atomically
+    from stseg.flow.cache import FlowCache
+    from stseg.records import Settings
+    from stseg.video import probe
+
+    fit = _settings(arguments)
+    settings = Settings(
+        k=fit.k,
+        flow=arguments.flow,
+        weights=arguments.weights,
+        device=arguments.device,
+        max_frames=arguments.frames,
+    )
+    clip = probe(arguments.video)
+    reading = read_fields(clip, settings, None if arguments.no_cache else FlowCache())
+    with tqdm(desc="flow", unit="frame") as bar:
+        while True:
+            try:
+                bar.update(next(reading) - bar.n)
+            except StopIteration as ended:
+                flow = ended.value
+                break
+    device = choose_device(arguments.device)
+    work = Adaptation(arguments.model, clip, flow, fit, device)
+    told: list[AdaptationProgress] = []
+    try:
+        with tqdm(total=fit.steps, desc="fitting", unit="step") as bar:
+            for progress in work.run():
+                told.append(progress)
+                bar.update(progress.step - bar.n)
+                if progress.clip_losses is not None:
+                    bar.set_postfix(loss=f"{progress.clip_losses['loss']:.4f}")
+    except KeyboardInterrupt:
+        print(f"Stopped after {work.step} of {fit.steps} steps.")
+    if not work.step:
+        raise InputError("Nothing was learnt before the stop, so that nothing is written.")
+    path = arguments.out / "fitted.safetensors"
+    work.save(path)
+    curve = [
+        {"step": each.step, **each.losses, "clip": each.clip_losses} for each in told if each.step
+    ]
+    write_atomically(arguments.out / "losses.json", (json.dumps(curve, indent=1) + "\n").encode())
+    write_atomically(arguments.out / "losses.png", chart(told))
+    measured = [each.clip_losses["loss"] for each in told if each.clip_losses is not None]
+    print(
+        f"{clip.name}: {work.step} steps in {told[-1].seconds:.0f} s on {device.name}; L on the "
+        f"clip {measured[0]:.4f} before, {measured[-1]:.4f} after"
+    )
+    print(f"Segment with it: python -m stseg segment {arguments.video} --model {path} --out ...")
+
+
+def _settings(arguments: argparse.Namespace) -> AdaptationSettings:
+    from stseg.adaptation import AdaptationSettings
+
+    given = {
+        "steps": arguments.steps,
+        "learning_rate": arguments.rate,
+        "size": None if arguments.size is None else tuple(arguments.size),
+        "batch": arguments.batch,
+    }
+    return AdaptationSettings(
+        k=arguments.k,
+        taus=tuple(arguments.tau),
+        eta=arguments.eta,
+        beta=arguments.beta,
+        seed=arguments.seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )

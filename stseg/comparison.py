@@ -1,0 +1,203 @@
+"""Several results of one clip, told apart by figures and by colours that agree (Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from scipy.optimize import linear_sum_assignment
+
+from stseg.errors import Cancelled, InputError
+from stseg.flow import ESTIMATORS
+from stseg.measures import Measures, measure
+from stseg.records import Segmentation, Settings, label_map
+from stseg.render import captioned, colour_labels, overlay, shrink
+from stseg.variants import VARIANTS
+from stseg.video import VideoWriter, read_frames
+
+MOST = 4
+"""Variants that fit side by side."""
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of several results of the same clip.
+
+    Attributes:
+        title: what it is called.
+        result: the record.
+        measures: its figures.
+        renamed: entry a is the label of the first variant that its label a stands for, see
+            ``matching``; the identity for the first variant itself.
+        brought: whether it came from elsewhere than the tab Compare: a fitted model.
+    """
+
+    title: str
+    result: Segmentation
+    measures: Measures
+    renamed: UInt8[np.ndarray, " k"]
+    brought: bool = False
+
+    def labels(self, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+        """Linked labels of frame ``index`` at ``size`` (H, W), in the names of the first variant.
+
+        A result with fewer frames repeats its last one.
+        """
+        index = min(index, len(self.result) - 1)
+        own = label_map(self.result.soft_masks(index), size)
+        return self.renamed[self.result.assignment[index][own]]
+
+
+def compare(
+    title: str,
+    result: Segmentation,
+    first: Segmentation | None = None,
+    stop: Stop | None = None,
+    brought: bool = False,
+) -> Compared:
+    """Measure a result and name its labels as ``first`` does (None: as they are).
+
+    Raises:
+        Cancelled: ``stop`` said so.
+    """
+    own = np.arange(result.k, dtype=np.uint8)
+    renamed = own if first is None or first is result else matching(first, result)
+    return Compared(title, result, measure(result, stop), renamed, brought)
+
+
+def with_variant(known: Sequence[Compared], variant: Compared) -> tuple[Compared, ...]:
+    """``known`` and one more: in the place of one with its title, or at the end.
+
+    Beyond ``MOST`` the oldest but the first makes room. Labels are named as by the first one.
+    """
+    if known and known[0].title == variant.title:
+        variant = replace(variant, renamed=np.arange(variant.result.k, dtype=np.uint8))
+        others = [
+            replace(each, renamed=matching(variant.result, each.result)) for each in known[1:]
+        ]
+        return (variant, *others)
+    if known:
+        variant = replace(variant, renamed=matching(known[0].result, variant.result))
+    titles = [each.title for each in known]
+    if variant.title in titles:
+        place = titles.index(variant.title)
+        return (*known[:place], variant, *known[place + 1 :])
+    room = [known[0], *known[2:]] if len(known) >= MOST else known
+    return (*room, variant)
+
+
+def matching(first: Segmentation, other: Segmentation) -> UInt8[np.ndarray, " k"]:
+    """The label of ``first`` that each label of ``other`` overlaps, one-to-one over the clip.
+
+    The sum of the IoUs over the whole clip is maximised (Hungarian method). Labels of ``other``
+    that are left over, where it has more, take the numbers that nobody has.
+    """
+    joint = np.zeros((first.k, other.k))
+    for index in range(min(len(first), len(other))):
+        pairs = first.labels_on_grid(index).astype(np.intp) * other.k + other.labels_on_grid(index)
+        joint += np.bincount(pairs.ravel(), minlength=joint.size).reshape(joint.shape)
+    union = joint.sum(1, keepdims=True) + joint.sum(0, keepdims=True) - joint
+    rows, columns = linear_sum_assignment(joint / np.maximum(union, 1), maximize=True)
+    renamed = np.full(other.k, 255, np.uint8)
+    renamed[columns] = rows
+    free = (label for label in range(other.k + first.k) if label not in rows)
+    for label in np.flatnonzero(renamed == 255):
+        renamed[label] = next(free)
+    return renamed
+
+
+def plan(
+    base: Settings,
+    models: Sequence[str],
+    ks: Sequence[int] = (),
+    taus: Sequence[int] = (),
+    flows: Sequence[str] = (),
+) -> dict[str, Settings]:
+    """Settings of the variants by title: one for each model, then the base with one thing changed.
+
+    Args:
+        base: what all have in common.
+        models: names of models; ``full`` and ``no-lc`` are with and without L_c (Table 1).
+        ks: other numbers of segments.
+        taus: other temporal steps, alone.
+        flows: other flow estimators.
+
+    Raises:
+        InputError: fewer than two, or more than ``MOST``.
+    """
+    chosen = [replace(base, model=model) for model in models]
+    chosen += [replace(base, k=k) for k in ks]
+    chosen += [replace(base, taus=(tau,)) for tau in taus]
+    chosen += [replace(base, flow=flow) for flow in flows]
+    planned = {title_of(each, base): each for each in chosen}
+    if len(planned) < 2:
+        raise InputError("A comparison needs at least two variants. Choose one more.")
+    if len(planned) > MOST:
+        raise InputError(
+            f"{len(planned)} variants are chosen, but {MOST} fit side by side. Leave some out."
+        )
+    return planned
+
+
+def title_of(settings: Settings, base: Settings | None = None) -> str:
+    """What a variant is called: its model, its K, and τ and flow where ``base`` has others."""
+    known = VARIANTS.get(settings.model)
+    parts = [known.title if known else Path(settings.model).stem, f"K = {settings.k}"]
+    if base is None or settings.taus != base.taus:
+        parts.append(f"τ = {', '.join(f'{tau:+d}' for tau in settings.taus)}")
+    if base is not None and settings.flow != base.flow:
+        parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
+    return ", ".join(parts)
+
+
+def difference_picture(
+    image: UInt8[np.ndarray, "H W 3"],
+    labels: UInt8[np.ndarray, "H W"],
+    first: UInt8[np.ndarray, "H W"],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame in gray, with the labels in full colour where they are not those of ``first``.
+
+    Told by saturation and not by a colour of its own: all colours are those of labels.
+    """
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64, cv2.COLOR_GRAY2RGB)
+    differs = (labels != first)[..., None]
+    return np.where(differs, colour_labels(labels), gray).astype(np.uint8)
+
+
+def comparison_video(
+    variants: Sequence[Compared], path: Path, stop: Stop | None = None, tile: int = 480
+) -> None:
+    """Write the variants side by side, two in a row, with their titles (H.264).
+
+    Args:
+        variants: of one clip, whose frames are read again.
+        path: of the video.
+        stop: asked before each frame.
+        tile: longer side of one picture, in pixels.
+
+    Raises:
+        Cancelled: ``stop`` said so.
+    """
+    clip = variants[0].result.clip
+    n = min(len(each.result) for each in variants)
+    with VideoWriter(path, clip.fps) as video:
+        for index, image in enumerate(read_frames(clip, n)):
+            if stop is not None and stop():
+                raise Cancelled("The comparison was stopped.")
+            small = shrink(image, tile)
+            size = (small.shape[0] // 2 * 2, small.shape[1] // 2 * 2)
+            small = np.ascontiguousarray(small[: size[0], : size[1]])
+            tiles = [
+                captioned(overlay(small, each.labels(index, size)), each.title.replace("τ", "tau"))
+                for each in variants
+            ]
+            if len(tiles) % 2:
+                tiles.append(np.full_like(tiles[0], 24))
+            rows = [np.hstack(tiles[first : first + 2]) for first in range(0, len(tiles), 2)]
+            video.write(np.vstack(rows))

@@ -1,0 +1,238 @@
+"""Flow that somebody brings, read field by field and checked at the door.
+
+What comes from a visitor may be made to hurt: sizes are checked before anything is unpacked, no
+more than one field is in memory, and nothing is written to the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from stseg.errors import InputError
+from stseg.files import natural_key
+from stseg.flow.files import (
+    Size,
+    check_finite,
+    check_range,
+    decode_flo,
+    decode_kitti,
+    read_flow_file,
+)
+
+MAX_BYTES = 8 * 2**30
+"""Unpacked bytes of all fields of an archive."""
+
+MAX_FIELD = 2**29 + 2**10
+"""Unpacked bytes of one field: two float32 for each of 2^26 sites."""
+
+DECODERS = {".flo": decode_flo, ".png": decode_kitti}
+UNREADABLE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class BroughtFlow:
+    """Flow in files, not read yet.
+
+    Attributes:
+        size: (H, W) of the frame whose pixels the vectors are in.
+        count: number of fields, n - 1 for n frames.
+        fields: opens the files and gives the fields (2, h, w) in order; raises ``InputError`` at
+            the first that is unusable.
+    """
+
+    size: Size
+    count: int
+    fields: Callable[[], Iterator[np.ndarray]]
+
+
+def open_flow(path: Path) -> BroughtFlow:
+    """An ``.npz``, a folder of ``.flo`` or KITTI ``.png`` fields, or a ``.zip`` of such a folder.
+
+    Args:
+        path: an archive is known by what is in it, not by its name.
+
+    Raises:
+        InputError: nothing usable is there, or it unpacks to more than a clip has.
+    """
+    if path.is_dir():
+        return _folder(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [each for each in archive.infolist() if not each.is_dir()]
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} is neither a flow file (.npz with an array 'flow') nor an archive of .flo or "
+            f"KITTI .png fields ({error})."
+        ) from error
+    if any(member.filename == "flow.npy" for member in members):
+        return _npz(path)
+    return _archive(path, members)
+
+
+def read_flow(path: Path) -> tuple[np.ndarray, Size]:
+    """All of it at once: fields (n - 1, 2, h, w), and the size (H, W). See ``open_flow``."""
+    if path.suffix == ".npz":
+        return read_flow_file(path)
+    brought = open_flow(path)
+    return np.stack(list(brought.fields())), brought.size
+
+
+def _folder(folder: Path) -> BroughtFlow:
+    names = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+    files, decode = _one_kind(names, folder)
+
+    def read(name: str) -> bytes:
+        try:
+            return (folder / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{folder / name} cannot be read: {error.strerror}.") from error
+
+    return _fields(folder, files, decode, read)
+
+
+def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
+    known = {}
+    for member in members:
+        place = PurePosixPath(member.filename.replace("\\", "/"))
+        if place.is_absolute() or ".." in place.parts:
+            raise InputError(
+                f"{path} has a file {member.filename!r} that points out of it. Pack the fields "
+                "alone."
+            )
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
+        if place.suffix.lower() not in DECODERS or hidden:
+            continue
+        if member.flag_bits & 1:
+            raise InputError(f"{path} is encrypted. Pack it without a password.")
+        if member.file_size > MAX_FIELD:
+            raise InputError(
+                f"{member.filename} in {path} unpacks to {member.file_size >> 20} MiB, more than "
+                "a field can have."
+            )
+        known[member.filename] = member
+    total = sum(member.file_size for member in known.values())
+    if total > MAX_BYTES:
+        raise InputError(
+            f"{path} unpacks to {total >> 20} MiB, more than the {MAX_BYTES >> 20} MiB that are "
+            "taken. Give smaller fields or a shorter clip."
+        )
+    files, decode = _one_kind(list(known), path)
+
+    def read(name: str) -> bytes:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+                data = file.read(known[name].file_size + 1)
+        except (*UNREADABLE, NotImplementedError, RuntimeError) as error:
+            raise InputError(f"{name} in {path} cannot be unpacked ({error}).") from error
+        if len(data) != known[name].file_size:
+            raise InputError(f"{name} in {path} has another size than it announces.")
+        return data
+
+    return _fields(path, files, decode, read)
+
+
+def _one_kind(names: list[str], where: Path) -> tuple[list[str], Callable[..., np.ndarray]]:
+    """The names of the fields, in order, and what decodes them."""
+    for suffix, decode in DECODERS.items():
+        found = [name for name in names if name.lower().endswith(suffix)]
+        if found:
+            return sorted(found, key=lambda name: natural_key(name[: -len(suffix)])), decode
+    raise InputError(f"{where} has neither .flo nor .png files. Give a folder of flow fields.")
+
+
+def _fields(
+    where: Path,
+    names: list[str],
+    decode: Callable[[bytes, Path], np.ndarray],
+    read: Callable[[str], bytes],
+) -> BroughtFlow:
+    first = decode(read(names[0]), where / names[0]).shape
+
+    def fields() -> Iterator[np.ndarray]:
+        for name in names:
+            field = decode(read(name), where / name)
+            if field.shape != first:
+                raise InputError(
+                    f"{where / name} is {field.shape[2]}x{field.shape[1]}, but {names[0]} is "
+                    f"{first[2]}x{first[1]}. All fields must have one size."
+                )
+            yield field
+
+    return BroughtFlow((first[1], first[2]), len(names), fields)
+
+
+def _npz(path: Path) -> BroughtFlow:
+    def fail(error: Exception | str) -> InputError:
+        return InputError(
+            f"{path} is not a flow file with an array 'flow' ({error}). Compute it again with "
+            "`python -m stseg flow`."
+        )
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            with archive.open("flow.npy") as member:
+                shape, dtype = _header(member)
+            size: Size = (shape[2], shape[3]) if len(shape) == 4 else (0, 0)
+            if "size.npy" in archive.namelist():
+                with archive.open("size.npy") as member:
+                    told = np.load(_small(member), allow_pickle=False)
+                if told.shape != (2,):
+                    raise ValueError(f"its size has the shape {told.shape}")
+                size = int(told[0]), int(told[1])
+            announced = archive.getinfo("flow.npy").file_size
+    except (*UNREADABLE, NotImplementedError, RuntimeError) as error:
+        raise fail(error) from error
+    if len(shape) != 4 or shape[1] != 2 or not shape[0] or not shape[2] * shape[3]:
+        raise InputError(f"{path} holds flow of shape {shape}, but (n - 1, 2, h, w) is expected.")
+    one = 2 * shape[2] * shape[3] * dtype.itemsize
+    if announced < shape[0] * one:
+        raise fail("it is cut off")
+    if one > MAX_FIELD or announced > MAX_BYTES:
+        raise InputError(
+            f"{path} unpacks to {announced >> 20} MiB, more than the {MAX_BYTES >> 20} MiB that "
+            "are taken. Give smaller fields or a shorter clip."
+        )
+
+    def fields() -> Iterator[np.ndarray]:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open("flow.npy") as member:
+                _header(member)
+                for index in range(shape[0]):
+                    data = member.read(one)
+                    if len(data) != one:
+                        raise ValueError("it is cut off")
+                    field = np.frombuffer(data, dtype).reshape(1, *shape[1:])
+                    check_finite(field, path, index)
+                    check_range(field, path)
+                    yield field[0].astype(np.float32)
+        except InputError:
+            raise
+        except (*UNREADABLE, NotImplementedError, RuntimeError) as error:
+            raise fail(error) from error
+
+    return BroughtFlow(size, shape[0], fields)
+
+
+def _header(member: Any) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and type of the array that an opened member of an archive starts to give."""
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+    else:
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
+    if fortran or dtype.kind != "f":
+        raise ValueError(f"its numbers are {dtype}{' by columns' if fortran else ''}")
+    return tuple(int(side) for side in shape), dtype
+
+
+def _small(member: Any) -> io.BytesIO:
+    """The beginning of an opened member: as much as a size can need."""
+    return io.BytesIO(member.read(2**12))

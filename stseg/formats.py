@@ -1,0 +1,159 @@
+"""A ``Segmentation`` in the formats of others: COCO masks, soft masks, flow, settings."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+from pycocotools import mask as coco
+
+from stseg.flow import write_flow_file
+from stseg.foreground import foreground_masks
+from stseg.records import Segmentation
+from stseg.settings_file import write_settings
+
+Check = Callable[[], None]
+"""Called between frames; it raises to stop the work."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A file that is written where it is asked for.
+
+    Attributes:
+        file: its name.
+        hint: what it holds, in one sentence.
+        write: writes it, given a path and what to call between frames.
+    """
+
+    file: str
+    hint: str
+    write: Callable[[Segmentation, Path, Check], None]
+
+
+@contextmanager
+def streamed_array(
+    path: Path, name: str, shape: tuple[int, ...]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """An ``.npz`` with one uint8 array, written part by part: its first axis need not fit."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(f"{name}.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+
+        def add(part: np.ndarray) -> None:
+            member.write(part.tobytes())
+
+        yield add
+
+
+def write_soft_masks(segmentation: Segmentation, path: Path, check: Check) -> None:
+    """``soft-masks.npz``: ``masks`` (n, k, h, w) uint8 by linked label on the network's grid."""
+    n, k = len(segmentation), segmentation.k
+    with streamed_array(path, "masks", (n, k, *segmentation.masks[0].shape[1:])) as add:
+        for index in range(n):
+            check()
+            soft = segmentation.masks[index]
+            linked = np.zeros(soft.shape, np.uint16)
+            np.add.at(linked, segmentation.assignment[index], soft)
+            add(np.minimum(linked, 255).astype(np.uint8))  # rounding may pass 255 by a few
+
+
+def write_flow(segmentation: Segmentation, path: Path, check: Check) -> None:
+    """``flow.npz``: the flow that was segmented, as ``segment --flow`` takes it."""
+
+    def fields() -> Iterator[np.ndarray]:
+        for index in range(len(segmentation) - 1):
+            check()
+            yield segmentation.flow[index]
+
+    write_flow_file(path, fields(), segmentation.clip.size)
+
+
+def write_settings_json(segmentation: Segmentation, path: Path, check: Check) -> None:
+    """``settings.json``: the settings, as ``segment --settings`` takes them."""
+    write_settings(segmentation.settings, path)
+
+
+def run_length(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
+    """A mask as COCO's compressed run-length encoding, with text for JSON."""
+    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode()}
+
+
+def write_coco(segmentation: Segmentation, path: Path, check: Check) -> None:
+    """``masks-coco.json``: a mask for each frame and linked label that has a pixel.
+
+    Images are the frames, numbered from 1; category c is linked label c - 1, since 0 is nothing to
+    many readers. ``track_id`` is the same number: labels are linked through the video.
+    """
+    clip, n = segmentation.clip, len(segmentation)
+    height, width = clip.size
+    frames = [
+        {"id": index + 1, "file_name": f"{index:05d}.png", "height": height, "width": width}
+        for index in range(n)
+    ]
+    kinds = [
+        {"id": label + 1, "name": f"segment {label}", "supercategory": "motion"}
+        for label in range(segmentation.k)
+    ]
+    start = json.dumps({"info": {"description": clip.name}, "images": frames, "categories": kinds})
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write(start[:-1] + ', "annotations": [')
+        for index in range(n):
+            check()
+            labels = segmentation.labels(index)
+            for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=segmentation.k)):
+                code = run_length(labels == label)
+                count += 1
+                one = {
+                    "id": count,
+                    "image_id": index + 1,
+                    "category_id": int(label) + 1,
+                    "track_id": int(label) + 1,
+                    "segmentation": code,
+                    "area": int(coco.area(code)),
+                    "bbox": [float(value) for value in coco.toBbox(code)],
+                    "iscrowd": 0,
+                }
+                file.write(("," if count > 1 else "") + "\n" + json.dumps(one))
+        file.write("\n]}\n")
+
+
+def write_foreground(segmentation: Segmentation, path: Path, check: Check) -> None:
+    """``foreground/00000.png`` ...: 255 on what moves on its own, at the size of the video.
+
+    The labels are chosen without ground truth, once per sub-sequence; where linkage has none, once
+    per ``stseg.foreground.CHOICE`` frames.
+    """
+    path.mkdir()
+    for index, mask in enumerate(foreground_masks(segmentation)):
+        check()
+        Image.fromarray(mask.astype(np.uint8) * 255).save(path / f"{index:05d}.png")
+
+
+EXTRAS: Mapping[str, Extra] = {
+    "coco": Extra(
+        "masks-coco.json", "Masks of each frame and label as COCO run lengths.", write_coco
+    ),
+    "soft": Extra(
+        "soft-masks.npz", "Soft masks by linked label on the network's grid.", write_soft_masks
+    ),
+    "flow": Extra("flow.npz", "The optical flow, to segment again without estimating.", write_flow),
+    "foreground": Extra(
+        "foreground", "Masks of what moves on its own, chosen without labels.", write_foreground
+    ),
+    "settings": Extra("settings.json", "All settings, to load again.", write_settings_json),
+}
+"""Files beyond those that every result has."""

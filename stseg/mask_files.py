@@ -1,0 +1,72 @@
+"""Labels and foreground of a scored sequence as pictures, for any other scorer to check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stseg.annotations import frame_names
+from stseg.errors import InputError
+from stseg.export import write_label_png
+from stseg.records import Segmentation
+from stseg.selection import subsequences
+
+KINDS = ("labels", "foreground")
+MARK = ".stseg-key"
+"""File beside the pictures that says of which result they are; it comes last."""
+
+
+def write_masks(
+    segmentation: Segmentation,
+    chosen: Sequence[tuple[int, ...]],
+    subsequence: int,
+    folder: Path,
+    key: str = "",
+) -> None:
+    """Write ``labels/*.png`` (linked labels, indexed) and ``foreground/*.png`` (0 and 255).
+
+    One of each for every frame, at the size of the video, under the name of its frame. PNG files
+    of an earlier run in these folders go.
+
+    Args:
+        segmentation: what to write.
+        chosen: the labels of the foreground, for each sub-sequence.
+        subsequence: its length; 0 for the whole video.
+        folder: of this sequence.
+        key: of the result, see ``masks_of``.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    names = frame_names(segmentation.clip, len(segmentation))
+    try:
+        for kind in KINDS:
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            for old in (folder / kind).glob("*.png"):
+                old.unlink()
+        (folder / MARK).unlink(missing_ok=True)
+        for part, labels_of_part in zip(
+            subsequences(len(segmentation), subsequence), chosen, strict=True
+        ):
+            for index in part:
+                labels = segmentation.labels(index)
+                write_label_png(folder / "labels" / f"{names[index]}.png", labels)
+                inside = np.isin(labels, labels_of_part).astype(np.uint8) * 255
+                path = folder / "foreground" / f"{names[index]}.png"
+                Image.fromarray(inside).save(path, compress_level=1)
+        (folder / MARK).write_text(key, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from error
+
+
+def masks_of(folder: Path) -> str:
+    """Key of the result whose pictures ``folder`` holds, all of them; empty where it does not."""
+    try:
+        return (folder / MARK).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,161 @@
+"""The figures of one result that need no labels, and J and F where there is ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from stseg.errors import Cancelled, InputError
+from stseg.losses import consistency_loss, reconstruction_loss
+from stseg.metrics import contour_accuracy, region_similarity
+from stseg.motion import fit_motion, motion_model
+from stseg.records import Segmentation
+from stseg.selection import label_counts, oracle_foreground, subsequences
+from stseg.stability import flicker
+from stseg.truth import ground_truth
+
+MOTION_MODEL = "quadratic-time"
+"""Every variant is judged with the paper's motion model (eq. 2), whatever it was trained with."""
+
+INSTANTS = 3
+SAMPLES = 24
+"""At most so many volumes of a clip are fitted, evenly spread over it."""
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How good a result is, without labels and, where there is ground truth, with it.
+
+    Attributes:
+        flicker: label flicker, see ``stseg.stability.flicker``.
+        residual: mean L1 distance, in pixels a frame, between the flow and the motion model of the
+            label that covers the site.
+        reconstruction: L_r (eq. 3), mean over the volumes.
+        consistency: L_c (eq. 4) at the η of the settings, mean over the volumes.
+        j: region similarity, a fraction; None without ground truth.
+        f: contour accuracy, a fraction; None without ground truth.
+        seconds: that the network took; flow is shared and not counted.
+    """
+
+    flicker: float
+    residual: float
+    reconstruction: float
+    consistency: float
+    j: float | None
+    f: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures under the names that the screen and the API use; J and F as fractions."""
+        return {
+            "flicker": self.flicker,
+            "residual": self.residual,
+            "L_r": self.reconstruction,
+            "L_c": self.consistency,
+            "J": self.j,
+            "F": self.f,
+            "seconds": self.seconds,
+        }
+
+
+def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
+    """The figures of one result; some seconds for a hundred frames.
+
+    L_r, L_c and the residual are means over at most ``SAMPLES`` volumes of consecutive frames
+    (τ = 1, whatever the settings say), with the soft masks by linked label: what a switch of
+    labels does to L_c is part of it. J and F follow Sec. 4.2 with the sub-sequence of the
+    settings; a clip without usable ground truth has none.
+
+    Args:
+        result: of at least two frames.
+        stop: asked between steps.
+
+    Raises:
+        Cancelled: ``stop`` said so.
+    """
+    stop = stop or (lambda: False)
+    rows = []
+    for masks, flow in volumes(result):
+        _check(stop)
+        rows.append(_losses(masks, flow, result.settings.eta))
+    reconstruction, consistency, residual = np.mean(rows, axis=0)
+    _check(stop)
+    flickering = flicker(result)
+    j, f = _scores(result, stop)
+    return Measures(
+        flicker=flickering,
+        residual=float(residual),
+        reconstruction=float(reconstruction),
+        consistency=float(consistency),
+        j=j,
+        f=f,
+        seconds=result.seconds.get("network", 0.0),
+    )
+
+
+def volumes(
+    result: Segmentation,
+) -> Iterator[tuple[Float32[np.ndarray, "k t h w"], Float32[np.ndarray, "2 t h w"]]]:
+    """Linked soft masks and flow of the volumes that ``measure`` looks at."""
+    fields = len(result.flow)
+    t = min(INSTANTS, fields)
+    starts = np.unique(np.linspace(0, fields - t, SAMPLES).round().astype(int))
+    for start in starts:
+        frames = [int(start) + each for each in range(t)]
+        yield (
+            np.stack([result.linked_masks(frame) for frame in frames], axis=1),
+            np.stack([result.motion(frame) for frame in frames], axis=1),
+        )
+
+
+def _losses(masks: np.ndarray, flow: np.ndarray, eta: float) -> tuple[float, float, float]:
+    """L_r, L_c and the residual of one volume."""
+    soft, field = torch.from_numpy(masks)[None], torch.from_numpy(flow)[None]
+    with torch.inference_mode():
+        fitted = fit_motion(field, soft, motion_model(MOTION_MODEL))
+        residual = fitted.residual(field).gather(1, soft.argmax(1, keepdim=True)).mean()
+        return (
+            float(reconstruction_loss(soft, field, fitted)),
+            float(consistency_loss(soft, field, eta)),
+            float(residual),
+        )
+
+
+def _scores(result: Segmentation, stop: Stop) -> tuple[float, float] | tuple[None, None]:
+    """J and F over the annotated frames that the result has (Sec. 4.2).
+
+    As ``stseg.scoring.score``, but for a part of the clip, too: somebody may have read only its
+    first frames. Where every frame is annotated the first and the last are left out (DAVIS).
+    """
+    clip, n = result.clip, len(result)
+    try:
+        truth = ground_truth(clip)
+        frames = [index for index in sorted(truth.files) if index < n]
+        if len(frames) == n:
+            frames = frames[1:-1]
+        j, f = [], []
+        for part in subsequences(n, result.settings.subsequence):
+            inside = {index: truth.codes(index) != 0 for index in frames if index in part}
+            labels = {index: result.labels(index) for index in inside}
+            counts = [label_counts(labels[index], inside[index], result.k) for index in inside]
+            chosen = oracle_foreground(np.sum(counts, axis=0)) if counts else ()
+            for index, expected in inside.items():
+                _check(stop)
+                mask = np.isin(labels[index], chosen)
+                j.append(region_similarity(mask, expected))
+                f.append(contour_accuracy(mask, expected))
+    except InputError:  # no ground truth, or none that fits this clip
+        return None, None
+    return (float(np.mean(j)), float(np.mean(f))) if j else (None, None)
+
+
+def _check(stop: Stop) -> None:
+    if stop():
+        raise Cancelled("The measuring was stopped.")

@@ -1,0 +1,256 @@
+"""Scores of one segmentation against its ground truth: the protocol of Sec. 4.2, as DAVIS measures.
+
+Two protocols, named in ``PROTOCOLS``:
+
+- ``davis`` (DAVIS2016): every frame is annotated, the first and the last are left out, the mean of
+  the frames is that of the sequence, and the mean of the sequences is that of the data set.
+- ``frames`` (SegTrackV2, FBMS-59, folders): the annotated frames count, whichever they are, and
+  the mean is taken over all frames of all sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stseg.errors import Cancelled, InputError
+from stseg.foreground import moving_labels
+from stseg.metrics import contour_accuracy, region_similarity, statistics
+from stseg.multiobject import joint_counts, objects_iou
+from stseg.records import Segmentation, Settings
+from stseg.selection import label_counts, oracle_foreground, subsequences
+from stseg.stability import flicker, identity_switches, joined, long_term_of
+from stseg.truth import GroundTruth, ground_truth, oddities, present_codes, uniform
+
+PROTOCOLS = ("davis", "frames")
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """Scores of one sequence.
+
+    Attributes:
+        name: of the sequence.
+        j: region similarity of each scored frame.
+        f: contour accuracy of each scored frame.
+        chosen: the labels that make up the foreground, for each sub-sequence.
+        frames: numbers of the scored frames.
+        figures: other scores by name, as ``to_json`` tells them; None where one has no meaning.
+        notes: what is unusual about the data but no mistake, in sentences.
+        seconds: how long the sequence took.
+        pictures: of its best and its worst frame, where they were asked for: base64 of a JPEG.
+    """
+
+    name: str
+    j: Sequence[float]
+    f: Sequence[float]
+    chosen: Sequence[tuple[int, ...]]
+    frames: Sequence[int] = ()
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Means, recall and decay as fractions of 1, and what they were taken from.
+
+        ``flicker``, ``switches`` (rate) and ``J_once`` (J with one choice for the whole video) are
+        those of ``stseg.stability``; ``J_unsupervised`` is J of a foreground chosen without ground
+        truth (``stseg.foreground``); ``objects_iou`` that of ``stseg.multiobject``, None where the
+        ground truth does not tell several objects apart.
+        """
+        j, f = (statistics(np.array(values, np.float64)) for values in (self.j, self.f))
+        return {
+            "J": j.mean,
+            "F": f.mean,
+            "frames": len(self.j),
+            "J_recall": j.recall,
+            "J_decay": j.decay,
+            "F_recall": f.recall,
+            "F_decay": f.decay,
+            **self.figures,
+            "seconds": round(self.seconds, 2),
+            "notes": list(self.notes),
+            "foreground": [list(labels) for labels in self.chosen],
+            "per_frame": {"frame": list(self.frames), "J": list(self.j), "F": list(self.f)},
+        }
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON values; ``from_record`` restores it."""
+        return asdict(self)
+
+
+def from_record(record: Mapping[str, Any]) -> SequenceScore:
+    """The scores that ``SequenceScore.record`` told."""
+    return SequenceScore(**{**record, "chosen": [tuple(each) for each in record["chosen"]]})
+
+
+def score(
+    segmentation: Segmentation,
+    subsequence: int,
+    protocol: str = "davis",
+    stop: Callable[[], bool] | None = None,
+) -> SequenceScore:
+    """J, F and the other scores of a segmentation against the ground truth of its clip.
+
+    The labels that make up the foreground are chosen once per sub-sequence, with the ground truth
+    of its frames. A sub-sequence without any takes the labels that best continue the foreground
+    beside it; they are only for pictures.
+
+    Args:
+        segmentation: what to score; it is not closed.
+        subsequence: frames for which the foreground is chosen at once; 0 for the whole video.
+        protocol: in ``PROTOCOLS``: which frames count.
+        stop: asked between frames.
+
+    Raises:
+        InputError: the clip has no ground truth, or a mask is missing, unreadable, of another size
+            or of no frame.
+        Cancelled: ``stop`` said so.
+    """
+    clip, n, k = segmentation.clip, len(segmentation), segmentation.k
+    truth = ground_truth(clip)
+    scored = _scored_frames(truth, clip.name, n, protocol)
+    whole = joined(segmentation)
+    objects = _objects(truth, scored)
+    j: dict[int, float] = {}
+    f: dict[int, float] = {}
+    linked_counts, joints, chosen, guessed, empty = [], [], [], [], []
+    for part in subsequences(n, subsequence):
+        frames = [index for index in scored if index in part]
+        segments = {index: segmentation.segments(index) for index in frames}
+        codes = {index: truth.codes(index) for index in frames}
+        labels = {index: segmentation.assignment[index][segments[index]] for index in frames}
+        counts = [label_counts(labels[index], codes[index] != 0, k) for index in frames]
+        foreground = oracle_foreground(np.sum(counts, axis=0)) if frames else None
+        chosen.append(foreground)
+        guess = moving_labels(segmentation, part) if frames else ()
+        for index in frames:
+            if stop is not None and stop():
+                raise Cancelled("The evaluation was stopped.")
+            mask, inside = np.isin(labels[index], foreground or ()), codes[index] != 0
+            j[index] = region_similarity(mask, inside)
+            f[index] = contour_accuracy(mask, inside)
+            guessed.append(region_similarity(np.isin(labels[index], guess), inside))
+            linked = whole.assignment[index][segments[index]]
+            linked_counts.append(label_counts(linked, inside, k))
+            if not inside.any():
+                empty.append(index)
+        if objects:
+            joints.append([joint_counts(labels[i], codes[i], k, objects) for i in frames])
+    notes = oddities(truth)
+    if empty:
+        notes.append(f"{len(empty)} of the masks are empty (frame {empty[0]} …), which is valid.")
+    once = long_term_of(np.stack(linked_counts), scored, n, subsequence).whole
+    return SequenceScore(
+        clip.name,
+        list(j.values()),
+        list(f.values()),
+        _continued(segmentation, subsequence, chosen),
+        scored,
+        {
+            "objects_iou": objects_iou(joints),
+            "flicker": _number(flicker(segmentation)),
+            "switches": _number(identity_switches(segmentation).rate),
+            "J_once": once,
+            "J_unsupervised": float(np.mean(guessed)),
+        },
+        notes,
+    )
+
+
+def _scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[int]:
+    if protocol not in PROTOCOLS:
+        raise InputError(
+            f"There is no protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}."
+        )
+    beyond = [truth.files[index][0] for index in truth.files if index >= n]
+    stray = [*truth.stray, *beyond]
+    if stray:
+        raise InputError(
+            f"{stray[0]} and {len(stray) - 1} other masks belong to no frame of {name}, which has "
+            f"{n} frames. Put the missing frames back, or take the masks out."
+        )
+    inner = [index for index in truth.files if protocol == "frames" or 0 < index < n - 1]
+    if not inner:
+        raise InputError(f"{name} has no ground truth inside the video. Leave it out.")
+    if protocol == "davis":
+        absent = [index for index in range(1, n - 1) if index not in truth.files]
+        if absent:
+            raise InputError(
+                f"{name} has no mask of frame {absent[0]} ({len(absent)} of {n - 2} are missing). "
+                "Put the masks back: this protocol scores every frame."
+            )
+    return inner
+
+
+def _objects(truth: GroundTruth, scored: Sequence[int]) -> list[int]:
+    """Codes of the objects, where the masks tell several apart."""
+    if not uniform(truth):
+        return []
+    found: set[int] = set()
+    for index in scored:
+        found |= set(present_codes(truth.codes(index)))
+    found -= {0}
+    return sorted(found) if len(found) > 1 else []
+
+
+def _continued(
+    segmentation: Segmentation, subsequence: int, chosen: Sequence[tuple[int, ...] | None]
+) -> list[tuple[int, ...]]:
+    """The choices, those that nothing decides filled in from their neighbours."""
+    parts = list(subsequences(len(segmentation), subsequence))
+    filled = list(chosen)
+    forward = [(at, at - 1, parts[at][0], -1) for at in range(1, len(parts))]
+    backward = [(at, at + 1, parts[at][-1], 1) for at in reversed(range(len(parts) - 1))]
+    for at, beside, frame, step in (*forward, *backward):
+        known = filled[beside]
+        if filled[at] is None and known is not None:
+            mask = np.isin(segmentation.labels(frame + step), known)
+            counts = label_counts(segmentation.labels(frame), mask, segmentation.k)
+            filled[at] = oracle_foreground(counts)
+    return [each or () for each in filled]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def report(
+    scores: Sequence[SequenceScore],
+    settings: Settings,
+    about: Mapping[str, Any],
+    protocol: str = "davis",
+) -> dict[str, Any]:
+    """All scores as JSON values, scores as fractions of 1.
+
+    ``mean`` is over the sequences; with the protocol ``frames`` J, F and their recall are over all
+    frames of all sequences. A score that some sequences do not have is averaged over the others.
+
+    Args:
+        scores: of the sequences.
+        settings: how they were segmented.
+        about: what else to tell, before the scores.
+        protocol: in ``PROTOCOLS``.
+    """
+    sequences = {each.name: each.to_json() for each in scores}
+    mean: dict[str, float] = {}
+    for key in next(iter(sequences.values()), {}):
+        values = [each[key] for each in sequences.values() if each[key] is not None]
+        if values and key not in ("frames", "seconds") and isinstance(values[0], float):
+            mean[key] = float(np.mean(values))
+    if protocol == "frames" and scores:
+        for letter, lists in (("J", [s.j for s in scores]), ("F", [s.f for s in scores])):
+            pooled = statistics(np.concatenate([np.array(each, np.float64) for each in lists]))
+            mean |= {letter: pooled.mean, f"{letter}_recall": pooled.recall}
+    return {
+        **about,
+        "protocol": protocol,
+        "settings": settings.to_json(),
+        "mean": dict(sorted(mean.items())),
+        "scored": {"sequences": len(scores), "frames": sum(len(each.j) for each in scores)},
+        "sequences": sequences,
+    }

@@ -1,0 +1,256 @@
+"""What each segment of a result does: its fitted motion model, read out in plain terms (eq. 1-4).
+
+The models are those of the loss: one space-time polynomial a segment and triplet (t - τ, t, t + τ),
+fitted to the flow under the *linked* soft masks of the three instants. τ is the absolute value of
+the first of ``Settings.taus``; time runs forwards here also where the network saw it backwards.
+A triplet that would leave the clip is moved inwards, and its model is read at the time of the
+frame (it is linear in time); a clip shorter than a triplet repeats its first and last field. The
+last frame, which has no motion to a next one, is read as the frame before it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor
+
+from stseg.kinematics import MotionOverTime, centroids, read_out
+from stseg.losses import reconstruction_loss
+from stseg.motion import (
+    MODELS,
+    TIME_STEP,
+    FitSettings,
+    FittedMotion,
+    fit_motion,
+)
+from stseg.records import Segmentation
+from stseg.render import occluded_sites
+from stseg.volume import triplet
+
+MODEL = "quadratic-time"
+"""The model of the paper's full method: quadratic in (x, y), linear in t (eq. 2)."""
+
+FIT = FitSettings(stride=3)
+"""Every third site is enough for a picture, and three times as fast as every second one."""
+
+SMALLEST = 1e-3
+"""A label on a smaller share of the frame has no motion worth telling."""
+
+BATCH = 8
+KEPT = 4
+
+
+@dataclass(frozen=True)
+class FrameMotion:
+    """Fitted motion of one frame, by linked label.
+
+    Attributes:
+        flow: flow of each label's model over the whole grid (u right, v down), in source pixels a
+            frame; zero for a label that no segment has.
+        residual: L1 distance of the measured flow to each model, in source pixels a frame.
+        masks: linked soft masks of the frame.
+        labels: linked labels of the frame.
+    """
+
+    flow: Float32[np.ndarray, "k 2 h w"]
+    residual: Float32[np.ndarray, "k h w"]
+    masks: Float32[np.ndarray, "k h w"]
+    labels: UInt8[np.ndarray, "h w"]
+
+    def composed(self) -> Float32[np.ndarray, "2 h w"]:
+        """The flow as the segmentation explains it: every site moves as its own label does."""
+        own = self.labels.astype(np.intp)[None, None]
+        return np.take_along_axis(self.flow, own, axis=0)[0]
+
+    def unexplained(self) -> Float32[np.ndarray, "h w"]:
+        """What L_r (eq. 3) sums up: the residuals weighted by the masks, in pixels a frame."""
+        return np.asarray((self.masks * self.residual).sum(axis=0), np.float32)
+
+
+@dataclass(frozen=True)
+class MaskChange:
+    """L_c (eq. 4) between a frame and the next, site by site.
+
+    Attributes:
+        change: mean over the k labels of the L1 change of the linked soft masks, at most 2 / k.
+        visible: sites that η (eq. 5) leaves in the loss.
+    """
+
+    change: Float32[np.ndarray, "h w"]
+    visible: Bool[np.ndarray, "h w"]
+
+    @property
+    def before(self) -> float:
+        """Mean change over all sites: L_c at η = 0."""
+        return float(self.change.mean())
+
+    @property
+    def after(self) -> float:
+        """L_c under η: sites left out count as unchanged."""
+        return float((self.change * self.visible).mean())
+
+
+def mask_change(segmentation: Segmentation, index: int, eta: float) -> MaskChange:
+    """The map behind L_c between frame ``index`` and the next one.
+
+    Choice: the loss compares the instants of one triplet; here the linked masks of two frames of
+    the result are compared, as the viewer sees them. The last frames, which have no later flow,
+    show the last pair that has, as ``occluded_sites`` does.
+
+    Args:
+        segmentation: the clip.
+        index: number of the frame.
+        eta: fraction of the sites that count as occluded, 0 to 1.
+    """
+    first = max(0, min(index, _fields(segmentation) - 2))
+    masks = segmentation.linked_masks(first)
+    change = np.abs(segmentation.linked_masks(first + 1) - masks).mean(axis=0)
+    return MaskChange(change, ~occluded_sites(segmentation, first, eta))
+
+
+class SegmentMotion:
+    """Motion models of a result, fitted when they are asked for and then kept.
+
+    May be asked from several threads at once.
+
+    Args:
+        segmentation: the clip.
+        model: name of a motion model.
+    """
+
+    def __init__(self, segmentation: Segmentation, model: str = MODEL) -> None:
+        self._segmentation = segmentation
+        self._model = MODELS[model]
+        self._frames: OrderedDict[int, FrameMotion] = OrderedDict()
+        self._lock = threading.Lock()
+        self._whole = threading.Lock()
+
+    def at(self, index: int) -> FrameMotion:
+        """Fitted motion of frame ``index``: its flow, its residual."""
+        index = min(index, _fields(self._segmentation) - 1)
+        with self._lock:
+            if index not in self._frames:
+                self._frames[index] = self._read(index)
+                while len(self._frames) > KEPT:
+                    self._frames.popitem(last=False)
+            return self._frames[index]
+
+    def over_time(self) -> MotionOverTime:
+        """Parameters of every label at every frame; about 10 ms a frame, once."""
+        with self._whole:
+            return self._over_time
+
+    @cached_property
+    def _over_time(self) -> MotionOverTime:
+        fields = _fields(self._segmentation)
+        rows = [
+            self._parameters(range(first, min(first + BATCH, fields)))
+            for first in range(0, fields, BATCH)
+        ]
+        columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+        told = np.minimum(np.arange(len(self._segmentation)), fields - 1)  # the last frame repeats
+        return MotionOverTime(*(column[told] for column in columns))
+
+    def _read(self, index: int) -> FrameMotion:
+        volumes = self._volumes([index])
+        fitted = fit_motion(volumes.flow, volumes.masks, self._model, FIT)
+        flow = _flow_at(fitted, volumes.offset)[0]
+        residual = (volumes.own_flow - flow).abs().sum(dim=1)
+        labels = self._segmentation.labels_on_grid(index)
+        return FrameMotion(flow.numpy(), residual.numpy(), volumes.own_masks[0].numpy(), labels)
+
+    def _parameters(self, frames: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """The columns of ``MotionOverTime`` for these frames."""
+        volumes = self._volumes(frames)
+        fitted = fit_motion(volumes.flow, volumes.masks, self._model, FIT)
+        x, y = centroids(volumes.own_masks)
+        time = (volumes.offset * TIME_STEP)[:, None].expand_as(x)
+        read = read_out(self._model, fitted.parameters(), x, y, time)
+        h, w = volumes.flow.shape[3:]
+        height, width = self._segmentation.clip.size
+        # x and y run from 0 to 1 between the centres of the outermost sites, and a site is W / w
+        # (H / h) source pixels wide: this takes derivatives by x and y to those by source pixels.
+        u_x, v_x = (part / ((w - 1) * width / w) for part in read[1])
+        u_y, v_y = (part / ((h - 1) * height / h) for part in read[2])
+        flow = _flow_at(fitted, volumes.offset)
+        residual = (volumes.own_flow[:, None] - flow).abs_().sum(dim=2)  # (b, k, h, w)
+        labels = torch.zeros_like(residual).scatter_(1, volumes.own_labels[:, None], 1)
+        sites = labels.sum(dim=(2, 3))
+        columns = (
+            torch.stack(read[0], dim=-1),
+            u_x + v_y,
+            v_x - u_y,
+            torch.stack([u_x - v_y, u_y + v_x], dim=-1),
+            (residual * labels).sum(dim=(2, 3)) / sites.clamp_min(1),
+        )
+        gone = sites < max(1.0, SMALLEST * h * w)
+        told = [
+            column.float().masked_fill(gone[..., None] if column.ndim == 3 else gone, torch.nan)
+            for column in columns
+        ]
+        loss = [
+            reconstruction_loss(
+                volumes.masks[i : i + 1],
+                volumes.flow[i : i + 1],
+                replace(fitted, coefficients=fitted.coefficients[i : i + 1]),
+            )
+            for i in range(len(frames))
+        ]
+        return (*(column.numpy() for column in told), torch.stack(loss).numpy())
+
+    def _volumes(self, frames: Sequence[int]) -> _Volumes:
+        tau = abs(self._segmentation.settings.taus[0])
+        last = _fields(self._segmentation) - 1
+        triplets, offsets = [], []
+        for frame in frames:
+            centre = min(max(frame, tau), last - tau) if last >= 2 * tau else frame
+            offsets.append((frame - centre) / tau)
+            triplets.append([min(max(each, 0), last) for each in triplet(centre, tau)])
+        needed = {frame for three in (frames, *triplets) for frame in three}
+        flow = {frame: self._segmentation.motion(frame) for frame in needed}
+        masks = {frame: self._segmentation.linked_masks(frame) for frame in needed}
+        return _Volumes(
+            flow=torch.stack([_stack(flow, three) for three in triplets]).transpose(1, 2),
+            masks=torch.stack([_stack(masks, three) for three in triplets]).transpose(1, 2),
+            offset=torch.tensor(offsets, dtype=torch.float64),
+            own_flow=_stack(flow, frames),
+            own_masks=_stack(masks, frames),
+            own_labels=torch.from_numpy(
+                np.stack([self._segmentation.labels_on_grid(frame) for frame in frames])
+            ).long(),
+        )
+
+
+@dataclass(frozen=True)
+class _Volumes:
+    """Some frames: the triplet of each, where in it the frame lies (-1 to 1), the frame itself."""
+
+    flow: Float[Tensor, "b 2 3 h w"]
+    masks: Float[Tensor, "b k 3 h w"]
+    offset: Float[Tensor, " b"]
+    own_flow: Float[Tensor, "b 2 h w"]
+    own_masks: Float[Tensor, "b k h w"]
+    own_labels: Int64[Tensor, "b h w"]
+
+
+def _fields(segmentation: Segmentation) -> int:
+    """Number of frames with flow; a run that goes on may have flow of frames that are to come."""
+    return min(len(segmentation.flow), len(segmentation))
+
+
+def _stack(arrays: dict[int, np.ndarray], frames: Sequence[int]) -> Tensor:
+    return torch.from_numpy(np.stack([arrays[frame] for frame in frames]))
+
+
+def _flow_at(fitted: FittedMotion, offset: Float[Tensor, " b"]) -> Float[Tensor, "b k 2 h w"]:
+    """Flow of the models between the instants of the triplet: they are linear in time (eq. 2)."""
+    flow = fitted.flow()
+    now, later = flow[:, :, :, 1], flow[:, :, :, 2]
+    return now + offset.to(flow)[:, None, None, None, None] * (later - now)

@@ -1,0 +1,174 @@
+"""Who moves alike: similarity of segments by their latent vectors χ, a map of them, and merging.
+
+χ of a segment is the mean over its sites of the standardised last-layer features. Segments that
+move alike lie in the same direction, so that everything here compares directions (cosines); dot
+products weigh in how far a segment lies from the mean motion. All of it goes by linked label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, UInt8
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from stseg.errors import InputError
+from stseg.latents import cosines
+from stseg.records import Segmentation
+
+MEASURES = ("cosine", "dot")
+"""How two χ are compared: by the angle between them, or by their dot product, divided by c."""
+
+
+def compare(
+    latents: Float[np.ndarray, "m c"], measure: str = "cosine"
+) -> Float32[np.ndarray, "m m"]:
+    """Similarity of every χ with every other.
+
+    Args:
+        latents: rows of zeros stand for segments without a site.
+        measure: one of ``MEASURES``.
+
+    Returns:
+        A symmetric matrix; NaN where one of both has no site.
+
+    Raises:
+        InputError: there is no such measure.
+    """
+    if measure not in MEASURES:
+        raise InputError(
+            f"There is no similarity {measure!r}. Choose one of {', '.join(MEASURES)}."
+        )
+    absent = ~latents.any(axis=1)
+    rows = latents.astype(np.float64)
+    if measure == "cosine":
+        matrix = cosines(rows, rows)
+        np.fill_diagonal(matrix, 1.0)
+    else:
+        matrix = rows @ rows.T / max(latents.shape[1], 1)
+    matrix[absent] = np.nan
+    matrix[:, absent] = np.nan
+    return matrix.astype(np.float32)
+
+
+def at_frame(
+    segmentation: Segmentation, index: int, measure: str = "cosine"
+) -> Float32[np.ndarray, "k k"]:
+    """Similarity of the linked segments of one frame; NaN for labels without a site there."""
+    return compare(segmentation.linked_latents(index), measure)
+
+
+def across_time(
+    linked: Float32[np.ndarray, "n k c"], label: int, measure: str = "cosine"
+) -> Float32[np.ndarray, "n n"]:
+    """Similarity of one linked segment with itself at all other frames; NaN where it is absent.
+
+    Args:
+        linked: χ by linked label (see ``linked_latents``).
+        label: the segment.
+        measure: one of ``MEASURES``.
+    """
+    return compare(linked[:, label], measure)
+
+
+def linked_latents(segmentation: Segmentation) -> Float32[np.ndarray, "n k c"]:
+    """χ by linked label at every frame. It reads all masks: keep it for what follows."""
+    n, k, c = segmentation.latents.shape
+    each = [segmentation.linked_latents(index) for index in range(len(segmentation))]
+    return np.stack(each) if each else np.zeros((n, k, c), np.float32)
+
+
+def mean_latents(
+    linked: Float32[np.ndarray, "n k c"], areas: Float32[np.ndarray, "n k"]
+) -> Float32[np.ndarray, "k c"]:
+    """χ of each linked segment over the whole clip: the mean weighted by its areas.
+
+    Args:
+        linked: χ by linked label.
+        areas: share of the frame of each label (``Segmentation.areas``).
+    """
+    total = np.einsum("nk,nkc->kc", areas.astype(np.float64), linked)
+    return (total / np.maximum(areas.sum(axis=0), 1e-12)[:, None]).astype(np.float32)
+
+
+def whole_clip(segmentation: Segmentation, measure: str = "cosine") -> Float32[np.ndarray, "k k"]:
+    """Similarity of the linked segments over the whole clip; NaN for labels never seen."""
+    return compare(mean_latents(linked_latents(segmentation), segmentation.areas()), measure)
+
+
+def plane(linked: Float32[np.ndarray, "n k c"]) -> Float32[np.ndarray, "n k 2"]:
+    """Map of all χ of a clip: their first two principal components, NaN where a label is absent.
+
+    The sign of each axis is such that the farthest point lies on its positive side.
+    """
+    n, k, c = linked.shape
+    flat = linked.reshape(n * k, c).astype(np.float64)
+    present = flat.any(axis=1)
+    out = np.full((n * k, 2), np.nan, np.float32)
+    if present.any():
+        centred = flat[present] - flat[present].mean(axis=0)
+        _, axes = np.linalg.eigh(centred.T @ centred)  # rising eigenvalues
+        points = centred @ axes[:, ::-1][:, :2]
+        points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+        farthest = np.take_along_axis(points, np.abs(points).argmax(axis=0)[None], axis=0)
+        out[present] = points * np.where(farthest < 0, -1, 1)
+    return out.reshape(n, k, 2)
+
+
+def merge(
+    similarity: Float32[np.ndarray, "k k"] | Float64[np.ndarray, "k k"], threshold: float
+) -> UInt8[np.ndarray, " k"]:
+    """Labels after those that move alike are fused; the lowest label names a group.
+
+    Agglomerative clustering with average linkage: two groups fuse while the mean similarity
+    between their members is above ``threshold``. At 1 nothing merges, at -1 everything does that
+    has a site; labels without one stay by themselves.
+
+    Args:
+        similarity: cosines over the whole clip (``whole_clip``); NaN for labels without a site.
+        threshold: from -1 to 1.
+
+    Returns:
+        For each label the one that it becomes.
+
+    Raises:
+        InputError: the threshold is out of its range.
+    """
+    if not -1 <= threshold <= 1:
+        raise InputError(
+            f"The merge threshold is {threshold}, but a similarity is from -1 to 1. Choose for "
+            "instance 0.8."
+        )
+    labels = np.arange(len(similarity), dtype=np.uint8)
+    seen = np.flatnonzero(~np.isnan(np.diag(similarity)))
+    if len(seen) < 2 or threshold == 1:
+        return labels
+    if threshold == -1:
+        labels[seen] = seen[0]
+        return labels
+    distance = 1 - similarity[np.ix_(seen, seen)].astype(np.float64)
+    distance = np.maximum((distance + distance.T) / 2, 0)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(distance, checks=False), method="average")
+    limit = np.nextafter(1 - threshold, 0)  # above the threshold, not at it
+    groups = fcluster(tree, limit, criterion="distance")
+    for group in np.unique(groups):
+        members = seen[groups == group]
+        labels[members] = members[0]
+    return labels
+
+
+def merged(segmentation: Segmentation, threshold: float) -> Segmentation:
+    """The same result with the labels fused that move alike over the whole clip.
+
+    Nothing is computed again: masks and latents stay, and only the labels that segments are linked
+    to change. The record says so in its settings.
+
+    Raises:
+        InputError: the threshold is out of its range.
+    """
+    names = merge(whole_clip(segmentation), threshold)
+    settings = replace(segmentation.settings, merge=threshold)
+    return replace(segmentation, settings=settings, assignment=names[segmentation.assignment])

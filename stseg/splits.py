@@ -1,0 +1,71 @@
+"""Which sequences of a data set a list names: its own lists, or the official ones of DAVIS2016."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stseg.errors import InputError
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+DAVIS16 = {
+    "train": _names(
+        "bear bmx-bumps boat breakdance-flare bus car-turn dance-jump dog-agility drift-turn "
+        "elephant flamingo hike hockey horsejump-low kite-walk lucia mallard-fly mallard-water "
+        "motocross-bumps motorbike paragliding rhino rollerblade scooter-gray soccerball stroller "
+        "surf swing tennis train"
+    ),
+    "val": _names(
+        "blackswan bmx-trees breakdance camel car-roundabout car-shadow cows dance-twirl dog "
+        "drift-chicane drift-straight goat horsejump-high kite-surf libby motocross-jump "
+        "paragliding-launch parkour scooter-black soapbox"
+    ),
+}
+"""The official lists (Perazzi et al., CVPR 2016): 30 and 20 sequences."""
+
+PLACES = (
+    "splits/{}.txt",
+    "ImageSets/480p/{}.txt",
+    "ImageSets/2016/{}.txt",
+    "ImageSets/2017/{}.txt",
+    "ImageSets/{}.txt",
+)
+"""Where data sets keep their lists: ours, DAVIS2016, DAVIS2017's package, SegTrackV2."""
+
+
+def sequences_of(root: Path, data_set: str, split: str) -> list[str]:
+    """Names of the sequences of a split, whether or not they are on the disk.
+
+    A list in ``root`` comes first (``splits/SPLIT.txt``, then the folders of ``ImageSets``), then
+    the official lists of DAVIS2016 that are built in. Lines are names, names with a star before
+    them (SegTrackV2), or pairs of paths of frame and mask (DAVIS2016).
+
+    Raises:
+        InputError: there is no list of that name.
+    """
+    for place in PLACES:
+        path = root / place.format(split)
+        if path.is_file():
+            try:
+                lines = path.read_text(encoding="utf-8").split("\n")
+            except (OSError, ValueError) as error:
+                raise InputError(f"The list {path} cannot be read ({error}).") from error
+            return list(dict.fromkeys(name for line in lines if (name := _name(line))))
+    if data_set == "davis16" and split in DAVIS16:
+        return list(DAVIS16[split])
+    own = {path.stem for place in PLACES for path in (root / place).parent.glob("*.txt")}
+    known = sorted(own | (DAVIS16.keys() if data_set == "davis16" else set()))
+    raise InputError(
+        f"{root} has no list {split!r} in splits/ or ImageSets/. "
+        + (f"Choose one of {', '.join(known)}." if known else "Leave out the split.")
+    )
+
+
+def _name(line: str) -> str:
+    first = line.split()[0] if line.split() else ""
+    if "/" in first:  # /JPEGImages/480p/bear/00000.jpg
+        return first.rstrip("/").split("/")[-2]
+    return first.lstrip("*")

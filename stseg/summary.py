@@ -1,0 +1,89 @@
+"""What a result says of itself: settings, versions, figures, and the command that makes it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stseg.flow import ESTIMATORS
+from stseg.records import Clip, Segmentation, Settings
+from stseg.render import COLOURS
+
+
+def command_line(
+    clip: Clip, settings: Settings, folder: str = "results", told: Callable[[Path], str] = str
+) -> str:
+    """The command that makes a result again and writes it to ``folder``.
+
+    Args:
+        clip: what was segmented.
+        settings: how.
+        folder: where the command writes.
+        told: how a path is told, where it is not to be told as it is.
+    """
+    flow = settings.flow if settings.flow in ESTIMATORS else told(Path(settings.flow))
+    words = [
+        *("python", "-m", "stseg", "segment", told(clip.source), "--out", folder),
+        *("--k", str(settings.k), "--tau", *map(str, settings.taus), "--eta", str(settings.eta)),
+        *("--flow", flow, "--model", settings.model, "--linkage", settings.linkage),
+        *("--device", settings.device),
+    ]
+    if settings.weights is not None:
+        words += ["--weights", settings.weights]
+    if flow.startswith("raft"):
+        words += ["--iterations", str(settings.iterations)]
+    if settings.subsequence:
+        words += ["--subsequence", str(settings.subsequence)]
+    if settings.max_frames is not None:
+        words += ["--frames", str(settings.max_frames)]
+    if settings.similarity_weight != Settings.similarity_weight:
+        words += ["--similarity-weight", str(settings.similarity_weight)]
+    if settings.merge is not None:
+        words += ["--merge", str(settings.merge)]
+    return shlex.join(words)
+
+
+def summary(segmentation: Segmentation) -> dict[str, Any]:
+    """Settings, versions, statistics of each segment and timings, as JSON values.
+
+    ``segments`` has, for each label, its colour, mean share of the frame, number of frames in
+    which it has a site, and mean motion (u right, v down, in pixels a frame).
+    """
+    clip, n, k = segmentation.clip, len(segmentation), segmentation.k
+    areas = segmentation.areas()
+    motion = np.zeros((k, 2))
+    weight = np.zeros(k)
+    for index in range(n - 1):
+        labels = segmentation.labels_on_grid(index).ravel()
+        weight += np.bincount(labels, minlength=k)
+        for component, values in enumerate(segmentation.motion(index)):
+            motion[:, component] += np.bincount(labels, weights=values.ravel(), minlength=k)
+    motion /= np.maximum(weight, 1)[:, None]
+    return {
+        "clip": {
+            "name": clip.name,
+            "source": str(clip.source),
+            "frames": n,
+            "height": clip.size[0],
+            "width": clip.size[1],
+            "fps": clip.fps,
+        },
+        "settings": segmentation.settings.to_json(),
+        "command": command_line(clip, segmentation.settings),
+        "made_with": dict(segmentation.made_with),
+        "seconds": dict(segmentation.seconds),
+        "segments": [
+            {
+                "label": label,
+                "colour": "#{:02x}{:02x}{:02x}".format(*COLOURS[label]),
+                "mean_area": round(float(areas[:, label].mean()), 5),
+                "frames": int((areas[:, label] > 0).sum()),
+                "mean_motion": [round(float(value), 3) for value in motion[label]],
+            }
+            for label in range(k)
+        ],
+    }

@@ -1,0 +1,103 @@
+"""Similarities of a result, computed when a tab asks for them and then kept."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from stseg import similarity
+from stseg.records import Segmentation
+
+Cell = tuple[int, int]
+"""A segment at a moment: number of the frame, linked label."""
+
+
+class Affinity:
+    """How alike the segments of a result are (``stseg.similarity``), by linked label.
+
+    May be asked from several threads at once. NaN stands for a label without a site.
+
+    Args:
+        segmentation: the result.
+    """
+
+    def __init__(self, segmentation: Segmentation) -> None:
+        self._segmentation = segmentation
+        self._lock = threading.RLock()
+
+    @property
+    def known(self) -> bool:
+        """Whether the result has latent representations at all."""
+        return self._segmentation.latents.size > 0
+
+    def at(self, frame: int, measure: str) -> Float32[np.ndarray, "k k"]:
+        """Label against label in one frame."""
+        return similarity.compare(self._linked()[frame], measure)
+
+    def whole(self, measure: str) -> Float32[np.ndarray, "k k"]:
+        """Label against label by their means over the clip."""
+        return similarity.compare(self._mean(), measure)
+
+    def across(self, label: int, measure: str) -> Float32[np.ndarray, "n n"]:
+        """One label at every frame against itself at every frame."""
+        return similarity.across_time(self._linked(), label, measure)
+
+    def between(self, first: Cell, second: Cell) -> float:
+        """Cosine of one segment at one moment and another."""
+        linked = self._linked()
+        return float(similarity.compare(np.stack([linked[first], linked[second]]))[0, 1])
+
+    def points(self) -> Float32[np.ndarray, "n k 2"]:
+        """Where each label lies at each frame in the plane of the principal components."""
+        with self._lock:
+            return self._points
+
+    def merged(self, threshold: float) -> UInt8[np.ndarray, " k"]:
+        """What each label becomes when those that are more alike than ``threshold`` fuse."""
+        return similarity.merge(self.whole("cosine"), threshold)
+
+    def typical(self) -> tuple[int, ...]:
+        """For each label the frame in which it is most like its mean over the clip."""
+        with self._lock:
+            return self._typical
+
+    def read(self, pair: str) -> tuple[Cell, Cell] | None:
+        """The two cells of ``frame.label-frame.label``; None for what belongs to another result."""
+        try:
+            first, second = (
+                (int(frame), int(label))
+                for frame, label in (cell.split(".") for cell in pair.split("-"))
+            )
+        except ValueError:
+            return None
+        n, k = self._linked().shape[:2]
+        inside = all(0 <= frame < n and 0 <= label < k for frame, label in (first, second))
+        return (first, second) if inside else None
+
+    def _linked(self) -> np.ndarray:
+        with self._lock:
+            return self._latents
+
+    def _mean(self) -> np.ndarray:
+        with self._lock:
+            return self._means
+
+    @cached_property
+    def _latents(self) -> np.ndarray:
+        return similarity.linked_latents(self._segmentation)
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        return similarity.mean_latents(self._latents, self._segmentation.areas())
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        return similarity.plane(self._latents)
+
+    @cached_property
+    def _typical(self) -> tuple[int, ...]:
+        likeness = np.einsum("nkc,kc->nk", self._latents, self._means)
+        return tuple(int(frame) for frame in likeness.argmax(axis=0))

@@ -1,0 +1,102 @@
+"""Endpoint ``/compare``: a video in, several variants of its segmentation side by side out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from stseg.comparison import Compared, compare, comparison_video, plan, with_variant
+from stseg.pipeline import SegmentationRun, load_network
+from stseg.ui.controls import check_offered, read_settings
+from stseg.ui.endpoint import Call, Endpoint, settings_inputs
+from stseg.ui.session import Sessions
+from stseg.volume import FlowFields
+
+NAME = "compare"
+
+
+def build(sessions: Sessions) -> Endpoint:
+    """Lay out the endpoint in the place that is open now."""
+
+    def compare_variants(  # noqa: D417 - a client does not give the request
+        video: str | None,
+        models: list[str],
+        other_k: list[int],
+        other_tau: list[int],
+        other_flow: list[str],
+        k: int,
+        tau: list[int] | int,
+        eta: float,
+        flow: str,
+        model: str,
+        linkage: Any,
+        max_frames: int,
+        subsequence: int,
+        request: gr.Request,
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Segment a video under two to four variants and compare them.
+
+        The variants are each of `models` with the settings below, then these settings with each of
+        `other_k`, `other_tau` and `other_flow` in turn. Flow is computed once and shared.
+
+        Args:
+            video: a file that FFmpeg reads, or a GIF.
+            models: names of models, for instance ["full", "no-lc"]: with and without L_c.
+            other_k: other numbers of segments, for instance [3].
+            other_tau: other temporal steps, for instance [2].
+            other_flow: other flow estimators, for instance ["raft-sintel"].
+            k: number of segments, 2 to 8.
+            tau: temporal steps, a list of integers; the first one leads.
+            eta: occluded sites in percent, 0 to 100.
+            flow: name of a flow estimator, for instance "dis".
+            model: name of a model, for the variants of `other_k`, `other_tau` and `other_flow`.
+            linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
+            max_frames: read no more than this many frames; 0 reads all.
+            subsequence: link anew every so many frames; 0 links the whole video.
+
+        Returns:
+            The variants side by side (MP4), and the table: a list with one dictionary a variant
+            (title, flicker, residual, L_r, L_c, J and F where known, seconds, settings).
+        """
+        taus = tau if isinstance(tau, list) else [tau]
+        base = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        check_offered(models, other_flow)
+        planned = plan(base, models, other_k, other_tau, other_flow)
+        call = Call(sessions, request)
+        clip = call.clip(video)
+        known: tuple[Compared, ...] = ()
+        flows: dict[tuple[str, bool], FlowFields] = {}
+        for title, settings in planned.items():
+            key = settings.flow, any(each < 0 for each in settings.taus)
+            network = load_network(settings.model)
+            run = SegmentationRun(clip, settings, network, flows.get(key), call.stop)
+            for _ in run.frames():
+                pass
+            flows[key] = run.flow
+            first = known[0].result if known else None
+            known = with_variant(known, compare(title, run.result(), first, call.stop))
+        path = call.folder / "comparison.mp4"
+        comparison_video(known, path, call.stop)
+        table = [
+            {
+                "title": each.title,
+                **each.measures.to_json(),
+                "settings": each.result.settings.to_json(),
+            }
+            for each in known
+        ]
+        return str(path), table
+
+    return Endpoint(
+        compare_variants,
+        inputs=(
+            gr.File(label="video", type="filepath"),
+            gr.JSON(["full", "no-lc"], label="models"),
+            gr.JSON([], label="other_k"),
+            gr.JSON([], label="other_tau"),
+            gr.JSON([], label="other_flow"),
+            *settings_inputs(),
+        ),
+        outputs=(gr.File(label="comparison video"), gr.JSON(label="table")),
+    )

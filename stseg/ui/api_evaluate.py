@@ -1,0 +1,85 @@
+"""Endpoint ``/evaluate``: scores of a model on a data set that the server offers."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from stseg.records import Settings
+from stseg.ui.benchmark import SUBSEQUENCE
+from stseg.ui.benchmark_work import CACHED, scores_of, wanted_names
+from stseg.ui.controls import DEFAULTS, read_settings
+from stseg.ui.endpoint import Call, Endpoint
+from stseg.ui.offered import ALL, chosen
+from stseg.ui.session import Sessions
+
+NAME = "evaluate"
+
+
+def build(sessions: Sessions) -> Endpoint:
+    """Lay out the endpoint in the place that is open now."""
+
+    def evaluate(  # noqa: D417 - a client does not give the request
+        dataset: str,
+        split: str,
+        sequences: Any,
+        k: int,
+        tau: list[int] | int,
+        flow: str,
+        model: str,
+        linkage: Any,
+        subsequence: int,
+        request: gr.Request,
+    ) -> dict[str, Any]:
+        """Score a model on a data set of the server: J and F as DAVIS measures them.
+
+        Args:
+            dataset: title of a data set that the server offers, for instance "Rendered clips".
+            split: a list of the data set, or "all".
+            sequences: only these, a list of names; an empty list takes all of the split.
+            k: number of segments, 2 to 8.
+            tau: temporal steps, a list of integers; the first one leads.
+            flow: "cached" for the flow beside the data, or the name of a flow estimator.
+            model: name of a model, for instance "full".
+            linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
+            subsequence: frames for which the foreground is chosen at once; 0 is the whole video.
+
+        Returns:
+            The report that `python -m stseg evaluate --json` writes, scores as fractions of 1.
+        """
+        data_set = chosen(sessions.offered, dataset)
+        settings = _settings(k, tau, flow, model, linkage, subsequence)
+        call = Call(sessions, request)
+        names, cached = wanted_names(sequences), flow == CACHED
+        steps = scores_of(data_set, split or ALL, names, settings, cached, call.stop, False)
+        latest = deque(steps, maxlen=1).pop()
+        call.check()
+        return latest.to_json()
+
+    return Endpoint(
+        evaluate,
+        inputs=(
+            gr.Textbox(next(iter(sessions.offered), ""), label="dataset"),
+            gr.Textbox(ALL, label="split"),
+            gr.JSON([], label="sequences"),
+            gr.Number(DEFAULTS.k, precision=0, label="k"),
+            gr.JSON(list(DEFAULTS.taus), label="tau"),
+            gr.Textbox(CACHED, label="flow"),
+            gr.Textbox(DEFAULTS.model, label="model"),
+            gr.Textbox("greedy", label="linkage"),
+            gr.Number(SUBSEQUENCE, precision=0, label="subsequence"),
+        ),
+        outputs=(gr.JSON(label="report"),),
+    )
+
+
+def _settings(
+    k: int, tau: list[int] | int, flow: str, model: str, linkage: str, subsequence: int
+) -> Settings:
+    taus = tau if isinstance(tau, list) else [tau]
+    estimator = DEFAULTS.flow if flow == CACHED else flow
+    read = read_settings(k, taus, 100 * DEFAULTS.eta, estimator, model, linkage, 0)
+    return replace(read, subsequence=int(subsequence))

@@ -1,0 +1,91 @@
+"""Endpoint ``/fit``: a video in, a model fitted to it out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from stseg.adaptation import AdaptationSettings
+from stseg.errors import InputError
+from stseg.ui.controls import DEFAULTS as RECORD
+from stseg.ui.controls import read_settings
+from stseg.ui.endpoint import Call, Endpoint
+from stseg.ui.fit_work import fit_clip
+from stseg.ui.session import Sessions
+
+NAME = "fit"
+DEFAULTS = AdaptationSettings()
+MOST = 2000
+"""Optimiser steps of one call."""
+
+
+def build(sessions: Sessions) -> Endpoint:
+    """Lay out the endpoint in the place that is open now."""
+
+    def fit(  # noqa: D417 - a client does not give the request
+        video: str | None,
+        k: int,
+        tau: list[int] | int,
+        eta: float,
+        beta: float,
+        steps: int,
+        flow: str,
+        model: str,
+        max_frames: int,
+        request: gr.Request,
+    ) -> tuple[str, dict[str, Any]]:
+        """Fit a model to the flow of one video, without any label.
+
+        Args:
+            video: a file that FFmpeg reads, or a GIF.
+            k: number of segments, 2 to 8.
+            tau: temporal steps, a list of integers.
+            eta: occluded sites in percent, 0 to 100.
+            beta: weight of the temporal loss L_c; 0 fits without it.
+            steps: optimiser steps.
+            flow: name of a flow estimator, for instance "dis".
+            model: name of the model to start from, for instance "full".
+            max_frames: read no more than this many frames; 0 reads all.
+
+        Returns:
+            The checkpoint (safetensors), for ``python -m stseg segment --model FILE``, and the
+            losses: of each step, and of the clip before and after.
+        """
+        taus = tau if isinstance(tau, list) else [tau]
+        settings = read_settings(k, taus, eta, flow, model, RECORD.linkage, max_frames, 0)
+        chosen = AdaptationSettings(
+            k=settings.k, taus=settings.taus, eta=settings.eta, beta=float(beta), steps=int(steps)
+        )
+        if steps > MOST:
+            raise InputError(f"{steps} steps are too many for a shared machine: at most {MOST}.")
+        call = Call(sessions, request)
+        clip = call.clip(video)
+        path = call.folder / f"{clip.name}-fitted.safetensors"
+        *_, step = fit_clip(clip, settings.model, chosen, settings, path, call.stop)
+        if step.saved is None:
+            raise InputError("The fit was stopped before its first step.")
+        known = [each.clip_losses for each in step.told if each.clip_losses is not None]
+        losses = {
+            "steps": [{"step": each.step, **each.losses} for each in step.told if each.losses],
+            "before": known[0],
+            "after": known[-1],
+            "seconds": step.told[-1].seconds,
+        }
+        return str(path), losses
+
+    return Endpoint(
+        fit,
+        inputs=(
+            gr.File(label="video", type="filepath"),
+            gr.Number(DEFAULTS.k, precision=0, label="k"),
+            gr.JSON(list(DEFAULTS.taus), label="tau"),
+            gr.Number(100 * DEFAULTS.eta, label="eta"),
+            gr.Number(DEFAULTS.beta, label="beta"),
+            gr.Number(DEFAULTS.steps, precision=0, label="steps"),
+            gr.Textbox("dis", label="flow"),
+            gr.Textbox("full", label="model"),
+            gr.Number(0, precision=0, label="max_frames"),
+        ),
+        outputs=(gr.File(label="checkpoint"), gr.JSON(label="losses")),
+    )

@@ -1,0 +1,70 @@
+"""Endpoint ``/segment``: a video in, its labels and pictures out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stseg.errors import InputError
+from stseg.ui.controls import read_settings
+from stseg.ui.endpoint import Call, Endpoint, settings_inputs
+from stseg.ui.session import Sessions
+from stseg.ui.work import segment_clip
+
+NAME = "segment"
+
+
+def build(sessions: Sessions) -> Endpoint:
+    """Lay out the endpoint in the place that is open now."""
+
+    def segment(  # noqa: D417 - a client does not give the request
+        video: str | None,
+        k: int,
+        tau: list[int] | int,
+        eta: float,
+        flow: str,
+        model: str,
+        linkage: Any,
+        max_frames: int,
+        subsequence: int,
+        request: gr.Request,
+    ) -> tuple[str, str, dict[str, Any]]:
+        """Segment a video into what moves together.
+
+        Args:
+            video: a file that FFmpeg reads, or a GIF.
+            k: number of segments, 2 to 8.
+            tau: temporal steps, a list of integers; the first one leads.
+            eta: occluded sites in percent, 0 to 100.
+            flow: name of a flow estimator, for instance "dis".
+            model: name of a model, for instance "full".
+            linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
+            max_frames: read no more than this many frames; 0 reads all.
+            subsequence: link anew every so many frames; 0 links the whole video.
+
+        Returns:
+            The grid video (MP4), a zip of indexed label PNGs, and the summary: settings,
+            versions, timings and statistics of each segment.
+        """
+        taus = tau if isinstance(tau, list) else [tau]
+        settings = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        call = Call(sessions, request)
+        clip = call.clip(video)
+        files: Mapping[str, Path] = {}
+        for step in segment_clip(clip, settings, call.folder / "files", None, call.stop):
+            if step.finished and step.shown:
+                files = step.shown.files
+        if not files:
+            raise InputError("The run was stopped before its end.")
+        summary = json.loads(files["summary.json"].read_text(encoding="utf-8"))
+        return str(files["grid.mp4"]), str(files["labels-png.zip"]), summary
+
+    return Endpoint(
+        segment,
+        inputs=(gr.File(label="video", type="filepath"), *settings_inputs()),
+        outputs=(gr.File(label="grid video"), gr.File(label="labels"), gr.JSON(label="summary")),
+    )

@@ -1,0 +1,107 @@
+"""Endpoint ``/similarity``: a video in, how alike its segments are and how they merge out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from stseg.pipeline import SegmentationRun
+from stseg.records import Segmentation
+from stseg.ui.affinity import Affinity
+from stseg.ui.controls import read_settings
+from stseg.ui.endpoint import Call, Endpoint, settings_inputs
+from stseg.ui.session import Sessions
+
+NAME = "similarity"
+
+
+def build(sessions: Sessions) -> Endpoint:
+    """Lay out the endpoint in the place that is open now."""
+
+    def similarity(  # noqa: D417 - a client does not give the request
+        video: str | None,
+        k: int,
+        tau: list[int] | int,
+        eta: float,
+        flow: str,
+        model: str,
+        linkage: Any,
+        max_frames: int,
+        subsequence: int,
+        threshold: float,
+        measure: str,
+        request: gr.Request,
+    ) -> dict[str, Any]:
+        """Compare the segments of a video in the network's own features, and merge those alike.
+
+        Args:
+            video: a file that FFmpeg reads, or a GIF.
+            k: number of segments, 2 to 8.
+            tau: temporal steps, a list of integers; the first one leads.
+            eta: occluded sites in percent, 0 to 100.
+            flow: name of a flow estimator, for instance "dis".
+            model: name of a model, for instance "full".
+            linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
+            max_frames: read no more than this many frames; 0 reads all.
+            subsequence: link anew every so many frames; 0 links the whole video.
+            threshold: segments whose cosine over the clip is above it fuse, -1 to 1.
+            measure: "cosine" or "dot" (the dot product, divided by the number of features).
+
+        Returns:
+            A dictionary. "whole_clip": matrix of label against label over the clip. "frames": the
+            same for every frame. "across_time": for each label the matrix of frame against frame.
+            "plane": for every frame and label its point (x, y) by PCA. Null stands for a label
+            that is not there. "merged": for each label the one it becomes. "areas": mean share of
+            the frame of each merged label. "threshold", "measure", "settings": as they were used.
+        """
+        taus = tau if isinstance(tau, list) else [tau]
+        settings = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        call = Call(sessions, request)
+        run = SegmentationRun(call.clip(video), settings, stop=call.stop)
+        for _ in run.frames():
+            pass
+        result = run.result()
+        answer = summary(result, threshold, measure)
+        result.close()
+        return answer
+
+    return Endpoint(
+        similarity,
+        inputs=(
+            gr.File(label="video", type="filepath"),
+            *settings_inputs(),
+            gr.Number(1.0, label="threshold"),
+            gr.Textbox("cosine", label="measure"),
+        ),
+        outputs=(gr.JSON(label="similarity"),),
+    )
+
+
+def summary(result: Segmentation, threshold: float, measure: str) -> dict[str, Any]:
+    """What the endpoint answers, as plain JSON values. Raises InputError for a bad choice."""
+    affinity = Affinity(result)
+    merged = affinity.merged(threshold)
+    means = result.areas().mean(axis=0)
+    return {
+        "whole_clip": _plain(affinity.whole(measure)),
+        "frames": [_plain(affinity.at(frame, measure)) for frame in range(len(result))],
+        "across_time": [_plain(affinity.across(label, measure)) for label in range(result.k)],
+        "plane": _plain(affinity.points()),
+        "merged": merged.tolist(),
+        "areas": {
+            str(label): round(float(means[merged == label].sum()), 4) for label in np.unique(merged)
+        },
+        "threshold": threshold,
+        "measure": measure,
+        "settings": result.settings.to_json(),
+    }
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Nested lists rounded to four places; None for NaN, which JSON does not know."""
+    rounded = np.round(values.astype(np.float64), 4)
+    plain = rounded.astype(object)
+    plain[np.isnan(rounded)] = None
+    return plain.tolist()

@@ -1,0 +1,161 @@
+"""Tab: a data set scored sequence by sequence, beside what was published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stseg.files import write_atomically
+from stseg.ui.benchmark_board import board_of
+from stseg.ui.benchmark_work import CACHED, Scores, scores_of
+from stseg.ui.markup import note
+from stseg.ui.offered import ALL, chosen, splits
+from stseg.ui.view import Context, Job, Progress, TabView
+
+SUBSEQUENCE = 10
+ABOUT = (
+    "Segments the sequences of a data set, chooses the foreground with the ground truth once per "
+    "sub-sequence (Sec. 4.2) and scores it as DAVIS does. K, τ, model and linkage are those of the "
+    "left column. Results are kept: the same settings are scored once."
+)
+EMPTY = "Scores appear here, a row as soon as its sequence is done."
+FLOW_CHOICES = [("Cached, beside the data", CACHED), ("As on the left", "left")]
+
+
+class Benchmark:
+    """The tab, for the data sets that the server offers.
+
+    Args:
+        folders: title → folder.
+    """
+
+    TITLE = "Benchmark"
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+
+    def build(self) -> TabView:
+        """Lay out the tab."""
+        first = next(iter(self._folders), None)
+        gr.HTML(note(ABOUT), elem_classes="heading")
+        with gr.Row(elem_id="benchmark-options", equal_height=True):
+            data = gr.Dropdown(
+                choices=list(self._folders),
+                value=first,
+                label="Data set",
+                info="Offered by whoever runs this server (--data DIR).",
+                elem_id="benchmark-data",
+            )
+            lists, names = self._contents(first)
+            split = gr.Dropdown(
+                choices=lists,
+                value=ALL,
+                label="Split",
+                info="A list of the data set, or all that has ground truth.",
+                elem_id="benchmark-split",
+            )
+            only = gr.Dropdown(
+                choices=names,
+                value=[],
+                multiselect=True,
+                label="Sequences",
+                info="Only these; none takes all.",
+                elem_id="benchmark-only",
+            )
+            flow = gr.Radio(
+                choices=FLOW_CHOICES,
+                value=CACHED,
+                label="Flow",
+                info="Flow that is there already, or by the estimator on the left.",
+                elem_id="benchmark-flow",
+            )
+            length = gr.Number(
+                SUBSEQUENCE,
+                precision=0,
+                minimum=0,
+                label="Sub-sequence",
+                info="Frames for which the foreground is chosen at once; 0 is the whole video.",
+                elem_id="benchmark-length",
+            )
+        with gr.Row(elem_id="benchmark-buttons"):
+            start = gr.Button("Score", variant="primary", elem_id="benchmark-start", min_width=80)
+            stop = gr.Button("Stop", variant="stop", elem_id="benchmark-stop", min_width=80)
+            download = gr.DownloadButton(
+                "Scores (JSON)",
+                interactive=False,
+                size="sm",
+                min_width=80,
+                elem_id="benchmark-download",
+            )
+        board = gr.HTML(note(EMPTY), elem_id="benchmark-board")
+        data.input(
+            self._turn,
+            data,
+            [split, only],
+            show_progress="hidden",
+            api_visibility="private",
+            queue=False,
+        )
+        job = Job(
+            start.click,
+            self._run,
+            reads=(data, split, only, flow, length),
+            fills=(board, download),
+            stop=(stop.click,),
+            waiting="Waiting for the machine to score …",
+        )
+        return TabView(jobs=(job,))
+
+    def _contents(self, title: str | None) -> tuple[list[str], list[str]]:
+        if title is None or title not in self._folders:
+            return [ALL], []
+        data_set = chosen(self._folders, title)
+        return splits(data_set), [each.name for each in data_set.choose()[0]]
+
+    def _turn(self, title: str | None) -> tuple[Any, Any]:
+        lists, names = self._contents(title)
+        return gr.update(choices=lists, value=ALL), gr.update(choices=names, value=[])
+
+    def _run(
+        self,
+        context: Context,
+        title: str | None,
+        split: str,
+        only: Sequence[str],
+        flow: str,
+        length: float | None,
+    ) -> Iterator[Progress]:
+        data_set = chosen(self._folders, title or "")
+        settings = replace(context.settings(), subsequence=int(length or 0))
+        steps = scores_of(data_set, split, only, settings, flow == CACHED, context.stop)
+        shown = -1
+        latest: Scores | None = None
+        for latest in steps:
+            done, total = len(latest.outcomes), len(latest.entries)
+            values = None
+            if done != shown:
+                values, shown = (board_of(latest), gr.skip()), done
+            name, frames = latest.doing
+            text = f"Scoring {total} sequences of {title}: {done} done"
+            text += f", {name} at frame {frames}" if name and done < total else ""
+            yield Progress(text, done, total, values)
+        if latest is None:
+            return
+        path = context.served / "scores.json"
+        write_atomically(path, (json.dumps(latest.to_json(), indent=1) + "\n").encode())
+        ready = gr.update(value=str(path), interactive=bool(latest.scores))
+        yield Progress(_told(latest, str(title)), values=(board_of(latest), ready))
+
+
+def _told(latest: Scores, title: str) -> str:
+    count, total = len(latest.scores), len(latest.entries)
+    if latest.stopped:
+        return f"Stopped. {count} of {total} sequences of {title} are scored and kept."
+    failed = total - count
+    wrong = f" {failed} could not be scored and are in no mean." if failed else ""
+    return f"{count} sequences of {title} are scored.{wrong}"

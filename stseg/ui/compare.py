@@ -1,0 +1,255 @@
+"""Tab: the same clip under several variants, side by side and scrubbed together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from html import escape
+
+import gradio as gr
+
+from stseg.comparison import (
+    MOST,
+    Compared,
+    compare,
+    difference_picture,
+    plan,
+    with_variant,
+)
+from stseg.errors import InputError
+from stseg.flow import ESTIMATORS, available_estimators
+from stseg.measures import Measures
+from stseg.pipeline import SegmentationRun, load_network
+from stseg.records import K_RANGE, Segmentation, Settings
+from stseg.render import from_jpeg, overlay, shrink
+from stseg.ui.controls import TAUS, check_offered
+from stseg.ui.markup import drawing, figure, note, photo
+from stseg.ui.view import Context, Job, Moment, Progress, TabView
+from stseg.ui.work import INTERVAL, Shown
+from stseg.variants import available_variants
+
+TITLE = "Compare"
+
+SIDE = 480
+"""Longer side of one picture."""
+
+ALWAYS = ("full", "no-lc")
+"""With and without L_c: ticked from the start, where their checkpoints are there."""
+
+EMPTY = (
+    f"Nothing is compared yet. Tick up to {MOST} variants and press Compare: frames and flow are "
+    "known, so only the network runs."
+)
+
+COLUMNS: tuple[tuple[str, str, Callable[[Measures], float | None], str, bool], ...] = (
+    (
+        "Flicker",
+        "Share of sites whose label changes against the label carried along the flow.",
+        lambda m: 100 * m.flicker,
+        "{:.2f} %",
+        False,
+    ),
+    (
+        "Residual",
+        "Mean L1 distance between the flow and the motion model of the label, pixels a frame.",
+        lambda m: m.residual,
+        "{:.3f} px",
+        False,
+    ),
+    (
+        "L_r",
+        "Reconstruction loss (eq. 3), with the paper's motion model for every variant.",
+        lambda m: m.reconstruction,
+        "{:.4f}",
+        False,
+    ),
+    (
+        "L_c",
+        "Temporal consistency loss (eq. 4) at the η of the settings.",
+        lambda m: m.consistency,
+        "{:.5f}",
+        False,
+    ),
+    (
+        "J",
+        "Region similarity against the ground truth (Sec. 4.2).",
+        lambda m: None if m.j is None else 100 * m.j,
+        "{:.1f}",
+        True,
+    ),
+    (
+        "F",
+        "Contour accuracy against the ground truth.",
+        lambda m: None if m.f is None else 100 * m.f,
+        "{:.1f}",
+        True,
+    ),
+    (
+        "Seconds",
+        "Of the network alone; a run that made every K at once counts them all.",
+        lambda m: m.seconds,
+        "{:.1f}",
+        False,
+    ),
+)
+"""Of the table: name, hint, value, format, and whether more is better."""
+
+
+def build() -> TabView:
+    """Lay out the tab."""
+    variants = available_variants()
+    with gr.Row(elem_id="compare-options", equal_height=True):
+        models = gr.CheckboxGroup(
+            choices=[(each.title, each.name) for each in variants],
+            value=[each.name for each in variants if each.name in ALWAYS],
+            label="Models",
+            info="The trained models that are here; with and without L_c is Table 1 of the paper.",
+            elem_id="compare-models",
+        )
+        k = gr.Dropdown(
+            choices=[("None", 0), *((str(k), k) for k in range(K_RANGE[0], K_RANGE[1] + 1))],
+            value=0,
+            label="Another K",
+            info="The shown model with other segments.",
+            elem_id="compare-k",
+        )
+        tau = gr.Dropdown(
+            choices=[("None", 0), *((f"{tau:+d}", tau) for tau in TAUS)],
+            value=0,
+            label="Another τ",
+            info="The shown model with another step.",
+            elem_id="compare-tau",
+        )
+        flow = gr.Dropdown(
+            choices=[
+                ("None", ""),
+                *((ESTIMATORS[name].title, name) for name in available_estimators()),
+            ],
+            value="",
+            label="Another flow",
+            info="Estimated anew, so it takes longer.",
+            elem_id="compare-flow",
+        )
+    with gr.Row(elem_id="compare-start", equal_height=True):
+        start = gr.Button("Compare", variant="primary", scale=0, min_width=120, elem_id="compare")
+        tinted = gr.Checkbox(
+            False,
+            label="Tint differences to the first variant",
+            info="Gray where labels agree; labels are matched one-to-one by overlap first.",
+            elem_id="compare-tint",
+        )
+    board = gr.HTML(note(EMPTY), elem_id="comparison")
+    return TabView(
+        pictures=(board,),
+        draw=_draw,
+        options=(tinted,),
+        redraw_on=(tinted.input,),
+        jobs=(Job(start.click, _run, reads=(models, k, tau, flow)),),
+    )
+
+
+def _run(context: Context, models: list[str], k: int, tau: int, flow: str) -> Iterator[Progress]:
+    """Segment the clip under every chosen variant, and measure each."""
+    shown = context.shown
+    if shown is None or shown.footage is None:
+        raise InputError("No whole result is shown. Segment the clip first, then compare.")
+    base = shown.result.settings
+    check_offered(models, [flow] if flow else [])
+    planned = plan(base, models, [k] if k else [], [tau] if tau else [], [flow] if flow else [])
+    fitted = [each for each in context.compared() if each.brought]
+    context.keep(())
+    for number, (title, settings) in enumerate(planned.items(), 1):
+        doing = f"Variant {number} of {len(planned)} ({title})"
+        result = _known(shown, settings)
+        if result is None:
+            result = yield from _segment(context, shown, settings, doing)
+        yield Progress(f"{doing}: measuring …", number - 1, len(planned))
+        known = context.compared()
+        first = known[0].result if known else None
+        context.keep(with_variant(known, compare(title, result, first, context.stop)))
+        yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
+    for each in fitted[: MOST - len(planned)]:
+        context.keep(with_variant(context.compared(), each))
+    yield Progress(f"{len(context.compared())} variants of {shown.result.clip.name}, side by side.")
+
+
+def _known(shown: Shown, settings: Settings) -> Segmentation | None:
+    """A result that is there already."""
+    for each in (shown.result, *shown.others.values()):
+        if each.settings == settings:
+            return each
+    return None
+
+
+def _segment(
+    context: Context, shown: Shown, settings: Settings, doing: str
+) -> Generator[Progress, None, Segmentation]:
+    clip, footage = shown.footage.clip if shown.footage else shown.result.clip, shown.footage
+    serves = footage is not None and footage.serves(clip, settings)
+    flow = footage.flow if footage is not None and serves else None
+    yield Progress(f"{doing}: loading the model …", 0, len(shown))
+    network = load_network(settings.model)
+    run = SegmentationRun(clip, settings, network, flow, context.stop, context.cache)
+    last = 0.0
+    for frame in run.frames():
+        if time.perf_counter() - last >= INTERVAL:
+            yield Progress(f"{doing}: frame {frame.index + 1}", frame.index + 1, len(shown))
+            last = time.perf_counter()
+    return run.result()
+
+
+def _draw(moment: Moment, tinted: bool) -> tuple[str]:
+    variants = moment.compared
+    if not variants:
+        return (note(EMPTY),)
+    image = shrink(from_jpeg(moment.shown.pictures[moment.frame]), SIDE)
+    size = (image.shape[0], image.shape[1])
+    first = variants[0].labels(moment.frame, size)
+    figures = []
+    for number, each in enumerate(variants):
+        labels = each.labels(moment.frame, size) if number else first
+        differs = 100 * float((labels != first).mean())
+        caption = f"{each.title}" + (f" · {differs:.1f} % differ" if number else "")
+        if tinted and number:
+            source = drawing(difference_picture(image, labels, first))
+        else:
+            source = photo(overlay(image, labels))
+        hint = "The reference of the differences." if number == 0 else "Colours as in the first."
+        figures.append(figure(f"variant-{number}", caption, source, hint))
+    return (f'<div class="board pairs">{"".join(figures)}</div>{_table(variants)}',)
+
+
+def _table(variants: Sequence[Compared]) -> str:
+    head = "".join(
+        f'<th scope="col" title="{escape(hint)}">{name} {"↑" if more else "↓"}</th>'
+        for name, hint, _, _, more in COLUMNS
+    )
+    best = [
+        _best([value(each.measures) for each in variants], more) for _, _, value, _, more in COLUMNS
+    ]
+    rows = []
+    for each in variants:
+        cells = []
+        for (_, _, value, how, _), top in zip(COLUMNS, best, strict=True):
+            number = value(each.measures)
+            if number is None or math.isnan(number):
+                cells.append("<td>–</td>")
+                continue
+            text = how.format(number)
+            marked = top is not None and how.format(top) == text
+            cells.append(f"<td>{f'<b>{text}</b>' if marked else text}</td>")
+        rows.append(f'<tr><th scope="row">{escape(each.title)}</th>{"".join(cells)}</tr>')
+    return (
+        '<div class="scroll"><table class="figures"><thead><tr><th scope="col">Variant</th>'
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="note">Bold is best. L_r, L_c and the residual are means over at most 24 volumes '
+        "of three consecutive frames; J and F need ground truth.</p>"
+    )
+
+
+def _best(values: Sequence[float | None], more: bool) -> float | None:
+    there = [value for value in values if value is not None and not math.isnan(value)]
+    if len(there) < 2:
+        return None
+    return max(there) if more else min(there)

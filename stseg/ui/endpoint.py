@@ -1,0 +1,89 @@
+"""What an endpoint for programs is made of; the table of them is in ``stseg.ui.api``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from stseg.errors import Cancelled, InputError
+from stseg.records import Clip
+from stseg.ui.controls import DEFAULTS
+from stseg.ui.session import Session, Sessions
+from stseg.ui.work import Stop
+from stseg.video import probe
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One named endpoint.
+
+    The labels of ``inputs`` are the names of the parameters that a client gives; their values are
+    the defaults. ``call`` takes them in this order, and a ``gr.Request`` as its last parameter. Its
+    docstring, typed as every other, is what the client reads as the description. It may be a
+    generator: the last value counts.
+
+    Attributes:
+        call: the work. ``InputError`` becomes the sentence that the client gets.
+        inputs: components, one a parameter.
+        outputs: components of the results: ``gr.File`` (give a path below ``Call.folder``),
+            ``gr.JSON``.
+    """
+
+    call: Callable[..., Any]
+    inputs: Sequence[Component]
+    outputs: Sequence[Component]
+
+
+class Call:
+    """One call of an endpoint by one client: its files and its stop.
+
+    Args:
+        sessions: all visitors.
+        request: of the call.
+    """
+
+    def __init__(self, sessions: Sessions, request: gr.Request) -> None:
+        self.session: Session = sessions.of(request.session_hash or "")
+        self.session.begin()
+        ticket = self.session.claim() or 0
+        self.stop: Stop = lambda: self.session.stopped(ticket)
+        self.folder = self.session.new_job_folder()
+        """An empty folder whose files the client can fetch until it leaves."""
+
+    def clip(self, video: str | None) -> Clip:
+        """The uploaded video, moved to where it is not served.
+
+        Raises:
+            InputError: there is none, or it is no video.
+        """
+        return probe(self.file(video, "video"))
+
+    def file(self, path: str | None, what: str) -> Path:
+        """An uploaded file, moved to where it is not served. Raises InputError for none."""
+        if path is None:
+            raise InputError(f"No {what} is given. Give a file, for instance handle_file(path).")
+        return self.session.take_upload(Path(path))
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` when the client left or called again."""
+        if self.stop():
+            raise Cancelled("The call was stopped.")
+
+
+def settings_inputs() -> tuple[Component, ...]:
+    """Parameters that ``read_settings`` takes, in its order, under the names of the API."""
+    return (
+        gr.Number(DEFAULTS.k, precision=0, label="k"),
+        gr.JSON(list(DEFAULTS.taus), label="tau"),
+        gr.Number(100 * DEFAULTS.eta, label="eta"),
+        gr.Textbox(DEFAULTS.flow, label="flow"),
+        gr.Textbox(DEFAULTS.model, label="model"),
+        gr.Textbox(DEFAULTS.linkage, label="linkage"),
+        gr.Number(0, precision=0, label="max_frames"),
+        gr.Number(0, precision=0, label="subsequence"),
+    )

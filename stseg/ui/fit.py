@@ -1,0 +1,243 @@
+"""Tab: fit a model to the chosen clip alone, without any label, and watch it learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from stseg.adaptation import AdaptationSettings
+from stseg.errors import InputError
+from stseg.records import Clip, label_map
+from stseg.render import from_jpeg, overlay, shrink
+from stseg.ui.curves import curves_svg
+from stseg.ui.fit_work import (
+    FitStep,
+    Fitted,
+    curves_of,
+    fit_clip,
+    flow_of,
+    picture_of,
+    segment_fitted,
+    watched,
+)
+from stseg.ui.markup import figure, note, photo
+from stseg.ui.view import Context, Job, Progress, TabView
+from stseg.variants import VARIANTS, available_variants
+from stseg.volume import FlowFields
+
+TITLE = "Fit"
+
+SIDE = 480
+"""Longer side of a picture."""
+
+DEFAULTS = AdaptationSettings()
+SIZES = {"Coarse": (64, 112), "Full": (128, 224)}
+
+ABOUT = (
+    "Training goes on with the flow of the chosen clip alone, from a model that ships. K, τ, η and "
+    "the flow are those of the left column. No label is used."
+)
+
+
+def build() -> TabView:
+    """Lay out the tab."""
+    gr.HTML(note(ABOUT), elem_classes="heading")
+    variants = available_variants()
+    with gr.Row(elem_id="fit-options", equal_height=True):
+        base = gr.Dropdown(
+            choices=[(each.title, each.name) for each in variants],
+            value=next((each.name for each in variants), None),
+            label="Start from",
+            info="The trained model that the fit begins with.",
+            elem_id="fit-base",
+        )
+        consistency = gr.Checkbox(
+            True,
+            label="With L_c",
+            info="Ask for masks that change little over time (eq. 4).",
+            elem_id="fit-consistency",
+        )
+        beta = gr.Slider(
+            0.1,
+            5,
+            value=DEFAULTS.beta,
+            step=0.1,
+            label="β, weight of L_c",
+            info="Counts only with L_c.",
+            elem_id="fit-beta",
+            buttons=[],
+        )
+        steps = gr.Slider(
+            5,
+            1000,
+            value=DEFAULTS.steps,
+            step=5,
+            precision=0,
+            label="Steps",
+            info="More steps follow the clip more closely, and take longer.",
+            elem_id="fit-steps",
+            buttons=[],
+        )
+        size = gr.Radio(
+            choices=list(SIZES),
+            value="Coarse",
+            label="Grid",
+            info="64x112 sites is four times as fast as 128x224.",
+            elem_id="fit-size",
+        )
+    with gr.Row(elem_id="fit-buttons"):
+        start = gr.Button("Fit", variant="primary", elem_id="fit-start", min_width=80)
+        stop = gr.Button("Stop", variant="stop", elem_id="fit-stop", min_width=80)
+        join = gr.Button(
+            "Add to Compare", interactive=False, elem_id="fit-join", size="sm", min_width=80
+        )
+        download = gr.DownloadButton(
+            "Checkpoint",
+            interactive=False,
+            size="sm",
+            min_width=80,
+            elem_id="fit-download",
+        )
+    chart = gr.HTML(note("Loss curves appear here while it learns."), elem_id="fit-chart")
+    pictures = gr.HTML("", elem_id="fit-pictures")
+    fitted = gr.State(None)
+    fills = (chart, pictures, download, join, fitted)
+    fit = Job(
+        start.click,
+        _fit,
+        reads=(base, consistency, beta, steps, size),
+        fills=fills,
+        stop=(stop.click,),
+        waiting="Waiting for the machine to fit …",
+    )
+    add = Job(join.click, _join, reads=(fitted,), waiting="Waiting for the machine …")
+    return TabView(jobs=(fit, add))
+
+
+def _fit(
+    context: Context, base: str | None, consistency: bool, beta: float, steps: float, size: str
+) -> Iterator[Progress]:
+    clip = context.clip
+    if clip is None:
+        raise InputError("No clip is chosen. Choose the clip to fit to on the left.")
+    if base not in [each.name for each in available_variants()]:
+        raise InputError(f"There is no model {base!r} here. Choose one of those offered.")
+    if size not in SIZES:
+        raise InputError(f"There is no grid {size!r}. Choose one of {', '.join(SIZES)}.")
+    settings = context.settings()
+    taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
+    settings = replace(settings, taus=taus, model=base)  # the fit needs no backward flow
+    chosen = AdaptationSettings(
+        k=settings.k,
+        taus=taus,
+        eta=settings.eta,
+        beta=float(beta) if consistency else 0.0,
+        steps=int(steps),
+        size=SIZES[size],
+    )
+    known = context.shown.footage if context.shown else None
+    path = context.served / f"{clip.name}-fitted.safetensors"
+    blank = (curves_svg([], chosen.steps), "", _off("Checkpoint"), _off("Add to Compare"), None)
+    yield Progress("Getting the flow of the clip …", values=blank)
+    image: np.ndarray | None = None
+    step = FitStep("")
+    for step in fit_clip(
+        clip, base, chosen, settings, path, context.stop, known, context.cache, _every(chosen.steps)
+    ):
+        if image is None and step.first is not None and step.flow is not None:
+            image = _image(context, clip, watched(len(step.flow.forward) + 1))
+        drawn = _drawn(step, image, chosen.steps)
+        yield Progress(step.text, step.done, step.total, (*drawn, *_skip(3)))
+    if step.saved is None or step.flow is None:
+        return
+    title = f"Fitted to this clip from {VARIANTS[base].name}, K = {settings.k}"
+    if chosen.beta == 0:
+        title += ", without L_c"
+    fitted = Fitted(clip, step.saved, settings, title)
+    ready = gr.update(value=str(step.saved), interactive=True)
+    last = (*_skip(2), ready, gr.update(interactive=True), fitted)
+    yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last)
+    if context.stop():
+        yield Progress(f"{step.text} What it learnt is kept: download it, or add it to Compare.")
+        return
+    yield from _add(context, fitted, step.flow)
+    yield Progress(f"{step.text} The result is in Compare; the checkpoint can be downloaded.")
+
+
+def _join(context: Context, fitted: Fitted | None) -> Iterator[Progress]:
+    """After a stop: segment with what there is."""
+    if fitted is None:
+        raise InputError("Nothing is fitted yet. Press Fit first.")
+    if context.clip is None or context.clip.source != fitted.clip.source:
+        raise InputError(
+            f"The model was fitted to {fitted.clip.name}. Choose that clip, or fit to this one."
+        )
+    known = context.shown.footage if context.shown else None
+    reading = flow_of(fitted.clip, fitted.settings, known, context.cache, context.stop)
+    while True:
+        try:
+            step = next(reading)
+        except StopIteration as ended:
+            flow: FlowFields = ended.value
+            break
+        yield Progress(step.text, step.done, step.total)
+    yield from _add(context, fitted, flow)
+    yield Progress("The result of the fitted model is in Compare.")
+
+
+def _add(context: Context, fitted: Fitted, flow: FlowFields) -> Iterator[Progress]:
+    work = segment_fitted(fitted, flow, context.stop)
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as ended:
+            context.add_variant(fitted.title, ended.value)
+            return
+        yield Progress(step.text, step.done, step.total)
+
+
+def _every(steps: int) -> int:
+    """Steps between two pictures: about twenty in all."""
+    return max(1, min(10, steps // 20 or 1))
+
+
+def _image(context: Context, clip: Clip, index: int) -> np.ndarray:
+    footage = context.shown.footage if context.shown else None
+    same = footage is not None and footage.clip.source == clip.source
+    if footage is not None and same and index < len(footage.pictures):
+        return shrink(from_jpeg(footage.pictures[index]), SIDE)
+    return shrink(picture_of(clip, index), SIDE)
+
+
+def _drawn(step: FitStep, image: np.ndarray | None, steps: int) -> tuple[Any, Any]:
+    if image is None or step.first is None or step.latest is None:
+        return gr.skip(), gr.skip()
+    size = (image.shape[0], image.shape[1])
+    measured = [each for each in step.told if each.masks is not None]
+    at = measured[-1].step if measured else 0
+    figures = [
+        figure(
+            name,
+            caption,
+            photo(overlay(image, label_map(masks, size), 0.5, "fill", [])),
+            "Colours are those of the network's own segments, not linked.",
+        )
+        for name, caption, masks in (
+            ("before", "Before the fit", step.first),
+            ("now", f"After {at} steps", step.latest),
+        )
+    ]
+    board = f'<div class="board pair">{"".join(figures)}</div>'
+    return curves_svg(curves_of(step.told), steps), board
+
+
+def _off(label: str) -> Any:
+    return gr.update(value=None if label == "Checkpoint" else label, interactive=False)
+
+
+def _skip(count: int) -> tuple[Any, ...]:
+    return tuple(gr.skip() for _ in range(count))

@@ -1,0 +1,190 @@
+"""The fit on a clip in steps that the page and the programs can follow. No Gradio in here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from stseg.adaptation import (
+    NAMES,
+    Adaptation,
+    AdaptationProgress,
+    AdaptationSettings,
+    read_fields,
+)
+from stseg.flow.cache import FlowCache
+from stseg.loss_chart import Curve
+from stseg.pipeline import SegmentationRun
+from stseg.records import Clip, Segmentation, Settings
+from stseg.ui.work import INTERVAL, Footage, Stop
+from stseg.video import read_frames
+from stseg.volume import FlowFields
+
+COLOURS = ("#64748b", "#3b82f6", "#ea580c")
+"""Of L, L_r and L_c: seen on white and on black, and told apart by most eyes."""
+
+
+@dataclass(frozen=True)
+class FitStep:
+    """Where the work is.
+
+    Attributes:
+        text: the sentence that says so.
+        done: steps or frames done.
+        total: their number, where it is known.
+        told: everything that the fit told so far.
+        first: soft masks of the watched frame before the fit.
+        latest: the same by now.
+        saved: the checkpoint, once it is written.
+        flow: flow of the clip, once it is known.
+    """
+
+    text: str
+    done: int = 0
+    total: int | None = None
+    told: Sequence[AdaptationProgress] = ()
+    first: np.ndarray | None = None
+    latest: np.ndarray | None = None
+    saved: Path | None = None
+    flow: FlowFields | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, as long as the visit lasts.
+
+    Attributes:
+        clip: what it was fitted to.
+        path: its checkpoint.
+        settings: how to segment the clip with it.
+        title: what Compare calls it.
+    """
+
+    clip: Clip
+    path: Path
+    settings: Settings
+    title: str
+
+
+def fit_clip(
+    clip: Clip,
+    base: str,
+    fit: AdaptationSettings,
+    settings: Settings,
+    path: Path,
+    stop: Stop,
+    known: Footage | None = None,
+    cache: FlowCache | None = None,
+    every: int = 10,
+) -> Iterator[FitStep]:
+    """Fit ``base`` to the clip and write the checkpoint to ``path``; a stop keeps what there is.
+
+    Args:
+        clip: what to fit to.
+        base: name of the model to start from.
+        fit: how to fit.
+        settings: which flow, and how many frames.
+        path: where the checkpoint goes; nothing is written if no step was done.
+        stop: asked all the time.
+        known: footage of an earlier run, whose flow is taken where it serves.
+        cache: where flow is kept.
+        every: steps between two pictures.
+
+    Raises:
+        InputError: clip, model or settings are unusable.
+        Cancelled: stopped before the first step.
+    """
+    flow = yield from flow_of(clip, settings, known, cache, stop)
+    yield FitStep("Loading the model …", 0, fit.steps, flow=flow)
+    work = Adaptation(base, clip, flow, fit)
+    step = FitStep("", 0, fit.steps, flow=flow)
+    told: list[AdaptationProgress] = []
+    last = 0.0
+    for progress in work.run(stop, watched(len(flow.forward) + 1), every):
+        told.append(progress)
+        if progress.masks is not None:
+            first = progress.masks if step.first is None else step.first
+            step = replace(step, first=first, latest=progress.masks)
+        if progress.masks is None and time.perf_counter() - last < INTERVAL:
+            continue
+        text = f"Fitting {base} to {clip.name}: step {progress.step} of {fit.steps}"
+        step = replace(step, text=text, done=progress.step, told=tuple(told))
+        yield step
+        last = time.perf_counter()
+    if not work.step:
+        yield replace(step, text="Stopped before the first step: nothing was learnt.")
+        return
+    work.save(path)
+    seconds = told[-1].seconds if told else 0.0
+    ended = "Fitted" if work.step == fit.steps else f"Stopped after {work.step} of"
+    text = f"{ended} {fit.steps} steps on {clip.name} in {seconds:.0f} s."
+    yield replace(step, text=text, done=work.step, told=tuple(told), saved=path)
+
+
+def flow_of(
+    clip: Clip, settings: Settings, known: Footage | None, cache: FlowCache | None, stop: Stop
+) -> Generator[FitStep, None, FlowFields]:
+    """Flow of the clip: known, kept, or computed now. Raises Cancelled on a stop."""
+    if known is not None and known.serves(clip, settings):
+        return known.flow
+    total = min(clip.frames or 10**9, settings.max_frames or 10**9)
+    expected = total if total < 10**9 else None
+    reading = read_fields(clip, settings, cache, stop)
+    last = 0.0
+    while True:
+        try:
+            done = next(reading)
+        except StopIteration as ended:
+            fields: FlowFields = ended.value
+            return fields
+        if time.perf_counter() - last >= INTERVAL:
+            yield FitStep(f"Estimating flow: frame {done}", done, expected)
+            last = time.perf_counter()
+
+
+def watched(frames: int) -> int:
+    """Which frame of a clip the fit shows: the one in the middle."""
+    return max(0, (frames - 1) // 2)
+
+
+def picture_of(clip: Clip, index: int) -> np.ndarray:
+    """A frame of the clip."""
+    return next(islice(read_frames(clip), index, None))
+
+
+def segment_fitted(
+    fitted: Fitted, flow: FlowFields, stop: Stop
+) -> Generator[FitStep, None, Segmentation]:
+    """Segment the clip with the fitted model. Raises Cancelled on a stop."""
+    settings = replace(fitted.settings, model=str(fitted.path))
+    run = SegmentationRun(fitted.clip, settings, flow=flow, stop=stop)
+    total, last = len(flow.forward) + 1, 0.0
+    for frame in run.frames():
+        if time.perf_counter() - last >= INTERVAL:
+            text = f"Segmenting with the fitted model: frame {frame.index + 1} of {total}"
+            yield FitStep(text, frame.index + 1, total)
+            last = time.perf_counter()
+    return run.result()
+
+
+def curves_of(told: Sequence[AdaptationProgress]) -> list[Curve]:
+    """Losses of the steps and of the clip itself, as curves."""
+    steps = [each for each in told if each.losses]
+    curves = [
+        Curve(name, [each.step for each in steps], [each.losses[key] for each in steps], colour)
+        for key, name, colour in zip(NAMES, ("L", "L_r", "L_c"), COLOURS, strict=True)
+    ]
+    known = [(each.step, each.clip_losses) for each in told if each.clip_losses is not None]
+    whole = Curve(
+        "L of the clip as it is",
+        [step for step, _ in known],
+        [losses["loss"] for _, losses in known],
+        "#16a34a",
+        marked=True,
+    )
+    return [*curves, whole]

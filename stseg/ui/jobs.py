@@ -1,0 +1,114 @@
+"""Runs the long work that tabs declare (``stseg.ui.view.Job``) on the queue that all share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from stseg.comparison import Compared, compare, title_of, with_variant
+from stseg.errors import Cancelled, InputError
+from stseg.flow.cache import FlowCache
+from stseg.records import Segmentation, Settings
+from stseg.ui import markup
+from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
+from stseg.ui.guard import guarded
+from stseg.ui.session import Session, Sessions
+from stseg.ui.view import Context, Job, Progress
+
+
+def own_settings(session: Session, *values: Any) -> Settings:
+    """What the controls say, with the flow that the visitor brought in its place.
+
+    Raises:
+        InputError: a value is unusable, or no flow was brought.
+    """
+    settings = read_settings(*values)
+    if settings.flow != OWN_FLOW:
+        return settings
+    if session.own_flow is None:
+        raise InputError("No flow is uploaded. Upload an .npz or a .zip, or choose an estimator.")
+    return replace(settings, flow=str(session.own_flow))
+
+
+def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
+    """Answers the press at once: what ran before for this visitor ends."""
+
+    def announce(request: gr.Request) -> str:
+        sessions.of(request.session_hash or "").begin(id(job))
+        return markup.status(job.waiting, busy=True)
+
+    return guarded(announce)
+
+
+def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
+    """The event of the long work.
+
+    It takes the controls and ``job.reads``, and gives the status, a number that changes whenever
+    the pictures are to be drawn again, and ``job.fills``.
+    """
+
+    def unchanged() -> tuple[Any, ...]:
+        return tuple(gr.skip() for _ in job.fills)
+
+    def run(request: gr.Request, *values: Any) -> Iterator[Any]:
+        session = sessions.of(request.session_hash or "")
+        ticket = session.claim(id(job))
+        if ticket is None:
+            return
+        steps = job.run(_context(session, ticket, values[:SETTINGS]), *values[SETTINGS:])
+        latest = Progress("")
+        try:
+            for latest in steps:
+                if not session.current(ticket):
+                    return
+                line = markup.status(latest.text, latest.done, latest.total, busy=True)
+                pulse: Any = time.monotonic() if latest.redraw else gr.skip()
+                yield line, pulse, *(unchanged() if latest.values is None else latest.values)
+        except Cancelled:
+            latest = Progress("Stopped.")
+        finally:
+            session.end(ticket)
+            close = getattr(steps, "close", None)
+            if close is not None:  # any iterator serves, but only a generator has a ``finally``
+                close()
+        if session.current(ticket):
+            yield markup.status(latest.text), time.monotonic(), *unchanged()
+
+    def failed(sentence: str) -> Any:
+        return markup.status(f"Not done. {sentence}"), time.monotonic(), *unchanged()
+
+    return guarded(run, failed)
+
+
+def _context(session: Session, ticket: int, values: Sequence[Any]) -> Context:
+    def stop() -> bool:
+        return session.stopped(ticket)
+
+    def keep(variants: Sequence[Compared]) -> None:
+        if session.current(ticket):
+            session.compared = tuple(variants)
+
+    def add_variant(title: str, result: Segmentation) -> None:
+        known = session.compared
+        shown = session.shown.result if session.shown else None
+        if not known and shown is not None and shown is not result:
+            known = (compare(title_of(shown.settings), shown, stop=stop),)
+        first = known[0].result if known else None
+        keep(with_variant(known, compare(title, result, first, stop, brought=True)))
+
+    return Context(
+        clip=session.clip,
+        shown=session.shown,
+        settings=lambda: own_settings(session, *values),
+        stop=stop,
+        private=session.new_private_folder(),
+        served=session.new_job_folder(),
+        cache=None if session.clip in session.uploads else FlowCache(),
+        compared=lambda: session.compared,
+        keep=keep,
+        add_variant=add_variant,
+    )

@@ -1,0 +1,164 @@
+"""What the page shows of a session: gallery, badge, slider, and the pictures of the tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from stseg.records import Clip, Settings
+from stseg.ui import markup
+from stseg.ui.clips import Catalogue
+from stseg.ui.controls import OWN_FLOW
+from stseg.ui.pace import Pace, in_words
+from stseg.ui.player import slider_update
+from stseg.ui.segments import preview
+from stseg.ui.session import Session
+from stseg.ui.view import Moment, TabView
+from stseg.ui.work import Shown
+from stseg.video import thumbnail
+
+PREVIEW_HEIGHT = 480
+
+NAMES = {
+    "taus": "τ",
+    "flow": "the flow",
+    "model": "the model",
+    "linkage": "the linkage",
+    "max_frames": "the number of frames",
+    "subsequence": "the sub-sequence",
+}
+"""Settings whose change needs Segment, as the badge says it; η changes no label."""
+
+
+class Scene:
+    """Values of the page's components: status, badge, slider, all pictures, all details.
+
+    ``looks`` are the frame, η in percent, the number of the open tab, and the options of the tabs.
+
+    Attributes:
+        views: the tabs, in their order; set once they are laid out.
+    """
+
+    def __init__(self, catalogue: Catalogue, pace: Pace, device: str) -> None:
+        self.views: Sequence[TabView] = ()
+        self._catalogue = catalogue
+        self._pace = pace
+        self._device = device
+
+    def gallery(self, session: Session) -> str:
+        """The clips, with the chosen one marked."""
+        return self._catalogue.gallery(session.uploads, session.clip)
+
+    def badge(self, session: Session, settings: Settings) -> str:
+        """Where the work runs, how long the clip would take, and whether Segment is needed."""
+        clip, shown = session.clip, session.shown
+        if clip is None:
+            return self.badge_text("")
+        if settings.flow == OWN_FLOW and session.own_flow is not None:
+            settings = replace(settings, flow=str(session.own_flow))
+        footage = shown.footage if shown else None
+        known = footage is not None and footage.serves(clip, settings)
+        seconds = self._pace.seconds(clip, settings, known)
+        time = "" if seconds is None else f"about {in_words(seconds)}"
+        if known:
+            time += ", its flow is known"
+        changed = _changed(shown, settings) if shown else ""
+        if changed:
+            return markup.badge(self._device, f"{changed}: press Segment ({time}).", urgent=True)
+        if seconds is None:
+            return self.badge_text(f"The length of {clip.name} is not known yet.")
+        return self.badge_text(f"{clip.name}: {time}.")
+
+    def badge_text(self, text: str) -> str:
+        """The badge with a sentence of its own."""
+        return markup.badge(self._device, text)
+
+    def shown(
+        self,
+        session: Session,
+        line: str,
+        settings: Settings,
+        looks: Sequence[Any],
+        move: bool = True,
+        total: int = 0,
+        whole: bool = True,
+    ) -> tuple[Any, ...]:
+        """All of the scene for the result that the session shows.
+
+        Args:
+            session: the visitor, with a result.
+            line: the status.
+            settings: what the controls say.
+            looks: see the class.
+            move: whether the slider goes to the session's frame.
+            total: frames that will be there, where more are to come.
+            whole: whether details are filled, or only brought up to date.
+        """
+        shown = session.shown
+        assert shown is not None
+        details: list[Any] = []
+        for view in self.views:
+            if whole:
+                details += view.fill(shown)
+            elif view.update is not None:
+                details += view.update(shown)
+            else:
+                details += self.skip(len(view.details))
+        return (
+            line,
+            self.badge(session, settings),
+            slider_update(max(total, len(shown)), session.frame if move else None),
+            *self.pictures(session, looks, all_tabs=True),
+            *details,
+        )
+
+    def preview(self, session: Session, clip: Clip, settings: Settings) -> tuple[Any, ...]:
+        """All of the scene for a clip without a result."""
+        blank: list[Any] = [gr.skip() for view in self.views for _ in view.pictures]
+        blank[0] = preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
+        return (
+            markup.status(f"{clip.name} is chosen. Press Segment."),
+            self.badge(session, settings),
+            slider_update(0, 0),
+            *blank,
+            *(value for view in self.views for value in view.fill(None)),
+        )
+
+    def pictures(self, session: Session, looks: Sequence[Any], all_tabs: bool) -> tuple[Any, ...]:
+        """Pictures of the tabs; those of a tab that is not open are left as they are."""
+        shown, (_, eta, opened, *options) = session.shown, looks
+        assert shown is not None
+        frame = min(max(session.frame, 0), len(shown) - 1)
+        moment = Moment(shown, frame, eta / 100, session.compared)
+        pictures: list[Any] = []
+        for index, view in enumerate(self.views):
+            own, options = options[: len(view.options)], options[len(view.options) :]
+            if index == opened or (all_tabs and not view.lazy):
+                pictures += view.draw(moment, *own)
+            else:
+                pictures += self.skip(len(view.pictures))
+        return tuple(pictures)
+
+    def unchanged(self) -> tuple[Any, ...]:
+        """All of the scene left as it is."""
+        count = sum(len(view.pictures) + len(view.details) for view in self.views)
+        return self.skip(3 + count)
+
+    def skip(self, count: int) -> tuple[Any, ...]:
+        """So many components left as they are."""
+        return tuple(gr.skip() for _ in range(count))
+
+
+def _changed(shown: Shown, settings: Settings) -> str:
+    """What differs from the settings of the result so that Segment is needed, or nothing."""
+    own = shown.result.settings
+    names = [name for key, name in NAMES.items() if getattr(own, key) != getattr(settings, key)]
+    if settings.k != own.k and settings.k not in shown.others:
+        names.insert(0, "K")
+    if not names:
+        return ""
+    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{text[0].upper()}{text[1:]} changed"

@@ -1,0 +1,46 @@
+"""``python -m stseg fit``: what it writes, and that ``segment`` takes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stseg.checkpoint import load_checkpoint
+from stseg.cli import main
+from stseg.records import Clip
+
+
+def test_fit_then_segment(
+    clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fit"
+    words = [str(clip.source), "--model", str(tiny_model), "--k", "3", "--device", "cpu"]
+    more = ["--out", str(out), "--steps", "2", "--size", "16", "28", "--batch", "2"]
+    assert main(["fit", *words, *more, "--beta", "0"]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "fitted.safetensors",
+        "losses.json",
+        "losses.png",
+    }
+    fitted = load_checkpoint(out / "fitted.safetensors").card["fitted"]
+    assert fitted["settings"]["beta"] == 0
+    assert fitted["settings"]["size"] == [16, 28]
+    curve = json.loads((out / "losses.json").read_text())
+    assert [each["step"] for each in curve] == [1, 2]
+    assert "2 steps in" in capsys.readouterr().out
+    command = [str(clip.source), "--model", str(out / "fitted.safetensors"), "--k", "3"]
+    assert main(["segment", *command, "--out", str(tmp_path / "seg"), "--device", "cpu"]) == 0
+    assert (tmp_path / "seg" / "labels.npz").is_file()
+
+
+def test_mistakes_get_a_sentence(
+    clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", str(clip.source), "--model", str(tiny_model), "--out", str(tmp_path / "x")]
+    assert main([*words, "--k", "7", "--steps", "1"]) == 2
+    assert "gives K = 4, 2, 3 segments, not 7" in capsys.readouterr().err
+    assert main([*words, "--steps", "0"]) == 2
+    assert "0 steps cannot be done" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

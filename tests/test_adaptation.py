@@ -1,0 +1,293 @@
+"""Fit on one clip: it learns from that clip, stops at once, and leaves a model that works."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stseg.adaptation import (
+    Adaptation,
+    AdaptationSettings,
+    chart,
+    read_fields,
+    trained_with,
+)
+from stseg.checkpoint import load_checkpoint, save_checkpoint
+from stseg.device import Device
+from stseg.errors import Cancelled, InputError
+from stseg.flow.cache import FlowCache
+from stseg.network import NetworkSettings, SegmentationNetwork
+from stseg.pipeline import SegmentationRun
+from stseg.records import Clip, Settings
+from stseg.volume import FlowFields
+
+SMALL = AdaptationSettings(k=2, steps=4, size=(16, 28), batch=2, learning_rate=1e-3)
+
+
+def fields(n: int = 6, size: tuple[int, int] = (128, 224)) -> FlowFields:
+    """A rectangle that moves against its background."""
+    flow = FlowFields()
+    for t in range(n):
+        field = np.zeros((2, *size), np.float16)
+        field[0], field[1] = -1, 0.3
+        field[:, 20 : size[0] - 20, 20 + 3 * t : 80 + 3 * t] = np.array([3, -1])[:, None, None]
+        flow.forward.append(field)
+    return flow
+
+
+def a_clip(size: tuple[int, int] = (270, 480), name: str = "made") -> Clip:
+    return Clip(Path("made.mp4"), name, size, 24.0, 7)
+
+
+def adaptation(
+    model: Path, cpu: Device, settings: AdaptationSettings = SMALL, flow: FlowFields | None = None
+) -> Adaptation:
+    return Adaptation(str(model), a_clip(), flow or fields(), settings, cpu)
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def test_the_loss_of_the_clip_falls(tiny_model: Path, cpu: Device) -> None:
+    settings = replace(SMALL, steps=30, learning_rate=5e-3)
+    told = list(adaptation(tiny_model, cpu, settings).run(every=10))
+    known = [each.clip_losses["loss"] for each in told if each.clip_losses is not None]
+    assert [each.step for each in told if each.clip_losses is not None] == [0, 10, 20, 30]
+    assert known[-1] < 0.8 * known[0]
+
+
+def test_progress_tells_losses_and_pictures(tiny_model: Path, cpu: Device) -> None:
+    told = list(adaptation(tiny_model, cpu).run(frame=3, every=2))
+    assert [(each.step, each.steps) for each in told] == [(n, 4) for n in range(5)]
+    assert not told[0].losses
+    assert [each.masks is not None for each in told] == [True, False, True, False, True]
+    for each in told:
+        if each.masks is not None:
+            assert each.masks.shape == (2, 128, 224)
+            np.testing.assert_allclose(each.masks.sum(0), 1, atol=1e-5)
+        for losses in (each.losses, each.clip_losses or {}):
+            assert all(math.isfinite(value) for value in losses.values())
+    last = told[-1].losses
+    assert last["loss"] == pytest.approx(last["reconstruction"] + last["consistency"], rel=1e-5)
+    assert told[0].masks is not None
+    assert told[-1].masks is not None
+    assert not np.array_equal(told[0].masks, told[-1].masks)
+
+
+def test_without_consistency_it_is_told_but_not_minimised(tiny_model: Path, cpu: Device) -> None:
+    told = list(adaptation(tiny_model, cpu, replace(SMALL, beta=0.0)).run())
+    assert told[-1].losses["loss"] == pytest.approx(told[-1].losses["reconstruction"])
+    assert told[-1].losses["consistency"] > 0
+
+
+def test_the_seed_decides(tiny_model: Path, cpu: Device) -> None:
+    def losses(seed: int) -> list[float]:
+        run = adaptation(tiny_model, cpu, replace(SMALL, seed=seed)).run()
+        return [each.losses["loss"] for each in run if each.losses]
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_every_head_follows_the_trunk(tiny_model: Path, cpu: Device) -> None:
+    work = adaptation(tiny_model, cpu, replace(SMALL, steps=12))
+    before = {name: head.weight.clone() for name, head in work.network.heads.items()}
+    list(work.run())
+    for name, head in work.network.heads.items():
+        assert not torch.equal(head.weight, before[name]), name
+
+
+def test_a_portrait_clip_turns_the_grid(tiny_model: Path, cpu: Device) -> None:
+    flow = fields(size=(224, 128))
+    work = Adaptation(str(tiny_model), a_clip((480, 270)), flow, SMALL, cpu)
+    told = list(work.run())
+    assert work._size == (28, 16)
+    assert told[-1].masks is not None
+    assert told[-1].masks.shape == (2, 224, 128)
+
+
+def test_still_flow_does_not_break_the_weights(tiny_model: Path, cpu: Device) -> None:
+    still = FlowFields()
+    for _ in range(5):
+        still.forward.append(np.zeros((2, 128, 224), np.float16))
+    work = adaptation(tiny_model, cpu, flow=still)
+    list(work.run())
+    assert all(parameter.isfinite().all() for parameter in work.network.parameters())
+
+
+def test_the_predecessor_is_fitted_on_single_fields(tmp_path: Path, cpu: Device) -> None:
+    network = SegmentationNetwork(NetworkSettings("predecessor", 2, 4, (2,)))
+    save_checkpoint(tmp_path / "frame.safetensors", network, {})
+    told = list(adaptation(tmp_path / "frame.safetensors", cpu, flow=fields(2)).run())
+    assert all(each.losses["consistency"] == 0 for each in told if each.losses)
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+def test_a_stop_ends_it_between_two_volumes(tiny_model: Path, cpu: Device) -> None:
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 12
+
+    work = adaptation(tiny_model, cpu, replace(SMALL, steps=100, batch=4))
+    told = list(work.run(stop))
+    assert asked == 13
+    assert 0 < work.step < 3
+    assert told[-1].step == work.step
+
+
+def test_a_stop_at_once_learns_nothing(tiny_model: Path, cpu: Device) -> None:
+    work = adaptation(tiny_model, cpu)
+    assert list(work.run(lambda: True)) == []
+    assert work.step == 0
+
+
+def test_it_goes_on_after_a_stop(tiny_model: Path, cpu: Device) -> None:
+    whole = adaptation(tiny_model, cpu)
+    list(whole.run())
+    cut = adaptation(tiny_model, cpu)
+    run = cut.run()
+    for _ in range(3):
+        next(run)
+    run.close()
+    assert cut.step == 2
+    list(cut.run())
+    for one, other in zip(whole.network.parameters(), cut.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_reading_the_flow_can_be_stopped(clip: Clip, after: int) -> None:
+    asked = iter([False] * after + [True] * 99)
+    with pytest.raises(Cancelled):
+        list(read_fields(clip, Settings(), stop=lambda: next(asked)))
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def test_the_fitted_model_segments_the_clip(
+    tiny_model: Path, cpu: Device, clip: Clip, tmp_path: Path
+) -> None:
+    cache = FlowCache(tmp_path / "cache")
+    reading = read_fields(clip, Settings(), cache)
+    counted = []
+    while True:
+        try:
+            counted.append(next(reading))
+        except StopIteration as ended:
+            flow = ended.value
+            break
+    assert counted == list(range(1, clip.frames + 1))
+    assert len(flow.forward) == clip.frames - 1
+    work = Adaptation(str(tiny_model), clip, flow, replace(SMALL, k=3), cpu)
+    list(work.run())
+    path = tmp_path / "fitted.safetensors"
+    work.save(path)
+    card = load_checkpoint(path).card
+    assert card["note"] == "untrained"
+    assert card["fitted"]["base"] == str(tiny_model)
+    assert card["fitted"]["clip"] == clip.name
+    assert card["fitted"]["settings"]["k"] == 3
+    assert card["fitted"]["steps"] == 4
+    # The flow that the fit computed is that of a run: it is found in the cache.
+    for k in (3, 2):
+        run = SegmentationRun(clip, Settings(k=k, model=str(path)), cache=cache)
+        for _ in run.frames():
+            pass
+        assert len(run.result()) == clip.frames
+        assert run.result().seconds["flow"] == 0
+
+
+def test_the_card_decides_the_motion_model(tmp_path: Path) -> None:
+    network = SegmentationNetwork(NetworkSettings(levels=1, features=4))
+    path = tmp_path / "a.safetensors"
+    said = {
+        "motion_model": "affine",
+        "fit": {"steps": 3, "stride": 1, "floor": 0.1},
+        "augment": {"global_motion": 0.0, "corrupt": 0.0, "flip": False, "reverse": False},
+        "instants": 3,
+    }
+    save_checkpoint(path, network, {"settings": said})
+    settings = trained_with(load_checkpoint(path))
+    assert settings.motion_model == "affine"
+    assert settings.fit.steps == 3
+    assert not settings.augment.flip
+    for wrong in ({**said, "motion_model": "cubic"}, {**said, "fit": {"other": 1}}, {"fit": {}}):
+        save_checkpoint(path, network, {"settings": wrong})
+        with pytest.raises(InputError, match="describes no training"):
+            trained_with(load_checkpoint(path))
+
+
+def test_the_chart_is_a_picture(tiny_model: Path, cpu: Device) -> None:
+    told = list(adaptation(tiny_model, cpu).run())
+    assert chart(told).startswith(b"\x89PNG")
+    assert chart([]).startswith(b"\x89PNG")
+
+
+# --- the unusable --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        ({"k": 9}, "K is 9"),
+        ({"taus": ()}, "No τ is given"),
+        ({"taus": (0,)}, "τ is a step of 1 to 8 frames, not 0"),
+        ({"eta": 1.5}, "η is 1.5"),
+        ({"eta": math.nan}, "η is nan"),
+        ({"beta": -1.0}, "β is -1.0"),
+        ({"steps": 0}, "0 steps cannot be done"),
+        ({"learning_rate": 0.0}, "does not learn"),
+        ({"size": (8, 14)}, "A grid of 8x14 does not serve"),
+        ({"batch": 0}, "A batch has at least 1 volume"),
+    ],
+)
+def test_values_out_of_range_get_a_sentence(choice: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        replace(SMALL, **choice)
+
+
+def test_a_k_without_a_head_gets_a_sentence(tiny_model: Path, cpu: Device) -> None:
+    with pytest.raises(InputError, match="gives K = 4, 2, 3 segments, not 7"):
+        adaptation(tiny_model, cpu, replace(SMALL, k=7))
+
+
+@pytest.mark.parametrize("n", [0, 2, 6])
+def test_a_short_clip_gets_a_sentence(tiny_model: Path, cpu: Device, n: int) -> None:
+    with pytest.raises(InputError, match=rf"made has {n + 1} frames, but .* τ = 4 needs at least"):
+        adaptation(tiny_model, cpu, replace(SMALL, taus=(4,)), fields(n))
+
+
+def test_a_missing_model_gets_a_sentence(cpu: Device) -> None:
+    with pytest.raises(InputError, match="There is no model 'none'"):
+        Adaptation("none", a_clip(), fields(), SMALL, cpu)
+
+
+def test_a_stop_of_the_real_network_takes_less_than_a_second(cpu: Device, tmp_path: Path) -> None:
+    """One volume of the paper's network is what a stop waits for at most."""
+    network = SegmentationNetwork(NetworkSettings(ks=(4, 8)))
+    save_checkpoint(tmp_path / "whole.safetensors", network, {})
+    settings = AdaptationSettings(batch=2, steps=1)
+    work = Adaptation(str(tmp_path / "whole.safetensors"), a_clip(), fields(), settings, cpu)
+    waits, last = [], time.process_time()
+
+    def stop() -> bool:
+        nonlocal last
+        now = time.process_time()
+        waits.append(now - last)
+        last = now
+        return False
+
+    list(work.run(stop))
+    assert max(waits[1:]) < 2.0  # seconds of processor time, in float32 on one thread

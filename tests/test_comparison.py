@@ -1,0 +1,130 @@
+"""Variants side by side: colours that agree, and which ones are compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stseg.comparison import (
+    MOST,
+    compare,
+    comparison_video,
+    difference_picture,
+    matching,
+    plan,
+    title_of,
+    with_variant,
+)
+from stseg.errors import Cancelled, InputError
+from stseg.pipeline import SegmentationRun, segment
+from stseg.records import Clip, Segmentation, Settings
+from stseg.render import COLOURS
+from stseg.video import probe
+
+
+@pytest.fixture(scope="module")
+def results(clip: Clip, tiny_model: Path) -> dict[int, Segmentation]:
+    settings = Settings(k=3, model=str(tiny_model), device="cpu")
+    run = SegmentationRun(clip, settings, also=(2, 4))
+    for _ in run.frames():
+        pass
+    return {k: run.result(k) for k in run.ks}
+
+
+def renamed(result: Segmentation, names: list[int]) -> Segmentation:
+    return replace(result, assignment=np.array(names, np.uint8)[result.assignment])
+
+
+def test_matching_undoes_other_names(results: dict[int, Segmentation]) -> None:
+    one = results[3]
+    other = renamed(one, [2, 0, 1])
+    found = matching(one, other)
+    for index in range(len(one)):
+        np.testing.assert_array_equal(found[other.labels_on_grid(index)], one.labels_on_grid(index))
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 2), (2, 4), (4, 3)])
+def test_no_two_labels_share_a_name(
+    results: dict[int, Segmentation], first: int, second: int
+) -> None:
+    found = matching(results[first], results[second])
+    assert len(set(found.tolist())) == second
+    assert found.max() < max(first, second)
+
+
+def test_labels_of_a_variant_have_the_names_of_the_first(
+    results: dict[int, Segmentation],
+) -> None:
+    one = results[3]
+    variant = compare("other names", renamed(one, [1, 2, 0]), first=one)
+    labels = variant.labels(4, one.clip.size)
+    np.testing.assert_array_equal(labels, one.labels(4))
+    np.testing.assert_array_equal(variant.labels(99, one.clip.size), one.labels(len(one) - 1))
+
+
+def test_the_table_keeps_four(results: dict[int, Segmentation]) -> None:
+    one = compare("0", results[3])
+    known = (one,)
+    for number in range(1, MOST + 2):
+        known = with_variant(known, replace(one, title=str(number)))
+    assert [each.title for each in known] == ["0", "3", "4", "5"]
+    again = with_variant(known, replace(one, title="4", brought=True))
+    assert [each.title for each in again] == ["0", "3", "4", "5"]
+    assert again[2].brought
+
+
+def test_another_first_one_renames_the_others(results: dict[int, Segmentation]) -> None:
+    one = results[3]
+    known = with_variant((compare("a", one),), compare("b", one, first=one))
+    other = compare("a", renamed(one, [2, 0, 1]))
+    first, second = with_variant(known, other)
+    np.testing.assert_array_equal(first.renamed, [0, 1, 2])
+    np.testing.assert_array_equal(second.labels(2, (32, 48)), first.labels(2, (32, 48)))
+
+
+def test_plan() -> None:
+    base = Settings(k=4)
+    planned = plan(base, ["full", "no-lc"], ks=[3], taus=[2])
+    assert list(planned) == [
+        "Space-time, with L_c, K = 4",
+        "Space-time, without L_c, K = 4",
+        "Space-time, with L_c, K = 3",
+        "Space-time, with L_c, K = 4, τ = +2",
+    ]
+    assert planned["Space-time, without L_c, K = 4"] == replace(base, model="no-lc")
+    with pytest.raises(InputError, match="at least two"):
+        plan(base, ["full"], ks=[4])  # the same twice
+    with pytest.raises(InputError, match="5 variants are chosen, but 4 fit"):
+        plan(base, ["full", "no-lc", "spatial"], ks=[3], taus=[2])
+    assert title_of(replace(base, model="x/fitted.safetensors")) == "fitted, K = 4, τ = +1"
+
+
+def test_differences_keep_their_colour() -> None:
+    image = np.full((4, 6, 3), 200, np.uint8)
+    first = np.zeros((4, 6), np.uint8)
+    labels = first.copy()
+    labels[1, 2] = 3
+    picture = difference_picture(image, labels, first)
+    coloured = (picture != picture[..., :1]).any(axis=2)
+    assert np.argwhere(coloured).tolist() == [[1, 2]]
+    assert tuple(picture[1, 2]) == COLOURS[3]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_video(results: dict[int, Segmentation], tmp_path: Path, count: int) -> None:
+    variants = [compare(f"K = {k}", results[k], results[3]) for k in (3, 2, 4)[:count]]
+    path = tmp_path / "comparison.mp4"
+    comparison_video(variants, path)
+    written = probe(path)
+    assert written.frames == len(results[3])
+    assert written.size == ((count + 1) // 2 * (64 + 26), 2 * 96)
+    with pytest.raises(Cancelled):
+        comparison_video(variants, tmp_path / "stopped.mp4", stop=lambda: True)
+
+
+def test_one_clip_alone_is_not_renamed(clip: Clip, tiny_model: Path) -> None:
+    one = segment(clip, Settings(k=2, model=str(tiny_model), device="cpu"))
+    np.testing.assert_array_equal(compare("one", one).renamed, [0, 1])

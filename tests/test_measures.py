@@ -1,0 +1,115 @@
+"""Figures of one result: the losses of the paper on its record, and scores where there is truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stseg.errors import Cancelled
+from stseg.losses import LossSettings, segmentation_losses
+from stseg.measures import MOTION_MODEL, SAMPLES, measure, volumes
+from stseg.motion import FitSettings, motion_model
+from stseg.pipeline import segment
+from stseg.records import Clip, Segmentation, Settings, quantise
+from stseg.scoring import score
+from stseg.spool import Spool
+from stseg.synthetic import RenderedClip
+
+
+@pytest.fixture(scope="module")
+def annotated(clip: Clip) -> Clip:
+    """The clip with its ground truth, which lies beside it."""
+    folder = clip.source.with_suffix("")
+    assert folder.is_dir()
+    return replace(clip, truth=folder)
+
+
+@pytest.fixture(scope="module")
+def result(annotated: Clip, tiny_model: Path) -> Segmentation:
+    return segment(annotated, Settings(k=3, model=str(tiny_model), device="cpu"))
+
+
+def exact(rendered: RenderedClip, clip: Clip, swap: bool = False) -> Segmentation:
+    """The record of somebody who knows the truth; with ``swap`` two labels change every frame."""
+    n, k = len(rendered.labels), 3
+    flow, masks = Spool(), Spool()
+    for field in rendered.flow[: n - 1]:
+        flow.append(field.astype(np.float16))
+    for labels in rendered.labels:
+        soft = (labels[None] == np.arange(k)[:, None, None]).astype(np.float32)
+        masks.append(quantise(soft))
+    assignment = np.tile(np.arange(k, dtype=np.uint8), (n, 1))
+    if swap:
+        assignment[1::2] = (0, 2, 1)
+    return Segmentation(clip, Settings(k=k), flow, masks, assignment)
+
+
+def test_losses_are_those_of_the_paper(result: Segmentation) -> None:
+    rows = []
+    for masks, flow in volumes(result):
+        losses = segmentation_losses(
+            torch.from_numpy(masks)[None],
+            torch.from_numpy(flow)[None],
+            motion_model(MOTION_MODEL),
+            LossSettings(eta=result.settings.eta),
+            FitSettings(),
+        )
+        rows.append((float(losses.reconstruction), float(losses.consistency)))
+    measured = measure(result)
+    assert (measured.reconstruction, measured.consistency) == pytest.approx(
+        np.mean(rows, axis=0), rel=1e-5
+    )
+
+
+def test_volumes_are_spread_over_the_clip(result: Segmentation) -> None:
+    found = list(volumes(result))
+    assert len(found) == min(SAMPLES, len(result) - 3)
+    masks, flow = found[-1]
+    assert masks.shape[:2] == (3, 3)
+    last = len(result) - 2
+    np.testing.assert_array_equal(masks[:, -1], result.linked_masks(last))
+    np.testing.assert_array_equal(flow[:, -1], result.motion(last))
+
+
+def test_the_truth_is_better_than_labels_that_switch(rendered: RenderedClip, clip: Clip) -> None:
+    good, bad = (measure(exact(rendered, clip, swap)) for swap in (False, True))
+    assert good.flicker < bad.flicker
+    assert good.consistency < bad.consistency
+    assert good.residual < bad.residual
+    assert good.reconstruction < bad.reconstruction
+
+
+def test_scores_are_those_of_the_protocol(result: Segmentation) -> None:
+    scored = score(result, result.settings.subsequence)
+    measured = measure(result)
+    assert measured.j == pytest.approx(np.mean(scored.j))
+    assert measured.f == pytest.approx(np.mean(scored.f))
+    assert measured.to_json()["J"] == measured.j
+
+
+def test_a_clip_without_truth_has_no_scores(result: Segmentation) -> None:
+    bare = replace(result, clip=replace(result.clip, truth=None))
+    assert measure(bare).j is measure(bare).f is None
+
+
+def test_part_of_a_clip_is_scored(annotated: Clip, tiny_model: Path) -> None:
+    settings = Settings(k=2, model=str(tiny_model), device="cpu", max_frames=4)
+    measured = measure(segment(annotated, settings))
+    assert measured.j is not None
+    assert 0 <= measured.j <= 1
+
+
+def test_two_frames_are_enough(clip: Clip, tiny_model: Path) -> None:
+    settings = Settings(k=2, model=str(tiny_model), device="cpu", max_frames=2)
+    measured = measure(segment(clip, settings))
+    assert measured.consistency == 0  # one field: no two instants to compare
+    assert np.isfinite(measured.reconstruction)
+
+
+def test_stop(result: Segmentation) -> None:
+    with pytest.raises(Cancelled):
+        measure(result, lambda: True)

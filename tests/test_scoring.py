@@ -1,0 +1,193 @@
+"""The protocols: perfect labels score 1, shifted ones what theory says, wrong data is named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stseg.errors import InputError
+from stseg.mask_files import masks_of, write_masks
+from stseg.records import Clip, Segmentation, Settings
+from stseg.scoring import from_record, report, score
+from stseg.spool import Spool
+
+H, W, N, K = 32, 48, 12, 3
+
+
+def truth_labels(index: int) -> np.ndarray:
+    labels = np.zeros((H, W), np.uint8)
+    labels[8:24, 10 + index : 26 + index] = 1
+    return labels
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> Clip:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for index in range(N):
+        Image.fromarray(truth_labels(index) * 255).save(folder / f"{index:05d}.png")
+    return Clip(tmp_path / "x.mp4", "x", (H, W), 24.0, N, folder)
+
+
+def masks(clip: Clip) -> Path:
+    assert clip.truth is not None
+    return clip.truth
+
+
+def segmentation(
+    clip: Clip, shift: int = 0, swap_at: int = N, subsequence: int = 0
+) -> Segmentation:
+    """The ground truth as a result, moved sideways; labels change places from ``swap_at`` on."""
+    flow, soft = Spool(), Spool()
+    assignment = np.tile(np.arange(K, dtype=np.uint8), (N, 1))
+    assignment[swap_at:, :2] = [1, 0]
+    for index in range(N):
+        labels = np.roll(truth_labels(index), shift, axis=1)
+        soft.append((np.arange(K)[:, None, None] == labels).astype(np.uint8) * 255)
+        if index < N - 1:
+            field = np.zeros((2, H, W), np.float16)
+            field[0] = labels  # the square moves one site to the right
+            flow.append(field)
+    return Segmentation(clip, Settings(k=K, subsequence=subsequence), flow, soft, assignment)
+
+
+def test_perfect_labels_score_one(annotated: Clip) -> None:
+    got = score(segmentation(annotated), 10)
+    assert list(got.frames) == list(range(1, N - 1))  # the first and the last are left out
+    assert set(got.j) == set(got.f) == {1.0}
+    assert list(got.chosen) == [(1,), (1,)]
+    assert got.to_json()["J_recall"] == 1
+    assert got.to_json()["J_decay"] == 0
+    assert got.figures["flicker"] == 0
+    assert got.figures["objects_iou"] is None
+    assert not got.notes
+
+
+def test_the_other_protocol_scores_the_ends_as_well(annotated: Clip) -> None:
+    assert list(score(segmentation(annotated), 10, "frames").frames) == list(range(N))
+
+
+def test_a_shift_by_half_scores_a_third(annotated: Clip) -> None:
+    # 16 wide squares moved by 8: 8 of 24 columns are common.
+    got = score(segmentation(annotated, shift=8), 10)
+    assert got.to_json()["J"] == pytest.approx(1 / 3)
+
+
+def test_the_foreground_is_chosen_once_per_subsequence(annotated: Clip) -> None:
+    swapped = segmentation(annotated, swap_at=10)
+    assert score(swapped, 10).to_json()["J"] == 1.0
+    whole = score(swapped, 0).to_json()["J"]
+    assert whole < 1.0
+    # What choosing once costs is told beside the score by sub-sequence.
+    assert score(swapped, 10).figures["J_once"] == pytest.approx(whole)
+
+
+def test_several_objects_get_a_label_each(annotated: Clip) -> None:
+    for index in range(N):
+        labels = truth_labels(index)
+        labels[24:, :] = 2  # a second object, which the result takes for background
+        Image.fromarray(labels * 100).save(masks(annotated) / f"{index:05d}.png")
+    got = score(segmentation(annotated), 10)
+    # The square is met by its label, the stripe by the background's, 8 of 32 - 8 rows of which.
+    stripe = 8 * W / (H * W - 16 * 16)
+    assert got.figures["objects_iou"] == pytest.approx((1 + stripe) / 2)
+
+
+def test_a_subsequence_without_masks_goes_on_with_its_neighbours_foreground(
+    annotated: Clip,
+) -> None:
+    for index in range(10, N):
+        (masks(annotated) / f"{index:05d}.png").unlink()
+    swapped = segmentation(annotated, swap_at=10)
+    got = score(swapped, 10, "frames")
+    assert list(got.chosen) == [(1,), (0,)]
+    for index in range(10):
+        (masks(annotated) / f"{index:05d}.png").unlink()
+    Image.fromarray(truth_labels(11) * 255).save(masks(annotated) / "00011.png")
+    assert list(score(swapped, 10, "frames").chosen) == [(1,), (0,)]
+
+
+def test_means_are_of_sequences_or_of_frames(annotated: Clip) -> None:
+    perfect = score(segmentation(annotated), 10)
+    shifted = replace(score(segmentation(annotated, shift=8), 10), name="y")
+    shifted = replace(shifted, j=shifted.j[:2], f=shifted.f[:2], frames=shifted.frames[:2])
+    both = [perfect, shifted]
+    davis = report(both, Settings(), {"model": "m"})
+    assert davis["mean"]["J"] == pytest.approx((1 + 1 / 3) / 2)
+    assert davis["scored"] == {"sequences": 2, "frames": N}
+    frames = report(both, Settings(), {"model": "m"}, "frames")
+    assert frames["mean"]["J"] == pytest.approx((10 + 2 / 3) / 12)
+    assert frames["mean"]["J_recall"] == pytest.approx(10 / 12)
+    assert "objects_iou" not in frames["mean"]
+
+
+def test_a_record_restores_the_scores(annotated: Clip) -> None:
+    got = score(segmentation(annotated), 10)
+    assert from_record(got.record()) == got
+
+
+def test_without_ground_truth_it_says_so(annotated: Clip) -> None:
+    with pytest.raises(InputError, match="no ground truth"):
+        score(segmentation(replace(annotated, truth=None)), 10)
+
+
+def test_a_mask_of_another_size_is_named(annotated: Clip) -> None:
+    Image.new("L", (9, 9)).save(masks(annotated) / "00003.png")
+    with pytest.raises(InputError, match=r"00003\.png is 9x9, but its video is 48x32"):
+        score(segmentation(annotated), 10)
+
+
+def test_a_missing_mask_is_named_where_all_are_expected(annotated: Clip) -> None:
+    (masks(annotated) / "00004.png").unlink()
+    (masks(annotated) / "00007.png").unlink()
+    with pytest.raises(InputError, match=r"no mask of frame 4 \(2 of 10 are missing\)"):
+        score(segmentation(annotated), 10)
+    assert len(score(segmentation(annotated), 10, "frames").j) == N - 2
+
+
+def test_a_mask_without_its_frame_is_named(annotated: Clip) -> None:
+    Image.fromarray(truth_labels(0)).save(masks(annotated) / "00012.png")
+    with pytest.raises(InputError, match=r"00012\.png .* belong to no frame of x, which has 12"):
+        score(segmentation(annotated), 10)
+
+
+def test_a_truncated_mask_is_named(annotated: Clip) -> None:
+    path = masks(annotated) / "00005.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"00005\.png is not a readable picture"):
+        score(segmentation(annotated), 10)
+
+
+def test_empty_masks_and_other_modes_are_valid_and_noted(annotated: Clip) -> None:
+    folder = masks(annotated)
+    Image.fromarray(truth_labels(3) * 255).convert("LA").save(folder / "00003.png")
+    palette = Image.fromarray(truth_labels(4))
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    palette.save(folder / "00004.png")
+    Image.new("L", (W, H)).save(folder / "00005.png")
+    got = score(segmentation(annotated), 10)
+    assert list(got.j) == [0.0 if index == 5 else 1.0 for index in range(1, N - 1)]
+    notes = " ".join(got.notes)
+    assert "00003.png …) in mode LA among masks in mode L" in notes
+    assert "00004.png …) with a palette whose first colour is not black" in notes
+    assert "1 of the masks are empty (frame 5 …)" in notes
+
+
+def test_masks_are_written_for_any_other_scorer(annotated: Clip, tmp_path: Path) -> None:
+    result = segmentation(annotated, shift=2, swap_at=10)
+    got = score(result, 10)
+    write_masks(result, got.chosen, 10, tmp_path / "out", "abc")
+    assert masks_of(tmp_path / "out") == "abc"
+    j = []
+    for index in range(1, N - 1):
+        name = f"{index:05d}.png"
+        labels = np.array(Image.open(tmp_path / "out/labels" / name))
+        assert (labels == result.labels(index)).all()
+        foreground = np.array(Image.open(tmp_path / "out/foreground" / name))
+        assert set(np.unique(foreground)) == {0, 255}
+        truth = truth_labels(index) > 0
+        j.append((truth & (foreground > 0)).sum() / (truth | (foreground > 0)).sum())
+    assert j == pytest.approx(list(got.j))
+    assert len(list((tmp_path / "out/foreground").glob("*.png"))) == N

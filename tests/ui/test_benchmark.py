@@ -1,0 +1,131 @@
+"""The tab Benchmark and its endpoint: only what is offered, rows as they come, Stop keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_process import Served, Visit
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from stseg.errors import InputError
+from stseg.records import Settings
+from stseg.ui.benchmark_work import scores_of, wanted_names
+from stseg.ui.offered import ALL, SHIPPED, chosen, offered, splits
+
+
+def never() -> bool:
+    return False
+
+
+def test_only_offered_folders_and_lists_can_be_opened(tmp_path: Path) -> None:
+    folders = offered([tmp_path])  # nothing to score in it
+    assert list(folders) == [SHIPPED]
+    with pytest.raises(InputError, match="There is no data set '/etc' here"):
+        chosen(folders, "/etc")
+    data_set = chosen(folders, SHIPPED)
+    assert splits(data_set) == [ALL]
+    for split in ("../../secret", "/etc/passwd"):
+        with pytest.raises(InputError, match="There is no split"):
+            next(scores_of(data_set, split, [], Settings(), True, never))
+    with pytest.raises(InputError, match="has no sequence dog") as caught:
+        next(scores_of(data_set, ALL, ["dog"], Settings(), True, never))
+    assert str(data_set.root) not in str(caught.value)
+
+
+def test_names_of_sequences_as_clients_give_them() -> None:
+    assert wanted_names(None) == []
+    assert wanted_names("bear camel") == ["bear", "camel"]
+    assert wanted_names(["bear"]) == ["bear"]
+    with pytest.raises(InputError, match="list of names"):
+        wanted_names({"bear": 1})
+
+
+def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
+    data_set = chosen(offered([]), SHIPPED)
+    settings = Settings(k=3, model=str(tiny_model), device="cpu", subsequence=10)
+    steps = scores_of(data_set, ALL, [], settings, True, never)
+    latest = None
+    stop_now: list[bool] = []
+    for latest in scores_of(data_set, ALL, [], settings, True, lambda: bool(stop_now)):
+        if latest.outcomes:
+            stop_now.append(True)
+    assert latest is not None
+    assert latest.stopped
+    assert 1 <= len(latest.scores) < 3
+    assert latest.scores[0].pictures.keys() == {"best", "worst"}
+    assert latest.to_json()["settings"]["flow"] == "cached"
+    *_, whole = steps  # goes on, and takes what was kept
+    assert [each.name for each in whole.scores] == ["crossing", "orbit", "pause"]
+    assert whole.scores[0] == latest.scores[0]
+
+
+@pytest.mark.browser
+def test_rows_pictures_and_download(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Benchmark").click()
+    page.wait_for_selector("#benchmark-start")
+    page.click("#benchmark-start")
+    page.wait_for_selector("#benchmark-board tbody tr", timeout=120_000)
+    visit.wait_status("3 sequences of Rendered clips are scored.", 240)
+    rows = page.locator("#benchmark-board .scores tbody tr")
+    assert rows.count() == 3
+    names = [rows.nth(index).locator("th").inner_text() for index in range(3)]
+    assert names == ["crossing", "orbit", "pause"]
+    head = page.inner_text("#benchmark-board .scores thead")
+    assert all(word in head for word in ("J", "F", "Flicker", "J once"))
+    mean = float(page.inner_text("#benchmark-board .scores tfoot td >> nth=0"))
+    assert 40 < mean <= 100
+    assert "nothing is published" in page.inner_text("#benchmark-board .published")
+    pictures = page.locator("#benchmark-board .extremes img")
+    assert pictures.count() == 6
+    widths = pictures.evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert set(widths) == {427}
+    with page.expect_download() as waiting:
+        page.click("#benchmark-download")
+    report: dict[str, Any] = json.loads(Path(waiting.value.path()).read_text())
+    assert report["mean"]["J"] == pytest.approx(mean / 100, abs=0.001)
+    assert set(report["sequences"]) == set(names)
+    # The page of the tab stays usable: what was scored comes again at once.
+    page.click("#benchmark-start")
+    visit.wait_status("3 sequences of Rendered clips are scored.", 60)
+    assert not visit.errors
+    assert not visit.outside
+
+
+@pytest.fixture
+def client(served: Served, tmp_path: Path) -> Iterator[Client]:
+    client = Client(served.address, verbose=False, download_files=tmp_path, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def test_the_endpoint(client: Client) -> None:
+    report = client.predict(
+        dataset=SHIPPED, sequences=["orbit"], k=3, flow="cached", api_name="/evaluate"
+    )
+    assert set(report["sequences"]) == {"orbit"}
+    assert 0 < report["mean"]["J"] <= 1
+    assert (report["settings"]["k"], report["settings"]["subsequence"]) == (3, 10)
+    assert report["flow"] == "cached"
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        ({"dataset": "/work"}, "There is no data set '/work' here"),
+        ({"split": "../../../etc/passwd"}, "There is no split"),
+        ({"flow": "/etc"}, "There is no flow estimator '/etc' here"),
+        ({"model": "x.safetensors"}, "There is no model"),
+        ({"sequences": ["nobody"]}, "has no sequence nobody"),
+    ],
+)
+def test_no_other_place_of_the_server_is_opened(
+    client: Client, choice: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(AppError, match=sentence):
+        client.predict(api_name="/evaluate", **choice)

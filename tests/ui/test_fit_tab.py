@@ -1,0 +1,80 @@
+"""Tab Fit and endpoint /fit: a model learns from one clip while somebody watches."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from app_process import Served, Visit
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from stseg.checkpoint import load_checkpoint
+from stseg.records import Clip
+
+pytestmark = pytest.mark.browser
+
+LEGEND = "#fit-chart .curves .legend"
+
+
+def open_tab(visit: Visit, steps: int) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Fit").click()
+    page.fill("#fit-steps input[type=number]", str(steps))
+    page.keyboard.press("Enter")
+
+
+def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    open_tab(visit, 5)
+    page.click("#fit-start")
+    page.wait_for_selector(LEGEND, timeout=60_000)
+    page.wait_for_selector("#fit-pictures figcaption:has-text('After 5 steps')", timeout=120_000)
+    pictures = page.locator("#fit-pictures img")
+    assert pictures.count() == 2
+    before, now = (pictures.nth(index).get_attribute("src") for index in (0, 1))
+    assert before != now
+    said = page.inner_text(LEGEND)
+    assert all(name in said for name in ("L_r", "L_c", "L of the clip as it is"))
+    assert page.locator("#fit-chart circle").count() >= 2  # the loss of the clip, before and after
+    visit.wait_status("The result is in Compare", 120)
+    with page.expect_download() as download:
+        page.click("#fit-download")
+    kept = tmp_path / "fitted.safetensors"
+    download.value.save_as(kept)
+    fitted = load_checkpoint(kept).card["fitted"]
+    assert fitted["clip"] == "crossing"
+    assert fitted["steps"] == 5
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_selector("text=Fitted to this clip from full", timeout=20_000)
+    assert not visit.errors
+    assert not visit.outside
+
+
+def test_stop_keeps_what_there_is(visit: Visit) -> None:
+    page = visit.page
+    open_tab(visit, 1000)
+    page.click("#fit-start")
+    visit.wait_status("step 1 of 1000", 60)
+    begun = time.monotonic()
+    page.click("#fit-stop")
+    visit.wait_status("What it learnt is kept", 10)
+    assert time.monotonic() - begun < 5  # a second, on a machine that does nothing else
+    page.wait_for_selector("#fit-join:not([disabled])")
+    page.wait_for_selector("#fit-download:not([disabled])")
+    assert not visit.errors
+
+
+def test_the_endpoint_gives_a_checkpoint(served: Served, clip: Clip, tmp_path: Path) -> None:
+    client = Client(served.address, verbose=False, download_files=tmp_path, analytics_enabled=False)
+    video = handle_file(str(clip.source))
+    checkpoint, losses = client.predict(video=video, k=3, steps=2, api_name="/fit")
+    loaded = load_checkpoint(Path(checkpoint))
+    assert loaded.card["fitted"]["settings"]["k"] == 3
+    assert [each["step"] for each in losses["steps"]] == [1, 2]
+    assert losses["before"]["loss"] > 0
+    with pytest.raises(AppError, match="3000 steps are too many"):
+        client.predict(video=video, steps=3000, api_name="/fit")
+    with pytest.raises(AppError, match=r"There is no model '/etc/passwd' here"):
+        client.predict(video=video, model="/etc/passwd", api_name="/fit")

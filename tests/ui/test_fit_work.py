@@ -1,0 +1,164 @@
+"""The fit behind its tab, without a browser: steps, stop, what is kept and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stseg.adaptation import AdaptationSettings
+from stseg.checkpoint import load_checkpoint
+from stseg.errors import InputError
+from stseg.loss_chart import Curve
+from stseg.records import Clip, Segmentation, Settings
+from stseg.ui import fit as tab
+from stseg.ui.curves import curves_svg
+from stseg.ui.fit_work import FitStep, Fitted, curves_of, fit_clip, picture_of, segment_fitted
+from stseg.ui.view import Context, Progress
+
+SMALL = AdaptationSettings(k=3, steps=3, size=(16, 28), batch=1)
+
+
+def fit(
+    clip: Clip, model: Path, path: Path, stop: Callable[[], bool], fit: AdaptationSettings = SMALL
+) -> list[FitStep]:
+    return list(fit_clip(clip, str(model), fit, Settings(k=3), path, stop, every=1))
+
+
+def test_steps_then_a_checkpoint_then_a_result(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    steps = fit(clip, tiny_model, tmp_path / "a.safetensors", lambda: False)
+    last = steps[-1]
+    assert last.saved == tmp_path / "a.safetensors"
+    assert "Fitted 3 steps on small" in last.text
+    assert [each.step for each in last.told] == [0, 1, 2, 3]
+    assert last.first is not None
+    assert last.latest is not None
+    assert not np.array_equal(last.first, last.latest)
+    curves = {curve.name: len(curve.values) for curve in curves_of(last.told)}
+    assert curves == {"L": 3, "L_r": 3, "L_c": 3, "L of the clip as it is": 4}
+    assert last.flow is not None
+    fitted = Fitted(clip, last.saved, Settings(k=3), "Fitted")
+    work = segment_fitted(fitted, last.flow, lambda: False)
+    while True:
+        try:
+            next(work)
+        except StopIteration as ended:
+            result: Segmentation = ended.value
+            break
+    assert len(result) == clip.frames
+    assert result.settings.model == str(last.saved)
+
+
+def test_a_stop_keeps_what_was_learnt(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > clip.frames + 8  # frames, the first look, then a step or so
+
+    path = tmp_path / "a.safetensors"
+    settings = AdaptationSettings(k=3, steps=1000, size=(16, 28), batch=1)
+    last = fit(clip, tiny_model, path, stop, settings)[-1]
+    assert "Stopped after" in last.text
+    assert load_checkpoint(path).card["fitted"]["steps"] == last.done < 5
+
+
+def test_a_stop_before_the_first_step_writes_nothing(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    asked = iter([False] * clip.frames + [True] * 9)
+    path = tmp_path / "a.safetensors"
+    last = fit(clip, tiny_model, path, lambda: next(asked))[-1]
+    assert "nothing was learnt" in last.text
+    assert last.saved is None
+    assert not path.exists()
+
+
+def test_a_frame_of_the_clip(clip: Clip) -> None:
+    assert picture_of(clip, 3).shape == (*clip.size, 3)
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [0.3, 0.25, 0.2]])
+def test_curves_are_drawn_inside_their_box(values: list[float]) -> None:
+    curve = Curve("L_r & <more>", list(range(len(values))), values, "#123456", marked=True)
+    svg = curves_svg([curve], 10)
+    assert svg.count("<circle") == len(values)
+    assert "<more>" not in svg
+    assert "nan" not in svg
+
+
+# --- the tab ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offered(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tab offers a small model, and fits on a small grid."""
+    kind = type("Variant", (), {"name": "tiny", "title": "Tiny", "path": tiny_model})
+    monkeypatch.setattr("stseg.variants.VARIANTS", {"tiny": kind})
+    monkeypatch.setattr(tab, "VARIANTS", {"tiny": kind})
+    monkeypatch.setattr(tab, "available_variants", lambda: [kind])
+    monkeypatch.setattr(tab, "SIZES", {"Coarse": (16, 28)})
+
+
+def context(
+    clip: Clip | None, folder: Path, added: list[str], stop: Callable[[], bool] = lambda: False
+) -> Context:
+    return Context(
+        clip=clip,
+        shown=None,
+        settings=lambda: Settings(k=2, taus=(-1, 1), max_frames=6),
+        stop=stop,
+        private=folder,
+        served=folder,
+        cache=None,
+        compared=lambda: (),
+        keep=lambda variants: None,
+        add_variant=lambda title, result: added.append(f"{title}: {len(result)}"),
+    )
+
+
+@pytest.mark.usefixtures("offered")
+def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
+    added: list[str] = []
+    work: Iterator[Progress] = tab._fit(
+        context(clip, tmp_path, added), "tiny", False, 1.0, 5, "Coarse"
+    )
+    seen = list(work)
+    assert added == ["Fitted to this clip from tiny, K = 2, without L_c: 6"]
+    values = [each.values for each in seen if each.values is not None]
+    assert all(len(each) == 5 for each in values)
+    drawn = [each[1] for each in values if isinstance(each[1], str) and "<figure" in each[1]]
+    assert drawn
+    assert "After 5 steps" in drawn[-1]
+    assert "polyline" in next(each[0] for each in reversed(values) if isinstance(each[0], str))
+    fitted = values[-1][4]
+    assert isinstance(fitted, Fitted)
+    assert load_checkpoint(fitted.path).card["fitted"]["settings"]["beta"] == 0
+    assert "in Compare" in seen[-1].text
+    # Later, from what is kept:
+    assert "in Compare" in list(tab._join(context(clip, tmp_path, added), fitted))[-1].text
+    assert len(added) == 2
+
+
+@pytest.mark.usefixtures("offered")
+@pytest.mark.parametrize(
+    ("base", "size", "sentence"),
+    [("/etc/passwd", "Coarse", "no model '/etc/passwd' here"), ("tiny", "9x9", "no grid '9x9'")],
+)
+def test_only_what_is_offered_is_taken(
+    clip: Clip, tmp_path: Path, base: str, size: str, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        next(tab._fit(context(clip, tmp_path, []), base, True, 1.0, 5, size))
+
+
+def test_without_a_clip_or_a_fit_a_sentence(clip: Clip, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No clip is chosen"):
+        next(tab._fit(context(None, tmp_path, []), "full", True, 1.0, 5, "Coarse"))
+    with pytest.raises(InputError, match="Nothing is fitted yet"):
+        next(tab._join(context(clip, tmp_path, []), None))

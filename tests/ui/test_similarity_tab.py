@@ -1,0 +1,123 @@
+"""The tab Similarity in headless Chromium, and ``/similarity`` through ``gradio_client``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from app_process import Served, Visit
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from playwright.sync_api import Page
+
+from stseg.pipeline import segment
+from stseg.records import Clip, Segmentation, Settings
+from stseg.render import COLOURS
+from stseg.similarity import merged
+from stseg.ui.affinity import Affinity
+from stseg.ui.api_similarity import summary
+
+SEEN = """name => {
+  const image = document.querySelector(`#similarity figure[data-name=${name}] img`);
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0);
+  const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  const seen = new Set();
+  for (let i = 0; i < data.length; i += 4) seen.add([data[i], data[i + 1], data[i + 2]].join());
+  return [...seen];
+}"""
+
+
+@pytest.fixture(scope="module")
+def result(clip: Clip, tiny_model: object) -> Segmentation:
+    return segment(clip, Settings(k=3, model=str(tiny_model), device="cpu"))
+
+
+def source(page: Page, name: str) -> str:
+    found = page.get_attribute(f"#similarity figure[data-name={name}] img", "src")
+    assert found is not None
+    return found
+
+
+def set_threshold(page: Page, value: float) -> None:
+    page.fill("#threshold input[type=number]", str(value))
+    page.keyboard.press("Enter")
+
+
+@pytest.mark.browser
+def test_similarity_of_the_example(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Similarity").click()
+    page.wait_for_selector("#similarity .matrix", timeout=30_000)
+    cells = page.locator("#similarity .matrix >> nth=0 >> button")
+    assert cells.count() == 4  # K = 2
+    assert cells.nth(0).inner_text() == "1.00"
+    assert cells.nth(1).inner_text() == cells.nth(2).inner_text()
+
+    cells.nth(2).click()  # row 1, column 0: segment 1 beside segment 0
+    page.wait_for_selector("#similarity figure[data-name=pair-a]:has-text('Segment 1, frame 0')")
+    page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 0')")
+    assert source(page, "pair-a") != source(page, "pair-b")
+
+    across = page.locator("#similarity .across")
+    box = across.bounding_box()
+    assert box is not None
+    across.click(position={"x": 0.26 * box["width"], "y": 0.76 * box["height"]})
+    page.wait_for_selector("#similarity figure[data-name=pair-a]:has-text('Segment 0, frame 27')")
+    page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 9')")
+
+    # At -1 everything fuses: one colour is left, and the page says so.
+    colours = [",".join(map(str, colour)) for colour in COLOURS]
+    assert sorted(page.evaluate(SEEN, "merged")) == sorted(colours[:2])
+    set_threshold(page, -1)
+    page.wait_for_selector("#similarity figcaption:has-text('1 of 2 left')")
+    assert page.evaluate(SEEN, "merged") == colours[:1]
+    assert "Merged: 0 + 1" in page.inner_text("#similarity")
+    set_threshold(page, 1)
+    page.wait_for_selector("#similarity figcaption:has-text('2 of 2 left')")
+
+    assert page.locator("#similarity .map .point").count() == 72
+    page.locator("#similarity .map .point.label-1[data-frame='20']").dispatch_event("click")
+    page.wait_for_selector("#similarity .caption:has-text('Segments of frame 20')")
+    assert page.input_value("#frame input[type=number]") == "20"
+    assert page.locator("#similarity .map .point.now[data-frame='20']").count() == 2
+    assert not visit.errors
+    assert not visit.outside
+
+
+def test_pairs_that_belong_elsewhere_are_not_read(result: Segmentation) -> None:
+    affinity = Affinity(result)
+    assert affinity.read("3.1-0.2") == ((3, 1), (0, 2))
+    for pair in ("", "3.1", "3.1-0.3", "9.0-0.0", "-1.0-0.0", "x", "1.1-2.2-0.0"):
+        assert affinity.read(pair) is None
+
+
+def test_answer_and_merged_result_agree(result: Segmentation) -> None:
+    answer = summary(result, -1.0, "cosine")
+    seen = [label for label, row in enumerate(answer["whole_clip"]) if row[label] is not None]
+    assert {answer["merged"][label] for label in seen} == {seen[0]}
+    assert set(np.unique(merged(result, -1.0).labels_on_grid(0))) == {seen[0]}
+    assert answer["areas"][str(seen[0])] == pytest.approx(1, abs=1e-3)
+    assert np.shape(answer["frames"]) == (len(result), 3, 3)
+    assert np.shape(answer["across_time"]) == (3, len(result), len(result))
+    assert np.shape(answer["plane"]) == (len(result), 3, 2)
+
+
+@pytest.mark.browser
+def test_through_the_client(served: Served, clip: Clip, tmp_path: Path) -> None:
+    client = Client(served.address, verbose=False, download_files=tmp_path, analytics_enabled=False)
+    video = handle_file(str(clip.source))
+    answer = client.predict(video=video, k=2, threshold=0.5, api_name="/similarity")
+    assert answer["settings"]["k"] == 2
+    assert answer["threshold"] == 0.5
+    assert len(answer["frames"]) == clip.frames
+    matrix = answer["whole_clip"]
+    assert matrix[0][0] == 1
+    assert answer["merged"] == ([0, 0] if (matrix[0][1] or -1) > 0.5 else [0, 1])
+    with pytest.raises(AppError, match="a similarity is from -1 to 1"):
+        client.predict(video=video, k=2, threshold=2, api_name="/similarity")
+    with pytest.raises(AppError, match="no similarity 'angle'"):
+        client.predict(video=video, k=2, measure="angle", api_name="/similarity")
