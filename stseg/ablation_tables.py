@@ -31,8 +31,14 @@ TITLES = {
     "linkage": "Linkage",
 }
 
-LINES = {"j": "#0072b2", "j_unsupervised": "#009e73", "j_once": "#e69f00", "flicker": "#d55e00"}
-"""What the picture shows, in colours told apart in the common colour-vision deficiencies."""
+LINES = {
+    "j": ("#0072b2", "o", 11),
+    "j_unsupervised": ("#009e73", "s", 7),
+    "j_once": ("#e69f00", "^", 4),
+    "flicker": ("#d55e00", "x", 6),
+}
+"""What the picture shows: colour, marker and its size. Markers nest, since values often agree, and
+the colours are told apart in the common colour-vision deficiencies."""
 
 
 @dataclass(frozen=True)
@@ -161,20 +167,29 @@ def as_picture(lines: Sequence[Line]) -> bytes:
     for axes, (part, own) in zip(
         figure.subplots(1, max(len(parts), 1), squeeze=False)[0], parts.items(), strict=False
     ):
-        for name, colour in LINES.items():
+        for name, (colour, marker, size) in LINES.items():
             known = [(at, line.mean(name)) for at, line in enumerate(own)]
             points = [(at, 100 * value) for at, value in known if value is not None]
             if points:
-                style = "o" if part in ("variants", "linkage") else "o-"
-                axes.plot(*zip(*points, strict=True), style, color=colour, label=COLUMNS[name])
+                style = marker if part in ("variants", "linkage") else f"{marker}-"
+                axes.plot(
+                    *zip(*points, strict=True),
+                    style,
+                    color=colour,
+                    ms=size,
+                    mfc="none",
+                    label=COLUMNS[name],
+                )
         published = [(at, line.row.published) for at, line in enumerate(own)]
         told = [(at, 100 * value) for at, value in published if value is not None]
         if told:
             axes.plot(*zip(*told, strict=True), "k_", ms=16, mew=2, label="J in the paper")
         axes.set_xticks(range(len(own)), [line.row.value for line in own])
         if part in ("variants", "linkage"):
-            axes.tick_params("x", rotation=20)
+            for label in axes.get_xticklabels():
+                label.set(rotation=20, ha="right")
         axes.set_title(TITLES.get(part, part), fontsize=10)
+        axes.set_xlim(-0.5, len(own) - 0.5)
         axes.set_ylim(0, 100)
         axes.set_ylabel("%")
         axes.grid(alpha=0.3)

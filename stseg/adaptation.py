@@ -190,7 +190,7 @@ class Adaptation:
         """Fit, one step for each value taken. A stop ends it quietly; what is learnt is kept.
 
         Args:
-            stop: asked after every volume.
+            stop: asked before and after each pass of one volume.
             frame: the frame to watch.
             every: steps between two pictures and two measurements on the clip.
         """
@@ -262,6 +262,7 @@ class Adaptation:
             total = each[0].total
             if len(each) > 1:
                 total = (total + SHARE * each[1].total) / (1 + SHARE)
+            _check(stop)
             (total / settings.batch).backward()
             sums += _three(each[0])
         _check(stop)

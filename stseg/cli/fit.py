@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.adaptation import Adaptation, AdaptationProgress, chart, read_fields
     from stseg.device import choose_device
     from stseg.files import write_atomically
+    from stseg.flow import estimator_name
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
     from stseg.video import probe
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     fit = _settings(arguments)
     settings = Settings(
         k=fit.k,
-        flow=arguments.flow,
+        flow=estimator_name(arguments.flow),
         weights=arguments.weights,
         device=arguments.device,
         max_frames=arguments.frames,

@@ -9,8 +9,8 @@ import numpy as np
 
 from stseg.loss_chart import Curve, running_mean
 
-WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 36
 WINDOW = 10
 
 
@@ -23,7 +23,7 @@ def curves_svg(curves: Sequence[Curve], steps: int) -> str:
     top = _nice(max((max(curve.values) for curve in known), default=1.0))
     inner, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
-    def place(step: float, value: float) -> tuple[float, float]:
+    def place(step: int, value: float) -> tuple[float, float]:
         return LEFT + inner * step / max(steps, 1), TOP + high * (1 - min(value / top, 1.0))
 
     parts = []

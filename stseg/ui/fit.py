@@ -53,23 +53,8 @@ def build() -> TabView:
             value=next((each.name for each in variants), None),
             label="Start from",
             info="The trained model that the fit begins with.",
+            min_width=200,
             elem_id="fit-base",
-        )
-        consistency = gr.Checkbox(
-            True,
-            label="With L_c",
-            info="Ask for masks that change little over time (eq. 4).",
-            elem_id="fit-consistency",
-        )
-        beta = gr.Slider(
-            0.1,
-            5,
-            value=DEFAULTS.beta,
-            step=0.1,
-            label="β, weight of L_c",
-            info="Counts only with L_c.",
-            elem_id="fit-beta",
-            buttons=[],
         )
         steps = gr.Slider(
             5,
@@ -79,6 +64,7 @@ def build() -> TabView:
             precision=0,
             label="Steps",
             info="More steps follow the clip more closely, and take longer.",
+            min_width=240,
             elem_id="fit-steps",
             buttons=[],
         )
@@ -87,7 +73,28 @@ def build() -> TabView:
             value="Coarse",
             label="Grid",
             info="64x112 sites is four times as fast as 128x224.",
+            min_width=200,
             elem_id="fit-size",
+        )
+    with gr.Row(elem_id="fit-losses", equal_height=True):
+        consistency = gr.Radio(
+            choices=[("With L_c", True), ("Without L_c", False)],
+            value=True,
+            label="Temporal loss",
+            info="L_c asks for masks that change little over time (eq. 4).",
+            min_width=200,
+            elem_id="fit-consistency",
+        )
+        beta = gr.Slider(
+            0.1,
+            5,
+            value=DEFAULTS.beta,
+            step=0.1,
+            label="β, weight of L_c",
+            info="Counts only with L_c; 1 is the paper's.",
+            min_width=200,
+            elem_id="fit-beta",
+            buttons=[],
         )
     with gr.Row(elem_id="fit-buttons"):
         start = gr.Button("Fit", variant="primary", elem_id="fit-start", min_width=80)
@@ -102,8 +109,11 @@ def build() -> TabView:
             min_width=80,
             elem_id="fit-download",
         )
-    chart = gr.HTML(note("Loss curves appear here while it learns."), elem_id="fit-chart")
-    pictures = gr.HTML("", elem_id="fit-pictures")
+    with gr.Row(elem_id="fit-views"):
+        with gr.Column(min_width=320):
+            chart = gr.HTML(note("Loss curves appear here while it learns."), elem_id="fit-chart")
+        with gr.Column(min_width=320):
+            pictures = gr.HTML("", elem_id="fit-pictures")
     fitted = gr.State(None)
     fills = (chart, pictures, download, join, fitted)
     fit = Job(
@@ -201,8 +211,8 @@ def _add(context: Context, fitted: Fitted, flow: FlowFields) -> Iterator[Progres
 
 
 def _every(steps: int) -> int:
-    """Steps between two pictures: about twenty in all."""
-    return max(1, min(10, steps // 20 or 1))
+    """Steps between two pictures: at least a dozen in all, and at least one in ten steps."""
+    return max(1, min(10, steps // 12))
 
 
 def _image(context: Context, clip: Clip, index: int) -> np.ndarray:

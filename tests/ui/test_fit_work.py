@@ -59,7 +59,7 @@ def test_a_stop_keeps_what_was_learnt(clip: Clip, tiny_model: Path, tmp_path: Pa
     def stop() -> bool:
         nonlocal asked
         asked += 1
-        return asked > clip.frames + 8  # frames, the first look, then a step or so
+        return asked > clip.frames + 12  # frames, the first look, then a step or so
 
     path = tmp_path / "a.safetensors"
     settings = AdaptationSettings(k=3, steps=1000, size=(16, 28), batch=1)
@@ -126,7 +126,7 @@ def context(
 def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     added: list[str] = []
     work: Iterator[Progress] = tab._fit(
-        context(clip, tmp_path, added), "tiny", False, 1.0, 5, "Coarse"
+        context(clip, tmp_path, added), "tiny", False, 1.0, 5.0, "Coarse"
     )
     seen = list(work)
     assert added == ["Fitted to this clip from tiny, K = 2, without L_c: 6"]
@@ -154,11 +154,11 @@ def test_only_what_is_offered_is_taken(
     clip: Clip, tmp_path: Path, base: str, size: str, sentence: str
 ) -> None:
     with pytest.raises(InputError, match=sentence):
-        next(tab._fit(context(clip, tmp_path, []), base, True, 1.0, 5, size))
+        next(tab._fit(context(clip, tmp_path, []), base, True, 1.0, 5.0, size))
 
 
 def test_without_a_clip_or_a_fit_a_sentence(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No clip is chosen"):
-        next(tab._fit(context(None, tmp_path, []), "full", True, 1.0, 5, "Coarse"))
+        next(tab._fit(context(None, tmp_path, []), "full", True, 1.0, 5.0, "Coarse"))
     with pytest.raises(InputError, match="Nothing is fitted yet"):
         next(tab._join(context(clip, tmp_path, []), None))
