@@ -27,6 +27,7 @@ from stseg.layouts import find_clips
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import Clip, Settings
 from stseg.scoring import score
+from stseg.variants import model_path
 from stseg.volume import FlowFields
 
 SUBSEQUENCE = 10
@@ -101,7 +102,7 @@ def main() -> None:
         steps=arguments.steps,
         learning_rate=arguments.rate,
     )
-    card = load_checkpoint(Path("checkpoints/full.safetensors")).card
+    card = load_checkpoint(model_path(arguments.model)).card
     print(f"{choose_device().name}, torch {torch.__version__}, {arguments.model}", end=" ")
     print(f"of {card.get('date')}, {fit}")
     kept: dict[str, dict[str, object]] = {}

@@ -65,8 +65,8 @@ class AdaptationSettings:
     taus: tuple[int, ...] = (1,)
     eta: float = 0.01
     beta: float = 1.0
-    steps: int = 120
-    learning_rate: float = 2e-4
+    steps: int = 100
+    learning_rate: float = 5e-5
     size: tuple[int, int] = (64, 112)
     batch: int = 4
     seed: int = 0
@@ -85,7 +85,7 @@ class AdaptationSettings:
             (1 <= self.steps <= 100_000, f"{self.steps} steps cannot be done; choose 1 or more."),
             (
                 0 < self.learning_rate <= 0.1,
-                f"A learning rate of {self.learning_rate} does not learn; choose about 0.0002.",
+                f"A learning rate of {self.learning_rate} does not learn; choose about 0.00005.",
             ),
             (
                 min(self.size) >= 16 and max(self.size) <= 512,
