@@ -1,4 +1,4 @@
-"""Ablations: the variants of Table 1, and sweeps over what can be chosen at test time.
+"""Ablations: many settings measured on one clip.
 
 Settings that share a model and its τ share one pass of the network over a clip, whatever their K,
 linkage and sub-sequence: their timelines run in lockstep and take the same predictions. J then
@@ -16,52 +16,17 @@ from jaxtyping import Int64, UInt8
 from stseg.device import choose_device
 from stseg.errors import Cancelled, InputError
 from stseg.foreground import moving_labels, own_motion
+from stseg.measures import consistency
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
-from stseg.records import LINKAGES, Clip, Segmentation, Settings
+from stseg.records import Clip, Segmentation, Settings
+from stseg.scoring import scored_frames
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.spool import Spool
 from stseg.stability import flicker, identity_switches, joined, long_term_of
 from stseg.timeline import Predict, Prediction, Timeline, Triplet
 from stseg.truth import GroundTruth, ground_truth
-from stseg.variants import VARIANTS
 from stseg.volume import FlowFields
-
-PUBLISHED = {"full": 0.732, "spatial": 0.705, "no-lc": 0.331}
-"""J on DAVIS2016 val in Table 1 of the paper (K = 4, by sub-sequences of 10 frames)."""
-
-SWEEPS: dict[str, tuple[object, ...]] = {
-    "k": (2, 3, 4, 5, 6, 7, 8),
-    "tau": ((1,), (2,), (3,), (1, 2)),
-    "subsequence": (5, 10, 20, 40, 0),
-    "linkage": LINKAGES,
-}
-"""What each sweep tries; the rest of the settings stays as it is."""
-
-ETA_NOTE = (
-    "η is a part of the loss: it decides which sites L_c leaves out while a network is trained, "
-    "and what the pictures of occlusion show. Labels do not depend on it, so no sweep over η is "
-    "run at test time. Train a network for each η and give the checkpoints as variants."
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table.
-
-    Attributes:
-        part: "variants", or the name of a sweep.
-        value: what this line tries, in words.
-        settings: how to segment for it; None where its checkpoint is missing.
-        published: J in the paper's Table 1, as a fraction of 1.
-        base: whether these are the settings from which the sweeps start.
-    """
-
-    part: str
-    value: str
-    settings: Settings | None
-    published: float | None = None
-    base: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +39,8 @@ class Figures:
         j_once: the same with one choice, with the ground truth, for the whole video.
         flicker: see ``stseg.stability.flicker``; NaN where nothing could be compared.
         switches: rate of identity switches without ground truth, see there.
+        consistency: L_c (eq. 4) of the soft masks by linked label, at the η of the settings; NaN
+            where the clip has no two consecutive fields.
         frames: number of scored frames.
     """
 
@@ -82,6 +49,7 @@ class Figures:
     j_once: float
     flicker: float
     switches: float
+    consistency: float
     frames: int
 
     def to_json(self) -> dict[str, float | int | None]:
@@ -89,51 +57,12 @@ class Figures:
         told = asdict(self)
         return {key: None if np.isnan(value) else value for key, value in told.items()}
 
-
-def variant_rows(
-    base: Settings, models: Sequence[str], present: Callable[[str], bool]
-) -> list[Row]:
-    """Table 1: one line a variant, or a checkpoint file; those that are missing say so.
-
-    Args:
-        base: settings of all lines but for the model.
-        models: names of variants, or paths.
-        present: whether a model can be loaded.
-    """
-    return [
-        Row(
-            "variants",
-            VARIANTS[model].title if model in VARIANTS else model,
-            replace(base, model=model) if present(model) else None,
-            PUBLISHED.get(model),
-            base=model == base.model,
-        )
-        for model in models
-    ]
-
-
-def sweep_rows(base: Settings, name: str, ks: Sequence[int]) -> list[Row]:
-    """The lines of one sweep around ``base``; a K that the model has no head for is left out.
-
-    Raises:
-        InputError: there is no such sweep.
-    """
-    if name not in SWEEPS:
-        raise InputError(f"There is no sweep {name!r}. Choose some of {', '.join(SWEEPS)}.")
-    field = "taus" if name == "tau" else name
-    rows = []
-    for value in SWEEPS[name]:
-        if name == "k" and value not in ks:
-            continue
-        settings = Settings(**{**base.to_json(), "taus": base.taus, field: value})
-        rows.append(Row(name, _words(name, value), settings, base=settings == base))
-    return rows
-
-
-def _words(name: str, value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(str(each) for each in value)
-    return "whole video" if name == "subsequence" and value == 0 else str(value)
+    @classmethod
+    def from_json(cls, told: Mapping[str, float | int | None]) -> Figures:
+        """The figures that ``to_json`` told."""
+        frames = told["frames"] or 0
+        values = {key: float("nan") if each is None else each for key, each in told.items()}
+        return cls(**{**values, "frames": int(frames)})
 
 
 def same_pass(wanted: Sequence[Settings]) -> list[list[Settings]]:
@@ -239,11 +168,10 @@ def measure(
     Args:
         clip: with ground truth.
         segmentations: by their settings.
-        protocol: "davis" leaves out the first and the last frame; "frames" takes all that are
-            annotated.
+        protocol: in ``stseg.scoring.PROTOCOLS``.
 
     Raises:
-        InputError: there is no ground truth, or a mask is unusable.
+        InputError: there is no ground truth, or a mask is missing, unusable or of no frame.
     """
     truth = ground_truth(clip)
     counted: dict[int, Int64[np.ndarray, "m 2 k"]] = {}
@@ -251,9 +179,7 @@ def measure(
     found = {}
     for settings, segmentation in segmentations.items():
         n = len(segmentation)
-        frames = [t for t in truth.files if t < n and (protocol == "frames" or 0 < t < n - 1)]
-        if not frames:
-            raise InputError(f"{clip.name} has no ground truth inside the video. Leave it out.")
+        frames = scored_frames(truth, clip.name, n, protocol)
         if settings.k not in counted:
             counted[settings.k] = _segment_counts(segmentation, truth, frames)
         if not distances:
@@ -308,6 +234,7 @@ def _figures(
         once,
         flicker(segmentation),
         identity_switches(segmentation).rate,
+        consistency(segmentation),
         len(frames),
     )
 

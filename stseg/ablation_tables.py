@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stseg.ablation import ETA_NOTE, Figures, Row
+from stseg.ablation import Figures
+from stseg.ablation_rows import ETA_NOTE, Row
 
 COLUMNS = {
     "j": "J",
@@ -20,13 +21,18 @@ COLUMNS = {
     "j_once": "J, chosen once",
     "flicker": "flicker",
     "switches": "switches",
+    "consistency": "L_c",
 }
 """Figures of a line, in the order of the tables, with the words over them."""
+
+DIGITS = {"consistency": 3}
+"""Digits after the point, where one is not enough."""
 
 TITLES = {
     "variants": "Variants (Table 1 of the paper)",
     "k": "Number of segments K",
     "tau": "Temporal step τ",
+    "eta": "Share η of sites that L_c leaves out",
     "subsequence": "Length of the sub-sequences, in frames",
     "linkage": "Linkage",
 }
@@ -39,6 +45,9 @@ LINES = {
 }
 """What the picture shows: colour, marker and its size. Markers nest, since values often agree, and
 the colours are told apart in the common colour-vision deficiencies."""
+
+ETA_LINES = {"consistency": ("#cc79a7", "d", 6)}
+"""The same for the sweep over η, on which nothing else depends."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def parts_of(lines: Sequence[Line]) -> dict[str, list[Line]]:
 def as_json(lines: Sequence[Line], about: Mapping[str, Any]) -> dict[str, Any]:
     """The whole result as JSON values, scores as fractions of 1."""
     tables = {part: [line.to_json() for line in own] for part, own in parts_of(lines).items()}
-    return {**about, "eta": ETA_NOTE, **tables}
+    return {**about, "eta_note": ETA_NOTE, **tables}
 
 
 def as_csv(lines: Sequence[Line]) -> str:
@@ -142,12 +151,13 @@ def _cells(part: str, lines: Sequence[Line]) -> list[list[str]]:
         cells = [f"{name} (no checkpoint)" if line.row.settings is None else name]
         if paper:
             cells.append(_percent(line.row.published))
-        rows.append([*cells, *(_percent(line.mean(column)) for column in COLUMNS)])
+        figures = [_percent(line.mean(name), DIGITS.get(name, 1)) for name in COLUMNS]
+        rows.append([*cells, *figures])
     return rows
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -167,7 +177,8 @@ def as_picture(lines: Sequence[Line]) -> bytes:
     for axes, (part, own) in zip(
         figure.subplots(1, max(len(parts), 1), squeeze=False)[0], parts.items(), strict=False
     ):
-        for name, (colour, marker, size) in LINES.items():
+        shown = ETA_LINES if part == "eta" else LINES
+        for name, (colour, marker, size) in shown.items():
             known = [(at, line.mean(name)) for at, line in enumerate(own)]
             points = [(at, 100 * value) for at, value in known if value is not None]
             if points:
@@ -190,7 +201,7 @@ def as_picture(lines: Sequence[Line]) -> bytes:
                 label.set(rotation=20, ha="right")
         axes.set_title(TITLES.get(part, part), fontsize=10)
         axes.set_xlim(-0.5, len(own) - 0.5)
-        axes.set_ylim(0, 100)
+        axes.set_ylim(0, None if part == "eta" else 100)
         axes.set_ylabel("%")
         axes.grid(alpha=0.3)
         if axes.has_data():

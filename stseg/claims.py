@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stseg.errors import InputError
 from stseg.files import write_atomically
@@ -27,6 +27,39 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 4096
 """Results that a folder keeps; what was used longest ago goes first."""
+
+Record = dict[str, Any]
+"""A result as JSON values."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_turn(
+    items: Sequence[Item],
+    attempt: Callable[[Item, bool], Result | None],
+    pause: Callable[[], None],
+) -> Iterator[Result]:
+    """Results of all items, in the order in which they are ready.
+
+    Args:
+        items: pieces of work that several processes share.
+        attempt: gives the result of an item, or None where another process is at it; such an item
+            is asked for again when all others are done, and then told so by True.
+        pause: called where a whole round gave nothing, before the next one; it may raise.
+    """
+    again, waiting = False, list(items)
+    while waiting:
+        left = []
+        for item in waiting:
+            result = attempt(item, again)
+            if result is None:
+                left.append(item)
+            else:
+                yield result
+        if len(left) == len(waiting):
+            pause()
+        again, waiting = True, left
 
 
 class WorkFolder:
@@ -48,7 +81,7 @@ class WorkFolder:
                 f"The work folder {folder} cannot be made: {error.strerror}. Choose another."
             ) from error
 
-    def load(self, key: str) -> dict[str, Any] | None:
+    def load(self, key: str) -> Record | None:
         """The result under ``key``; None where there is none that can be read."""
         path = self._path(key)
         try:
@@ -61,10 +94,51 @@ class WorkFolder:
             return None
         return result if isinstance(result, dict) else None
 
-    def store(self, key: str, result: dict[str, Any]) -> None:
+    def store(self, key: str, result: Record) -> None:
         """Keep a result, whole or not at all. Raises InputError where it cannot be written."""
         write_atomically(self._path(key), json.dumps(result).encode())
         self._shrink()
+
+    def fill(
+        self,
+        keys: Mapping[Item, str],
+        claim: str,
+        make: Callable[[list[Item]], Mapping[Item, Record]],
+        fresh: bool = False,
+        suits: Callable[[Record], bool] = lambda _: True,
+    ) -> dict[Item, Record] | None:
+        """Results that are made together: those that are kept, and the others made now and kept.
+
+        Args:
+            keys: of the results.
+            claim: key of the work on them; who holds it makes them, and all others leave them.
+            make: makes those that are missing.
+            fresh: make them all, whatever is kept.
+            suits: whether a kept result will do.
+
+        Returns:
+            All of them, or None where another process is at them.
+
+        Raises:
+            InputError: a result cannot be written.
+        """
+
+        def kept() -> dict[Item, Record]:
+            loaded = {} if fresh else {item: self.load(key) for item, key in keys.items()}
+            return {item: each for item, each in loaded.items() if each is not None and suits(each)}
+
+        found = kept()
+        if len(found) == len(keys):
+            return found
+        with self.claim(claim) as ours:
+            if not ours:
+                return None
+            found = kept()  # made while we asked
+            missing = [item for item in keys if item not in found]
+            made = make(missing) if missing else {}
+            for item, record in made.items():
+                self.store(keys[item], record)
+        return {item: found.get(item) or made[item] for item in keys}
 
     def drop(self, key: str) -> None:
         """Forget a result."""

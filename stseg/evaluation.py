@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stseg.annotations import frame_names
-from stseg.claims import WorkFolder
-from stseg.device import choose_device
+from stseg.claims import WorkFolder, in_turn
 from stseg.errors import Cancelled, InputError
-from stseg.flow.cache import FlowCache, content_key
+from stseg.flow.cache import FlowCache
 from stseg.known_flow import cached_flow, flow_of
 from stseg.layouts import Entry, open_clip
 from stseg.mask_files import masks_of, write_masks
 from stseg.network import SegmentationNetwork
-from stseg.pipeline import FLOW_VERSION, SegmentationRun, load_network
+from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import Clip, Settings
+from stseg.result_keys import clip_key, model_key, result_key
 from stseg.scoring import SequenceScore, from_record, report, score
 from stseg.truth import ground_truth
-from stseg.variants import model_path
 from stseg.verdict import extremes
 
 VERSION = 2
@@ -127,50 +125,40 @@ def evaluate_task(entries: Sequence[Entry], task: Task) -> Iterator[SequenceScor
         network = network or load_network(task.settings.model)
         return network
 
-    model_path(task.settings.model)  # a mistake here is not one of each sequence
-    model_key = _model_key(task) if task.work is not None else ""
-    waiting, fresh = list(entries), task.fresh
-    while waiting:
-        left = []
-        for entry in waiting:
-            outcome = _outcome(entry, replace(task, fresh=fresh), model, model_key)
-            if outcome is None:
-                left.append(entry)
-            else:
-                yield outcome
-        fresh = False  # what others have made while we waited is new
-        if len(left) == len(waiting):
-            _pause(task)
-        waiting = left
+    key = model_key(task.settings.model)  # a mistake here is not one of each sequence
+
+    def attempt(entry: Entry, again: bool) -> SequenceScore | Failure | None:
+        # What others have made while we waited is new.
+        return _outcome(entry, replace(task, fresh=task.fresh and not again), model, key)
+
+    yield from in_turn(entries, attempt, partial(pause, task.stop))
 
 
-def _pause(task: Task) -> None:
-    if task.stop is not None and task.stop():
+def pause(stop: Callable[[], bool] | None) -> None:
+    """Wait for other processes. Raises Cancelled when ``stop`` says so."""
+    if stop is not None and stop():
         raise Cancelled("The evaluation was stopped.")
     time.sleep(WAIT)
 
 
 def _outcome(
-    entry: Entry, task: Task, model: Callable[[], SegmentationNetwork], model_key: str
+    entry: Entry, task: Task, model: Callable[[], SegmentationNetwork], weights: str
 ) -> SequenceScore | Failure | None:
     """The result of a sequence; None where another process is at it."""
     try:
         clip = open_clip(entry)
         if task.work is None:
             return _scored(clip, task, model())
-        key = _key(clip, task, model_key)
-        kept = None if task.fresh else task.work.load(key)
-        if kept is not None and _suits(kept, task, clip, key):
-            return from_record(kept)
-        with task.work.claim(key) as ours:
-            if not ours:
-                return None
-            kept = None if task.fresh else task.work.load(key)  # made while we asked
-            if kept is not None and _suits(kept, task, clip, key):
-                return from_record(kept)
-            result = _scored(clip, task, model(), key)
-            task.work.store(key, result.record())
-            return result
+        content = clip_key(clip, task.flows, task.settings)
+        key = result_key(f"scores {VERSION}", content, weights, task.settings, task.protocol)
+        kept = task.work.fill(
+            {clip.name: key},
+            key,
+            lambda _: {clip.name: _scored(clip, task, model(), key).record()},
+            task.fresh,
+            lambda record: _suits(record, task, clip, key),
+        )
+        return None if kept is None else from_record(kept[clip.name])
     except InputError as error:
         return Failure(entry.name, str(error))
 
@@ -202,35 +190,3 @@ def _scored(clip: Clip, task: Task, network: SegmentationNetwork, key: str = "")
     finally:
         segmentation.close()
     return replace(result, seconds=time.perf_counter() - begun)
-
-
-def _model_key(task: Task) -> str:
-    return hashlib.blake2b(model_path(task.settings.model).read_bytes(), digest_size=20).hexdigest()
-
-
-def _key(clip: Clip, task: Task, model_key: str) -> str:
-    """Key of a result: the content of model, flow and masks, and whatever else decides it."""
-    settings = task.settings
-    told = {**settings.to_json(), "flow": "", "model": "", "weights": "", "device": ""}
-    device = choose_device(settings.device)
-    words: list[object] = [
-        VERSION,
-        model_key,
-        sorted(told.items()),
-        task.protocol,
-        (device.torch.type, device.bfloat16),
-        (clip.name, clip.size, clip.frames),
-    ]
-    if task.flows is not None:
-        words.append(content_key(flow_of(task.flows, clip.name), []))
-    else:
-        source = [settings.flow, settings.weights, FLOW_VERSION]
-        words.append(content_key(clip.source, source))
-    if clip.truth is not None:
-        words += [
-            content_key(folder, [str(folder.relative_to(clip.truth))])
-            for folder in (clip.truth, *sorted(clip.truth.iterdir()))
-            if folder.is_dir()
-        ]
-        words.append(frame_names(clip, clip.frames))
-    return hashlib.blake2b(repr(words).encode(), digest_size=20).hexdigest()

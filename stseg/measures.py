@@ -100,6 +100,17 @@ def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
     )
 
 
+def consistency(result: Segmentation) -> float:
+    """L_c (eq. 4) at the η of the settings, mean over the same volumes; NaN for a single field."""
+    eta = result.settings.eta
+    rows = [
+        float(consistency_loss(torch.from_numpy(masks)[None], torch.from_numpy(flow)[None], eta))
+        for masks, flow in volumes(result)
+        if masks.shape[1] > 1
+    ]
+    return float(np.mean(rows)) if rows else float("nan")
+
+
 def volumes(
     result: Segmentation,
 ) -> Iterator[tuple[Float32[np.ndarray, "k t h w"], Float32[np.ndarray, "2 t h w"]]]:

@@ -17,7 +17,7 @@ from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
 from stseg.errors import Cancelled, InputError
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
-from stseg.flow.cache import FlowCache, content_key
+from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
 from stseg.records import Clip, Segmentation, SegmentedFrame, Settings, dequantise, grid_for
@@ -27,9 +27,6 @@ from stseg.timeline import FramePrediction, Timeline
 from stseg.variants import model_path
 from stseg.video import read_frames
 from stseg.volume import FlowFields
-
-FLOW_VERSION = (2,)
-"""Part of the key of cached flow: raise it when an estimator gives other numbers."""
 
 
 def load_network(model: str) -> SegmentationNetwork:

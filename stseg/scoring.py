@@ -113,7 +113,7 @@ def score(
     """
     clip, n, k = segmentation.clip, len(segmentation), segmentation.k
     truth = ground_truth(clip)
-    scored = _scored_frames(truth, clip.name, n, protocol)
+    scored = scored_frames(truth, clip.name, n, protocol)
     whole = joined(segmentation)
     objects = _objects(truth, scored)
     j: dict[int, float] = {}
@@ -162,7 +162,19 @@ def score(
     )
 
 
-def _scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[int]:
+def scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[int]:
+    """Numbers of the frames that count.
+
+    Args:
+        truth: masks of the clip.
+        name: of the clip.
+        n: its number of frames.
+        protocol: in ``PROTOCOLS``.
+
+    Raises:
+        InputError: there is no such protocol, a mask belongs to no frame, no frame counts, or the
+            protocol asks for a mask that is missing.
+    """
     if protocol not in PROTOCOLS:
         raise InputError(
             f"There is no protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}."

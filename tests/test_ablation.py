@@ -5,28 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from stseg import pipeline, variants
-from stseg.ablation import (
-    PUBLISHED,
-    SWEEPS,
-    Figures,
-    Row,
-    measure,
-    same_pass,
-    segment_all,
-    sweep_rows,
-    variant_rows,
-)
+from stseg import ablation_work, pipeline, variants
+from stseg.ablation import Figures, measure, same_pass, segment_all
+from stseg.ablation_rows import PUBLISHED, SWEEPS, Row, sweep_rows, variant_rows
 from stseg.ablation_tables import Line, as_csv, as_json, as_markdown, as_picture, as_text
+from stseg.ablation_work import AblationTask as Task
+from stseg.ablation_work import Measured, ablate
+from stseg.claims import WorkFolder
 from stseg.cli import main
 from stseg.errors import Cancelled, InputError
 from stseg.foreground import moving_labels
+from stseg.layouts import Entry, open_data_set
 from stseg.metrics import region_similarity
 from stseg.network import SegmentationNetwork
 from stseg.pipeline import SegmentationRun
@@ -153,13 +151,13 @@ def test_a_sweep_changes_one_thing_and_holds_the_base(name: str) -> None:
 
 
 def test_an_unknown_sweep_is_named() -> None:
-    with pytest.raises(InputError, match="There is no sweep 'eta'"):
-        sweep_rows(BASE, "eta", (4,))
+    with pytest.raises(InputError, match="There is no sweep 'beta'"):
+        sweep_rows(BASE, "beta", (4,))
 
 
 def lines() -> list[Line]:
-    one = Figures(0.5, 0.4, 0.3, 0.1, 0.0, 10)
-    other = Figures(0.7, 0.6, 0.5, float("nan"), float("nan"), 20)
+    one = Figures(0.5, 0.4, 0.3, 0.1, 0.0, 0.002, 10)
+    other = Figures(0.7, 0.6, 0.5, float("nan"), float("nan"), 0.004, 20)
     rows = variant_rows(BASE, ["full", "no-lc"], lambda name: name == "full")
     full, missing = (Line(row, {}) for row in rows)
     swept = Row("k", "3", replace(BASE, k=3))
@@ -170,9 +168,9 @@ def test_tables_tell_means_of_sequences_the_paper_and_what_is_missing() -> None:
     text = as_text(lines())
     assert "mean of 2 sequences" in text
     full = next(row for row in text.splitlines() if row.startswith("Space-time, with L_c"))
-    assert full.split()[-6:] == ["73.2", "60.0", "50.0", "40.0", "10.0", "0.0"]
+    assert full.split()[-7:] == ["73.2", "60.0", "50.0", "40.0", "10.0", "0.0", "0.300"]
     missing = next(row for row in text.splitlines() if "(no checkpoint)" in row)
-    assert missing.split()[-6:] == ["33.1", *"-----"]
+    assert missing.split()[-7:] == ["33.1", *"------"]
     assert "| 73.2 | 60.0 | 50.0 |" in as_markdown(lines(), "About.")
 
 
@@ -181,7 +179,12 @@ def test_values_have_no_nan_and_read_back() -> None:
     assert told["variants"][0]["mean"]["j"] == pytest.approx(0.6)
     assert told["variants"][0]["sequences"]["b"]["flicker"] is None
     assert told["variants"][1]["missing"]
-    assert "η is a part of the loss" in told["eta"]
+    assert "η is a part of the loss" in told["eta_note"]
+    again = [Figures.from_json(each.to_json()) for each in lines()[0].sequences.values()]
+    assert [each.to_json() for each in again] == [
+        each.to_json() for each in lines()[0].sequences.values()
+    ]
+    assert np.isnan(again[1].flicker)
     records = list(csv.DictReader(io.StringIO(as_csv(lines()))))
     assert [record["sequence"] for record in records] == ["mean", "a", "b", "mean", "mean", "a"]
     assert float(records[0]["j"]) == pytest.approx(0.6)
@@ -226,6 +229,12 @@ def test_the_command_writes_its_tables(
     ]
     told = json.loads((tmp_path / "out/ablation.json").read_text())
     assert [line["value"] for line in told["k"]] == ["2", "3", "4"]
+    # η changes what L_c leaves out, and nothing else.
+    assert [line["value"] for line in told["eta"]] == ["0 %", "0.5 %", "1 %", "2 %", "5 %", "10 %"]
+    assert len({line["mean"]["j"] for line in told["eta"]}) == 1
+    left = [line["mean"]["consistency"] for line in told["eta"]]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1] > 0
     assert list(told["k"][1]["sequences"]) == ["clip1", "clip2"]
     same = (told["variants"][1], told["k"][1], told["linkage"][1])
     assert {json.dumps(line["sequences"]) for line in same} == {json.dumps(same[0]["sequences"])}
@@ -240,6 +249,105 @@ def test_the_command_can_be_restricted(
     told = json.loads((tmp_path / "out/ablation.json").read_text())
     assert not told.keys() & SWEEPS.keys()
     assert list(told["variants"][0]["sequences"]) == ["clip2"]
+
+
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Clip and number of settings of every pass of a network from now on."""
+    made: list[tuple[str, int]] = []
+    segment = ablation_work.segment_all
+
+    def counted(clip: Clip, wanted: Sequence[Settings], *rest: object) -> object:
+        made.append((clip.name, len(wanted)))
+        return segment(clip, wanted, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ablation_work, "segment_all", counted)
+    return made
+
+
+def task_of(data_set: Path, model: Path, work: Path) -> tuple[list[Entry], list[Settings], Task]:
+    entries, _ = open_data_set(data_set).choose()
+    base = replace(BASE, model=str(model), k=3)
+    wanted = [
+        base,
+        replace(base, k=2),
+        replace(base, linkage="one-to-one"),
+        replace(base, taus=(2,)),
+    ]
+    return entries, wanted, Task("frames", work=WorkFolder(work))
+
+
+def test_an_ablation_goes_on_and_measures_only_what_is_new(
+    data_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, wanted, task = task_of(data_set, tiny_model, tmp_path / "work")
+    made = passes(monkeypatch)
+    first = next(ablate(entries, wanted, task))  # interrupted after one sequence
+    assert made == [("clip1", 3), ("clip1", 1)]
+    again = list(ablate(entries, wanted, task))
+    assert made[2:] == [("clip2", 3), ("clip2", 1)]
+    assert again[0] == first
+    assert [each.name for each in again] == ["clip1", "clip2"]
+    # Another sweep: one setting is new. And nothing stale is taken for other data.
+    del made[:]
+    list(ablate(entries[:1], [*wanted, replace(wanted[0], subsequence=2)], task))
+    assert made == [("clip1", 1)]
+    list(ablate(entries[:1], wanted[-1:], replace(task, protocol="davis")))
+    list(ablate(entries[:1], wanted[-1:], replace(task, fresh=True)))
+    assert made == [("clip1", 1)] * 3
+    figures = again[1]
+    assert isinstance(figures, Measured)
+    (alone,) = ablate(entries[1:], wanted[1:2], replace(task, work=None))
+    assert isinstance(alone, Measured)
+    assert alone.figures[wanted[1]].to_json() == figures.figures[wanted[1]].to_json()
+
+
+def test_two_processes_share_an_ablation(
+    data_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, wanted, task = task_of(data_set, tiny_model, tmp_path / "work")
+    assert task.work is not None
+    made = passes(monkeypatch)
+    waited: list[list[tuple[str, int]]] = []
+    claims: list[str] = []
+    claim = task.work.claim
+    monkeypatch.setattr(
+        WorkFolder,
+        "claim",
+        lambda self, key: claims.append(key) or claim(key),  # type: ignore[func-returns-value]
+    )
+    list(ablate(entries[:1], wanted[:1], task))
+    del made[:]
+    with claim(claims[0]) as ours:  # as another process holds it: the first pass over clip1
+        assert ours
+
+        def wait(stop: object) -> None:
+            waited.append(list(made))
+            raise Cancelled("enough")
+
+        monkeypatch.setattr(ablation_work, "pause", wait)
+        with pytest.raises(Cancelled):
+            list(ablate(entries, wanted, task))
+    assert waited == [[("clip1", 1), ("clip2", 3), ("clip2", 1)]]  # all but what is claimed
+    assert [each.name for each in ablate(entries, wanted, task)] == ["clip1", "clip2"]
+    assert made[3:] == [("clip1", 2)]  # that of the first three is kept
+
+
+def test_wrong_data_is_named_and_in_no_line(
+    data_set: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(data_set, root)
+    Image.new("L", (9, 9)).save(root / "clip1/00002.png")
+    words = ["ablate", "--root", root, "--out", tmp_path / "out", "--variants", tiny_model]
+    status = main([str(word) for word in [*words, "--sweep", "--work", tmp_path / "work"]])
+    said = capsys.readouterr()
+    assert status == 2
+    assert "clip1                    left out" in said.out
+    assert "00002.png is 9x9" in said.out
+    assert "1 of 2 sequences could not be measured and are in no mean: clip1." in said.err
+    told = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert list(told["variants"][0]["sequences"]) == ["clip2"]
+    assert list(told["failed"]) == ["clip1"]
 
 
 def test_nothing_to_measure_is_said(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
-    from stseg.ablation import Figures, Row
+    from stseg.ablation import Figures
+    from stseg.ablation_rows import Row
     from stseg.ablation_tables import Line
+    from stseg.ablation_work import AblationTask
     from stseg.layouts import DataSet, Entry
-    from stseg.network import SegmentationNetwork
-    from stseg.records import Clip, Settings
-    from stseg.volume import FlowFields
+    from stseg.records import Settings
 
 NAME = "ablate"
-HELP = "Compare the variants (Table 1) and sweep over K, τ, linkage and sub-sequences."
+HELP = "Compare the variants (Table 1) and sweep over K, τ, η, linkage and sub-sequences."
 SWEEPS = ("k", "tau", "eta", "subsequence", "linkage")
 CACHED = "cached"
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep",
         nargs="*",
-        default=["k", "tau", "subsequence", "linkage"],
+        default=list(SWEEPS),
         choices=SWEEPS,
         help="what to sweep over; nothing with no name after it",
     )
@@ -55,16 +55,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--linkage", default="greedy", help="linkage, where not swept")
     parser.add_argument("--subsequence", type=int, default=10, help="frames, where not swept")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=None,
+        help="folder in which figures are kept, so that an interrupted run goes on and several "
+        "processes share the work (default: scores in the cache folder)",
+    )
+    parser.add_argument("--fresh", action="store_true", help="measure anew what was kept")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables and write them.
 
+    A sequence with wrong data is named and left out of all lines; when all others are done the
+    command ends with status 2.
+
     Raises:
-        InputError: something given is unusable.
+        InputError: something given is unusable, or a sequence could not be measured.
     """
-    from stseg.ablation import ETA_NOTE
+    from stseg.ablation_rows import ETA_NOTE
     from stseg.ablation_tables import Line, as_text
+    from stseg.ablation_work import ablate
+    from stseg.evaluation import Failure
     from stseg.layouts import open_data_set
 
     data_set = open_data_set(arguments.root, arguments.dataset)
@@ -72,32 +85,47 @@ def run(arguments: argparse.Namespace) -> None:
     if absent:
         print(f"Not on the disk: {', '.join(absent)}.", flush=True)
     rows = _rows(arguments)
+    task = _task(arguments, data_set, entries)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"The folder {arguments.out} cannot be made: {error.strerror}. Choose another."
         ) from error
+    measured: dict[str, Mapping[Settings, Figures]] = {}
+    failed: dict[str, str] = {}
     lines = [Line(row, {}) for row in rows]
-    for name, figures in _measured(arguments, data_set, entries, rows):
+    wanted = [row.settings for row in rows if row.settings is not None]
+    for outcome in ablate(entries, wanted, task):
+        if isinstance(outcome, Failure):
+            failed[outcome.name] = outcome.reason
+            print(f"{outcome.name:24s} left out: {outcome.reason}", flush=True)
+            continue
+        measured[outcome.name] = outcome.figures
+        print(f"{outcome.name:24s} done", flush=True)
+        done = [entry.name for entry in entries if entry.name in measured]
         lines = [
-            line
-            if line.row.settings is None
-            else Line(line.row, {**line.sequences, name: figures[line.row.settings]})
-            for line in lines
+            Line(row, {name: measured[name][row.settings] for name in done} if row.settings else {})
+            for row in rows
         ]
-        _write(arguments, lines)  # after each sequence: what is interrupted leaves its tables
-        print(f"{name:24s} done", flush=True)
-    print(f"\n{as_text(lines)}")
-    if any(line.row.base for line in lines):
-        print("\n* the settings of the other tables")
-    if "eta" in arguments.sweep:
-        print(f"\n{ETA_NOTE}")
-    print(f"\nTables in {arguments.out}")
+        _write(arguments, lines, failed)  # what is interrupted leaves its tables
+    if measured:
+        print(f"\n{as_text(lines)}")
+        if any(line.row.base for line in lines):
+            print("\n* the settings of the other tables")
+        if "eta" in arguments.sweep:
+            print(f"\n{ETA_NOTE}")
+        _write(arguments, lines, failed)
+        print(f"\nTables in {arguments.out}")
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(entries)} sequences could not be measured and are in no mean: "
+            f"{', '.join(failed)}. See above for what is wrong with them."
+        )
 
 
 def _rows(arguments: argparse.Namespace) -> list[Row]:
-    from stseg.ablation import sweep_rows, variant_rows
+    from stseg.ablation_rows import sweep_rows, variant_rows
     from stseg.pipeline import load_network
     from stseg.records import Settings
     from stseg.variants import VARIANTS, model_path
@@ -118,7 +146,7 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
     for row in rows:
         if row.settings is None:
             print(f"{row.value}: its checkpoint is missing; it is left out.", flush=True)
-    swept = [name for name in dict.fromkeys(arguments.sweep) if name != "eta"]
+    swept = list(dict.fromkeys(arguments.sweep))
     if swept:
         ks = load_network(arguments.model).settings.ks
         rows += [row for name in swept for row in sweep_rows(base, name, ks)]
@@ -130,34 +158,21 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _measured(
-    arguments: argparse.Namespace,
-    data_set: DataSet,
-    entries: Sequence[Entry],
-    rows: Sequence[Row],
-) -> Iterator[tuple[str, dict[Settings, Figures]]]:
-    """Figures of every line, sequence by sequence."""
-    from stseg.ablation import measure, same_pass, segment_all
-    from stseg.layouts import open_clip
-    from stseg.pipeline import load_network
+def _task(
+    arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]
+) -> AblationTask:
+    from stseg.ablation_work import AblationTask
+    from stseg.claims import WorkFolder
+    from stseg.flow.cache import FlowCache
+    from stseg.flow.weights import cache_folder
 
-    groups = same_pass([row.settings for row in rows if row.settings is not None])
-    networks: dict[str, SegmentationNetwork] = {}
-    folder = _flow_folder(arguments, data_set, entries)
-    for entry in entries:
-        clip = open_clip(entry)
-        flow = _flow(arguments, folder, clip)
-        found: dict[Settings, Figures] = {}
-        for wanted in groups:
-            model = wanted[0].model
-            if model not in networks:
-                networks[model] = load_network(model)
-            made = segment_all(clip, wanted, networks[model], flow)
-            found |= measure(clip, made, data_set.protocol)
-            for each in made.values():
-                each.masks.close()
-        flow.close()
-        yield entry.name, found
+    return AblationTask(
+        data_set.protocol,
+        _flow_folder(arguments, data_set, entries),
+        WorkFolder(arguments.work or cache_folder() / "scores"),
+        FlowCache(),
+        arguments.fresh,
+    )
 
 
 def _flow_folder(
@@ -180,24 +195,7 @@ def _flow_folder(
     return folder
 
 
-def _flow(arguments: argparse.Namespace, folder: Path | None, clip: Clip) -> FlowFields:
-    import numpy as np
-
-    from stseg.flow import FlowSettings, clip_fields
-    from stseg.known_flow import cached_flow, flow_of
-    from stseg.records import grid_for
-    from stseg.volume import FlowFields
-
-    if folder is not None:
-        return cached_flow(flow_of(folder, clip.name), clip)
-    fields = FlowFields()
-    settings = FlowSettings(arguments.flow, device=arguments.device)
-    for field in clip_fields(clip, settings, grid_for(clip.size)):
-        fields.forward.append(field.astype(np.float16))
-    return fields
-
-
-def _write(arguments: argparse.Namespace, lines: Sequence[Line]) -> None:
+def _write(arguments: argparse.Namespace, lines: Sequence[Line], failed: Mapping[str, str]) -> None:
     import json
 
     from stseg.ablation_tables import as_csv, as_json, as_markdown, as_picture
@@ -208,6 +206,7 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line]) -> None:
         "split": arguments.split,
         "flow": arguments.flow,
         "model": arguments.model,
+        "failed": dict(failed),
     }
     names = next((list(line.sequences) for line in lines if line.sequences), [])
     words = (

@@ -18,6 +18,9 @@ from stseg.volume import FlowFields
 
 logger = logging.getLogger(__name__)
 
+FLOW_VERSION = (2,)
+"""Part of the key of cached flow: raise it when an estimator gives other numbers."""
+
 LIMIT = 2 * 2**30
 _CHUNK = 2**20
 
