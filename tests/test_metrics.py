@@ -81,6 +81,48 @@ def test_f_agrees_with_an_independent_one_on_random_blobs(seed: int, smooth: flo
     assert contour_accuracy(mask, truth) == pytest.approx(reference_f(mask, truth), abs=1e-6)
 
 
+def published_f(mask: np.ndarray, truth: np.ndarray) -> float:
+    """F as the official code of DAVIS 2016 defines it, with SciPy's dilation.
+
+    Written anew from its definition (``db_eval_boundary``, ``seg2bmap``), with nothing of
+    ``stseg.metrics``: a boundary site differs from its right, lower or lower right neighbour; in
+    the last row only the right one counts, in the last column only the lower one.
+    """
+
+    def boundary(seg: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(seg)
+        found[:-1, :-1] = (
+            (seg[:-1, :-1] != seg[:-1, 1:])
+            | (seg[:-1, :-1] != seg[1:, :-1])
+            | (seg[:-1, :-1] != seg[1:, 1:])
+        )
+        found[-1, :-1] = seg[-1, :-1] != seg[-1, 1:]
+        found[:-1, -1] = seg[:-1, -1] != seg[1:, -1]
+        return found
+
+    radius = int(np.ceil(0.008 * np.linalg.norm(mask.shape)))
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    disk = x**2 + y**2 <= radius**2
+    ours, theirs = boundary(mask), boundary(truth)
+    if not ours.any() or not theirs.any():
+        return float(ours.any() == theirs.any())
+    precision = (ours & ndimage.binary_dilation(theirs, disk)).sum() / ours.sum()
+    recall = (theirs & ndimage.binary_dilation(ours, disk)).sum() / theirs.sum()
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+@given(st.integers(0, 10**6), st.floats(1, 12), st.booleans())
+def test_f_agrees_with_the_published_definition_on_random_masks(
+    seed: int, smooth: float, near: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(100, 240)), int(rng.integers(100, 320)))  # radius 2 to 4
+    first = ndimage.gaussian_filter(rng.normal(size=size), smooth)
+    other = ndimage.gaussian_filter(rng.normal(size=size), smooth)
+    mask, truth = first > 0, (0.8 * first + 0.2 * other if near else other) > 0
+    assert contour_accuracy(mask, truth) == pytest.approx(published_f(mask, truth), abs=1e-6)
+
+
 CLIPS = Path(__file__).parents[1] / "assets" / "clips"
 
 # (J, F) of the pairs below, by vos-benchmark 0.1.0.
@@ -130,6 +172,7 @@ def test_j_and_f_are_those_of_the_oracle(pair, number: int, gold: tuple[float, f
     mask, truth = pair(number)
     got = region_similarity(mask, truth), contour_accuracy(mask, truth)
     assert got == pytest.approx(gold, abs=1e-6)
+    assert got[1] == pytest.approx(published_f(mask, truth), abs=1e-6)
     assert got[1] < 1
 
 
@@ -149,6 +192,20 @@ def oracle(mask: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 def test_the_kept_answers_are_those_of_the_oracle() -> None:
     for pair, number, gold in PAIRS:
         assert oracle(*pair(number)) == pytest.approx(gold, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [("bmx-trees", 20, 23), ("libby", 3, 9), ("soapbox", 40, 41), ("camel", 0, 89)],
+)
+def test_real_masks_of_davis_at_full_size(shared: Path, name: str, first: int, second: int) -> None:
+    folder = shared / "davis16/Annotations/480p" / name
+    mask, truth = (
+        np.array(Image.open(folder / f"{at:05d}.png").convert("L")) > 0 for at in (first, second)
+    )
+    got = contour_accuracy(mask, truth)
+    assert 0 < got < 1
+    assert got == pytest.approx(published_f(mask, truth), abs=1e-6)
 
 
 def test_real_masks_of_davis_against_distances(shared: Path) -> None:

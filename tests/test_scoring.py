@@ -84,6 +84,50 @@ def test_the_foreground_is_chosen_once_per_subsequence(annotated: Clip) -> None:
     assert score(swapped, 10).figures["J_once"] == pytest.approx(whole)
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["one linkage", "linkage per part"])
+def test_three_choices_of_the_foreground_give_three_scores(
+    annotated: Clip, restarted: bool
+) -> None:
+    # Square 1 (10 x 10) moves, square 2 (10 x 30) stands still. The annotated object is square 1
+    # in the first four frames and square 2 in the other eight.
+    small, large = (slice(2, 12), slice(4, 14)), (slice(18, 28), slice(10, 40))
+    labels = np.zeros((H, W), np.uint8)
+    labels[small], labels[large] = 1, 2
+    flow, soft = Spool(), Spool()
+    for index in range(N):
+        truth = np.zeros((H, W), np.uint8)
+        truth[small if index < 4 else large] = 255
+        Image.fromarray(truth).save(masks(annotated) / f"{index:05d}.png")
+        soft.append((np.arange(K)[:, None, None] == labels).astype(np.uint8) * 255)
+        if index < N - 1:
+            field = np.zeros((2, H, W), np.float16)
+            field[0][labels == 1] = 0.1
+            flow.append(field)
+    assignment = np.tile(np.arange(K, dtype=np.uint8), (N, 1))
+    if restarted:  # labels have other names in each part, as where linkage starts anew
+        assignment[4:8], assignment[8:] = [1, 2, 0], [2, 0, 1]
+    settings = Settings(k=K, subsequence=4 if restarted else 0, linkage="greedy")
+    result = Segmentation(annotated, settings, flow, soft, assignment)
+    got = score(result, 4)
+    assert list(got.frames) == list(range(1, 11))  # three of square 1, seven of square 2
+    # Chosen once per part: right everywhere. The names of the labels do not matter.
+    assert got.to_json()["J"] == 1
+    assert list(got.chosen) == ([(1,), (0,), (1,)] if restarted else [(1,), (2,), (2,)])
+    # Chosen once: square 2, which is right in seven frames. Taking both squares would give 0.6.
+    assert got.figures["J_once"] == pytest.approx(7 / 10)
+    # Chosen by motion: square 1, which is right in three frames.
+    assert got.figures["J_unsupervised"] == pytest.approx(3 / 10)
+
+
+def test_one_choice_cannot_mend_labels_that_lose_their_object(annotated: Clip) -> None:
+    # The object and the background change their labels in the middle of the second part.
+    swapped = segmentation(annotated, swap_at=9, subsequence=6)
+    got = score(swapped, 6).to_json()
+    assert got["J_once"] < 1
+    assert got["J"] < 1  # the choice for the second part is as bad there
+    assert list(score(swapped, 6).j[:5]) == [1.0] * 5
+
+
 def test_several_objects_get_a_label_each(annotated: Clip) -> None:
     for index in range(N):
         labels = truth_labels(index)
