@@ -1,9 +1,9 @@
 """Which mask file belongs to which frame.
 
 A mask file belongs to the frame picture of the same stem (``bear01_0001_gt.ppm`` to
-``bear01_0001.jpg``), else to the one with the same number in its name; a list of annotated frames
-(``*Def.dat`` of FBMS-59) says it where it is there. Of a video file the number in the name is the
-number of the frame, from 0.
+``bear01_0001.jpg``), else to the one with the same number in its name; the definition file of
+FBMS-59 (``*Def.dat``) says it where it is there, and which colours are regions. Of a video file
+the number in the name is the number of the frame, from 0.
 """
 
 from __future__ import annotations
@@ -55,12 +55,32 @@ def numbered(folder: Path, stems: Sequence[str]) -> list[tuple[Path, int | None]
     ]
 
 
+def regions(folder: Path) -> tuple[int, ...]:
+    """Colours of the regions that the definition file of FBMS-59 names, the background's first.
+
+    They are gray values, or 65536 r + 256 g + b. Nothing where there is no such file. A colour that
+    it does not name is background, as in the evaluation tool of the data set (cats04 has some).
+    """
+    lines = _definition(folder)
+    for at, line in enumerate(lines):
+        if line.lower().startswith("total number of regions") and at + 1 < len(lines):
+            told = lines[at + 1 :]
+            count = int(told[0]) if told[0].isdigit() else 0
+            return tuple(int(each) for each in told[1:] if each.isdigit())[:count]
+    return ()
+
+
+def _definition(folder: Path) -> list[str]:
+    """Lines of the definition file; none where there is none."""
+    paths = sorted(folder.glob("*.dat"))
+    if not paths:
+        return []
+    return [line.strip() for line in paths[0].read_text(errors="replace").splitlines()]
+
+
 def _listed(folder: Path, stems: Sequence[str]) -> list[tuple[Path, int | None]]:
     """The masks that ``*Def.dat`` lists, as FBMS-59 has it: a line of words, a line of value."""
-    lists = sorted(folder.glob("*Def.dat"))
-    if not lists:
-        return []
-    lines = [line.strip() for line in lists[0].read_text(errors="replace").splitlines()]
+    lines = _definition(folder)
     values = list(pairwise(lines))
     numbers = [value for words, value in values if words.lower().startswith("frame number")]
     names = [value for words, value in values if words.lower().startswith("file name")]
@@ -75,8 +95,8 @@ def _listed(folder: Path, stems: Sequence[str]) -> list[tuple[Path, int | None]]
         )
         if path is None:
             raise InputError(
-                f"{lists[0]} lists the mask {name}, but it is not there. Put it back, or take "
-                "the sequence out."
+                f"The definition file in {folder} lists the mask {name}, but it is not there. Put "
+                "it back, or take the sequence out."
             )
         source = Path(inputs[place]).stem if len(inputs) == len(names) else ""
         index = stems.index(source) if source in stems else int(numbers[place])

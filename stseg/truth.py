@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from stseg.annotations import frame_stems, numbered
+from stseg.annotations import frame_stems, numbered, regions
 from stseg.errors import InputError
 from stseg.records import Clip
 
@@ -37,12 +37,15 @@ class GroundTruth:
         files: the mask files of each annotated frame; several of them are one object each.
         background: code of the background in colour masks: black, or white (PPM of FBMS-59).
         stray: mask files that belong to no frame.
+        regions: codes that are told to be objects (``stseg.annotations.regions``); all others are
+            background then. Nothing where nobody tells.
     """
 
     size: tuple[int, int]
     files: Mapping[int, tuple[Path, ...]]
     background: int = 0
     stray: Sequence[Path] = field(default=())
+    regions: Sequence[int] = field(default=())
 
     def codes(self, index: int) -> Int32[np.ndarray, "H W"]:
         """What each site of frame ``index`` belongs to: 0 for the background, else an object.
@@ -71,6 +74,8 @@ class GroundTruth:
                 f"The mask {path} is {codes.shape[1]}x{codes.shape[0]}, but its video is "
                 f"{self.size[1]}x{self.size[0]}. Give masks of the size of the video."
             )
+        if self.regions:
+            return np.where(np.isin(codes, self.regions), codes + 1, 0)
         if not self.background:
             return codes
         # Black may be an object where the background is not black.
@@ -99,7 +104,9 @@ def ground_truth(clip: Clip) -> GroundTruth:
             else:
                 files.setdefault(index, []).append(path)
     kept = {index: tuple(files[index]) for index in sorted(files)}
-    return GroundTruth(clip.size, kept, _background(kept.values()), tuple(stray))
+    _, *told = regions(clip.truth) or (0,)
+    background = 0 if told else _background(kept.values())
+    return GroundTruth(clip.size, kept, background, tuple(stray), tuple(told))
 
 
 def _background(files: Iterable[tuple[Path, ...]]) -> int:

@@ -134,8 +134,48 @@ def test_the_list_of_fbms_says_which_frame_a_mask_is_of(tmp_path: Path) -> None:
         4: "b.pgm",
     }
     (folder / "b.pgm").unlink()
-    with pytest.raises(InputError, match=r"tennisDef\.dat lists the mask b\.pgm"):
+    with pytest.raises(InputError, match=r"tennis/GroundTruth lists the mask b\.pgm"):
         ground_truth(clip_of(folder, source))
+
+
+def definition(colours: list[int], masks: dict[int, str], frames: int) -> str:
+    """A definition file as FBMS-59 has it."""
+    lines = ["Ground truth definition file; do not change!", "", "Total number of regions:"]
+    lines.append(str(len(colours)))
+    for number, colour in enumerate(colours):
+        lines += [f"Scale of region {number}:", str(colour)]
+    lines += ["", "Confusion penality matrix", *(["0 1"] * len(colours)), ""]
+    lines += ["Total number of frames in this shot:", str(frames)]
+    lines += ["Total number of labeled frames for this shot:", str(len(masks))]
+    for frame, mask in masks.items():
+        lines += ["Frame number:", str(frame), "File name:", mask]
+        lines += ["Input file name:", f"x_{frame + 1:02d}.ppm"]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".ppm"])
+def test_the_definition_of_fbms_says_what_is_background(tmp_path: Path, suffix: str) -> None:
+    # The background is neither black nor white, black is an object, and one colour is unknown:
+    # background, as in the tool of the data set.
+    source = frames(tmp_path / "x", "x_01.jpg", "x_02.jpg", "x_03.jpg")
+    folder = source / "GroundTruth"
+    folder.mkdir()
+    gray = np.full((H, W), 85, np.uint8)
+    gray[0], gray[1], gray[2] = 0, 255, 200
+    colours = [85, 0, 255]
+    picture = Image.fromarray(gray)
+    if suffix == ".ppm":
+        picture = Image.merge("RGB", [picture] * 3)
+        colours = [each * 0x010101 for each in colours]
+    picture.save(folder / f"x_02_gt{suffix}")
+    (folder / "xDef.dat").write_text(definition(colours, {1: f"x_02_gt{suffix}"}, 3))
+    truth = ground_truth(clip_of(folder, source))
+    assert list(truth.files) == [1]
+    assert (truth.foreground(1) == np.isin(gray, (0, 255))).all()
+    assert len(np.unique(truth.codes(1))) == 3  # the background and two objects
+    (folder / "xDef.dat").write_text("Total number of regions:\nmany\n")
+    guessed = 0 if suffix == ".pgm" else 255  # without a definition
+    assert (ground_truth(clip_of(folder, source)).foreground(1) == (gray != guessed)).all()
 
 
 def test_modes_that_differ_are_noted(tmp_path: Path) -> None:
