@@ -182,9 +182,10 @@ def scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[
     beyond = [truth.files[index][0] for index in truth.files if index >= n]
     stray = [*truth.stray, *beyond]
     if stray:
+        more = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
         raise InputError(
-            f"{stray[0]} and {len(stray) - 1} other masks belong to no frame of {name}, which has "
-            f"{n} frames. Put the missing frames back, or take the masks out."
+            f"The mask {stray[0]}{more} belongs to no frame of {name}, which has {n} frames. Put "
+            "the missing frames back, or take the masks out."
         )
     inner = [index for index in truth.files if protocol == "frames" or 0 < index < n - 1]
     if not inner:
