@@ -16,6 +16,7 @@ from jaxtyping import Int64, UInt8
 from stseg.device import choose_device
 from stseg.errors import Cancelled, InputError
 from stseg.foreground import moving_labels, own_motion
+from stseg.linkage import uses_similarity
 from stseg.measures import consistency
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
@@ -23,7 +24,13 @@ from stseg.records import Clip, Segmentation, Settings
 from stseg.scoring import scored_frames
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.spool import Spool
-from stseg.stability import flicker, identity_switches, joined, long_term_of
+from stseg.stability import (
+    carried_counts,
+    flicker_of,
+    identity_switches_of,
+    joined,
+    long_term_of,
+)
 from stseg.timeline import Predict, Prediction, Timeline, Triplet
 from stseg.truth import GroundTruth, ground_truth
 from stseg.volume import FlowFields
@@ -60,9 +67,16 @@ class Figures:
     @classmethod
     def from_json(cls, told: Mapping[str, float | int | None]) -> Figures:
         """The figures that ``to_json`` told."""
-        frames = told["frames"] or 0
-        values = {key: float("nan") if each is None else each for key, each in told.items()}
-        return cls(**{**values, "frames": int(frames)})
+        known = {key: float("nan") if each is None else each for key, each in told.items()}
+        return cls(
+            j=known["j"],
+            j_unsupervised=known["j_unsupervised"],
+            j_once=known["j_once"],
+            flicker=known["flicker"],
+            switches=known["switches"],
+            consistency=known["consistency"],
+            frames=int(known["frames"]),
+        )
 
 
 def same_pass(wanted: Sequence[Settings]) -> list[list[Settings]]:
@@ -125,7 +139,8 @@ def segment_all(
             raise Cancelled("The ablation was stopped.")
 
     device = choose_device(first.device)
-    predictor = Predictor(network.to(device.torch).eval(), device, flow, ks, check)
+    alike = any(uses_similarity(each.linkage) for each in wanted)
+    predictor = Predictor(network.to(device.torch).eval(), device, flow, ks, check, alike)
     shared = {k: _Shared(predictor.of(k), sum(each.k == k for each in wanted)) for k in ks}
     n = len(flow.forward) + 1
     lines = [_line(each, shared[each.k], clip, flow).advance(n, ended=True) for each in wanted]
@@ -227,13 +242,14 @@ def _figures(
             with_truth += _similarities(own, oracle_foreground(own.sum(axis=0)))
             without += _similarities(own, moving_labels(segmentation, part, distances))
     whole = joined(segmentation)
+    carried = list(carried_counts(segmentation))
     once = long_term_of(_linked(counts, whole.assignment[list(frames)]), frames, n).whole
     return Figures(
         float(np.mean(with_truth)),
         float(np.mean(without)),
         once,
-        flicker(segmentation),
-        identity_switches(segmentation).rate,
+        flicker_of(carried),
+        identity_switches_of(carried).rate,
         consistency(segmentation),
         len(frames),
     )

@@ -96,8 +96,11 @@ def ablate(
             return Failure(entry.name, str(error))
         return None if figures is None else (entry.name, figures)
 
+    outcomes: Iterator[tuple[str, dict[Settings, Figures]] | Failure] = in_turn(
+        pieces, attempt, partial(pause, task.stop)
+    )
     try:
-        for outcome in in_turn(pieces, attempt, partial(pause, task.stop)):
+        for outcome in outcomes:
             if isinstance(outcome, Failure):
                 failed.add(outcome.name)
                 yield outcome

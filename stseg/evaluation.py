@@ -131,7 +131,10 @@ def evaluate_task(entries: Sequence[Entry], task: Task) -> Iterator[SequenceScor
         # What others have made while we waited is new.
         return _outcome(entry, replace(task, fresh=task.fresh and not again), model, key)
 
-    yield from in_turn(entries, attempt, partial(pause, task.stop))
+    outcomes: Iterator[SequenceScore | Failure] = in_turn(
+        entries, attempt, partial(pause, task.stop)
+    )
+    yield from outcomes
 
 
 def pause(stop: Callable[[], bool] | None) -> None:
@@ -174,7 +177,9 @@ def _scored(clip: Clip, task: Task, network: SegmentationNetwork, key: str = "")
     begun = time.perf_counter()
     ground_truth(clip)  # a mistake there costs no computation
     known = None if task.flows is None else cached_flow(flow_of(task.flows, clip.name), clip)
-    run = SegmentationRun(clip, task.settings, network, known, stop=task.stop, cache=task.cache)
+    run = SegmentationRun(
+        clip, task.settings, network, known, stop=task.stop, cache=task.cache, latents=False
+    )
     for frame in run.frames():
         if task.report is not None:
             task.report(clip.name, frame.index + 1)

@@ -18,6 +18,7 @@ from stseg.device import choose_device
 from stseg.errors import Cancelled, InputError
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
 from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key
+from stseg.linkage import uses_similarity
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
 from stseg.records import Clip, Segmentation, SegmentedFrame, Settings, dequantise, grid_for
@@ -66,6 +67,7 @@ class SegmentationRun:
         cache: where computed flow is kept and looked up; None computes it.
         stop: asked between steps; when it says True the run raises ``Cancelled``.
         also: other K to segment into in the same pass; the trunk of the network runs once for all.
+        latents: whether χ is wanted in the record; a linkage that looks at it has it anyway.
 
     Raises:
         InputError: the model or the device is not there, or the model has no head for K.
@@ -80,6 +82,7 @@ class SegmentationRun:
         stop: Callable[[], bool] | None = None,
         cache: FlowCache | None = None,
         also: Sequence[int] = (),
+        latents: bool = True,
     ) -> None:
         self.clip = clip
         self.settings = settings
@@ -105,6 +108,8 @@ class SegmentationRun:
         self._predictor: Predictor | None = None
         self._backward = any(tau < 0 for tau in settings.taus)
         self._cache = cache
+        looked_at = uses_similarity(settings.linkage) or settings.merge is not None
+        self._latents = latents or looked_at
         if self._known_flow:
             self._check_backward()
 
@@ -122,7 +127,7 @@ class SegmentationRun:
                 self.flow = stored
                 self._check_backward()
         predictor = self._predictor = Predictor(
-            self._network, self._device, self.flow, self.ks, self._check
+            self._network, self._device, self.flow, self.ks, self._check, self._latents
         )
         timelines = [
             Timeline(

@@ -87,6 +87,7 @@ class Predictor:
         flow: of the clip; it grows.
         ks: the numbers of segments that will be asked for.
         check: called before every pass; it may raise.
+        latents: whether anybody looks at χ; without, they have no channel.
     """
 
     def __init__(
@@ -96,12 +97,14 @@ class Predictor:
         flow: FlowFields,
         ks: Sequence[int],
         check: Callable[[], None],
+        latents: bool = True,
     ) -> None:
         self._network = network
         self._device = device
         self._flow = flow
         self._ks = tuple(ks)
         self._check = check
+        self._latents = latents
         self._waiting: dict[tuple[tuple[Triplet, ...], bool], dict[int, Prediction]] = {}
         self.seconds = 0.0
         """Time spent in the network so far."""
@@ -131,7 +134,8 @@ class Predictor:
                 logits = self._network.logits(features)
             masks = [quantised_masks(logits[k]) for k in self._ks]
             segments = [best_segment(each) for each in masks]
-            latents = latent_vectors(features, segments, list(self._ks))
+            seen = features if self._latents else features[:, :0]
+            latents = latent_vectors(seen, segments, list(self._ks))
             made = {
                 k: Prediction(_numpy(m.transpose(1, 2)), _numpy(s), _numpy(x))
                 for k, m, s, x in zip(self._ks, masks, segments, latents, strict=True)

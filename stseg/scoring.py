@@ -22,7 +22,13 @@ from stseg.metrics import contour_accuracy, region_similarity, statistics
 from stseg.multiobject import joint_counts, objects_iou
 from stseg.records import Segmentation, Settings
 from stseg.selection import label_counts, oracle_foreground, subsequences
-from stseg.stability import flicker, identity_switches, joined, long_term_of
+from stseg.stability import (
+    carried_counts,
+    flicker_of,
+    identity_switches_of,
+    joined,
+    long_term_of,
+)
 from stseg.truth import GroundTruth, ground_truth, oddities, present_codes, uniform
 
 PROTOCOLS = ("davis", "frames")
@@ -144,6 +150,7 @@ def score(
     notes = oddities(truth)
     if empty:
         notes.append(f"{len(empty)} of the masks are empty (frame {empty[0]} …), which is valid.")
+    carried = list(carried_counts(segmentation))
     once = long_term_of(np.stack(linked_counts), scored, n, subsequence).whole
     return SequenceScore(
         clip.name,
@@ -153,8 +160,8 @@ def score(
         scored,
         {
             "objects_iou": objects_iou(joints),
-            "flicker": _number(flicker(segmentation)),
-            "switches": _number(identity_switches(segmentation).rate),
+            "flicker": _number(flicker_of(carried)),
+            "switches": _number(identity_switches_of(carried).rate),
             "J_once": once,
             "J_unsupervised": float(np.mean(guessed)),
         },

@@ -19,7 +19,7 @@ Where it passes, the carried label of q is the one with the largest weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,6 +96,11 @@ def linked_pairs(segmentation: Segmentation) -> list[int]:
     return [t for t in pairs if not part or (t + 1) % part]
 
 
+def carried_counts(segmentation: Segmentation) -> Iterator[Int64[np.ndarray, "k k"]]:
+    """``transitions`` of the frames of ``linked_pairs``."""
+    return (transitions(segmentation, frame) for frame in linked_pairs(segmentation))
+
+
 def flicker(segmentation: Segmentation) -> float:
     """Label flicker: share of the sites whose linked label changes against the carried label.
 
@@ -105,9 +110,13 @@ def flicker(segmentation: Segmentation) -> float:
     occluded). Labels on the grid follow motion in whole sites: borders that are right to the
     nearest site still flicker a little where motion is slower than ``OCCLUSION`` sites a frame.
     """
+    return flicker_of(carried_counts(segmentation))
+
+
+def flicker_of(carried: Iterable[Int64[np.ndarray, "k k"]]) -> float:
+    """``flicker`` from the ``carried_counts``."""
     same = total = 0
-    for frame in linked_pairs(segmentation):
-        counts = transitions(segmentation, frame)
+    for counts in carried:
         same += int(np.trace(counts))
         total += int(counts.sum())
     return 1 - same / total if total else float("nan")
@@ -138,11 +147,15 @@ def identity_switches(segmentation: Segmentation) -> Switches:
     occlusions, switches where argmax_b C_t[a, b] ≠ a: most of its region has another label there.
     Each present label of each frame of ``linked_pairs`` is a chance.
     """
+    return identity_switches_of(carried_counts(segmentation))
+
+
+def identity_switches_of(carried: Iterable[Int64[np.ndarray, "k k"]]) -> Switches:
+    """``identity_switches`` from the ``carried_counts``."""
     count = chances = 0
-    for frame in linked_pairs(segmentation):
-        counts = transitions(segmentation, frame)
+    for counts in carried:
         present = counts.sum(axis=1) >= _least(int(counts.sum()))
-        count += int((present & (counts.argmax(axis=1) != np.arange(segmentation.k))).sum())
+        count += int((present & (counts.argmax(axis=1) != np.arange(len(counts)))).sum())
         chances += int(present.sum())
     return Switches(count, chances)
 
