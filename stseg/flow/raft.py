@@ -1,13 +1,15 @@
 """RAFT (Teed and Deng, ECCV 2020), large and small, in plain torch.
 
 Modules carry the names of the authors' code, so that their published weights load key for key.
-What concerns one frame alone (the two encoders) runs once a frame; the mask of the upsampling is
-only computed after the last iteration.
+What concerns one frame alone (the two encoders) runs once a frame, what concerns the context alone
+once a pair, and the mask of the upsampling after the last iteration. ``RaftNetwork.fold`` rewrites
+loaded weights into these sums of fewer operations; the result is the same but for rounding.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +22,12 @@ from jaxtyping import Float, Float32, UInt8
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stseg.device import Device, choose_device
 from stseg.errors import InputError
 from stseg.flow.weights import load_raft_weights
+from stseg.flow.winograd import Conv, Convolution, Direct, Winograd
 
 MAX_PIXELS = 600_000
 """Larger frames are reduced to this area: the correlation volume grows with its square."""
@@ -67,6 +71,14 @@ def _norm(kind: str, channels: int) -> nn.Module:
     return nn.Identity()
 
 
+def _fuse(module: nn.Module, conv: str, norm: str) -> None:
+    """Take a batch normalisation into the convolution before it."""
+    before, after = getattr(module, conv), getattr(module, norm)
+    if isinstance(after, nn.BatchNorm2d):
+        setattr(module, conv, fuse_conv_bn_eval(before, after))
+        setattr(module, norm, nn.Identity())
+
+
 class _Block(nn.Module):
     """Residual block; a bottleneck in RAFT small."""
 
@@ -94,10 +106,17 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         for index in range(1, self.count + 1):
-            y = F.relu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(y)))
+            y = F.relu_(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(y)))
         if hasattr(self, "downsample"):
             x = self.downsample(x)
-        return F.relu(x + y)
+        return F.relu_(y.add_(x))
+
+    def fold(self) -> None:
+        """Take batch normalisations into the convolutions before them."""
+        for index in range(1, self.count + 1):
+            _fuse(self, f"conv{index}", f"norm{index}")
+        if hasattr(self, "downsample"):
+            _fuse(self.downsample, "0", "1")
 
 
 class _Encoder(nn.Module):
@@ -116,11 +135,18 @@ class _Encoder(nn.Module):
         self.conv2 = nn.Conv2d(before, channels, 1)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h8 w8"]:
-        x = F.relu(self.norm1(self.conv1(x)))
+        x = F.relu_(self.norm1(self.conv1(x)))
         for index in (1, 2, 3):
             x = getattr(self, f"layer{index}")(x)
         out: Tensor = self.conv2(x)
         return out
+
+    def fold(self) -> None:
+        """Take batch normalisations into the convolutions before them."""
+        _fuse(self, "conv1", "norm1")
+        for module in self.modules():
+            if isinstance(module, _Block):
+                module.fold()
 
 
 class _MotionEncoder(nn.Module):
@@ -132,64 +158,127 @@ class _MotionEncoder(nn.Module):
         correlation, flow, out = (96, (64, 32), 80) if size.small else (256, (128, 64), 126)
         self.convc1 = nn.Conv2d(planes, correlation, 1)
         if not size.small:
-            self.convc2 = nn.Conv2d(correlation, 192, 3, padding=1)
+            self.convc2 = Conv(correlation, 192, 3, padding=1)
             correlation = 192
         self.small = size.small
         self.convf1 = nn.Conv2d(2, flow[0], 7, padding=3)
         self.convf2 = nn.Conv2d(flow[0], flow[1], 3, padding=1)
-        self.conv = nn.Conv2d(correlation + flow[1], out, 3, padding=1)
+        self.conv = Conv(correlation + flow[1], out, 3, padding=1)
 
     def forward(self, flow: Tensor, correlation: Tensor) -> Tensor:
-        seen = F.relu(self.convc1(correlation))
+        seen = F.relu_(self.convc1(correlation))
         if not self.small:
-            seen = F.relu(self.convc2(seen))
-        moved = F.relu(self.convf2(F.relu(self.convf1(flow))))
-        out = F.relu(self.conv(torch.cat([seen, moved], dim=1)))
+            seen = F.relu_(self.convc2(seen))
+        moved = F.relu_(self.convf2(F.relu_(self.convf1(flow))))
+        out = F.relu_(self.conv(torch.cat([seen, moved], dim=1)))
         return torch.cat([out, flow.to(out.dtype)], dim=1)
 
 
-class _GRU(nn.Module):
-    """Convolutional GRU: one 3x3 pass in RAFT small, a 1x5 and a 5x1 pass in RAFT large."""
+@dataclass(frozen=True)
+class _Pass:
+    """Kernels of one pass of the GRU; z and r, which see the same picture, are joined.
 
-    def __init__(self, hidden: int, channels: int, small: bool) -> None:
+    Attributes:
+        method: how they are convolved.
+        state: the part of z and r that sees the state.
+        reset: the part of q that sees the state that r lets through.
+        motion: the parts of z and r, and of q, that see the motion features.
+        context: the part of z, r and q that sees the context, and their biases.
+    """
+
+    method: Convolution
+    state: Tensor
+    reset: Tensor
+    motion: tuple[Tensor, Tensor]
+    context: tuple[Tensor, Tensor]
+
+
+class _GRU(nn.Module):
+    """Convolutional GRU: one 3x3 pass in RAFT small, a 1x5 and a 5x1 pass in RAFT large.
+
+    A convolution of joined pictures is a sum of one of each, and the context's stays the same
+    through all iterations.
+    """
+
+    def __init__(self, hidden: int, context: int, motion: int, small: bool) -> None:
         super().__init__()
+        self.channels = (hidden, context, motion)
         kernels = [(3, 3)] if small else [(1, 5), (5, 1)]
         self.suffixes = [""] if small else ["1", "2"]
         for suffix, kernel in zip(self.suffixes, kernels, strict=True):
             padding = (kernel[0] // 2, kernel[1] // 2)
             for gate in "zrq":
-                conv = nn.Conv2d(hidden + channels, hidden, kernel, padding=padding)
+                conv = nn.Conv2d(sum(self.channels), hidden, kernel, padding=padding)
                 setattr(self, f"conv{gate}{suffix}", conv)
 
-    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+    def fold(self, make: Callable[[tuple[int, int]], Convolution]) -> None:
+        """Take the kernels apart by what they see."""
+        hidden, self._passes = self.channels[0], []
         for suffix in self.suffixes:
-            hx = torch.cat([h, x], dim=1)
-            z = torch.sigmoid(getattr(self, f"convz{suffix}")(hx))
-            r = torch.sigmoid(getattr(self, f"convr{suffix}")(hx))
-            q = torch.tanh(getattr(self, f"convq{suffix}")(torch.cat([r * h, x], dim=1)))
-            h = (1 - z) * h + z * q
+            gates = [getattr(self, f"conv{gate}{suffix}") for gate in "zrq"]
+            kernels = torch.cat([gate.weight for gate in gates])
+            state, context, motion = kernels.split(self.channels, dim=1)
+            method = make(gates[0].kernel_size)
+            both, q = slice(2 * hidden), slice(2 * hidden, None)
+            self._passes.append(
+                _Pass(
+                    method,
+                    method.weigh(state[both]),
+                    method.weigh(state[q]),
+                    (method.weigh(motion[both]), method.weigh(motion[q])),
+                    (context, torch.cat([gate.bias for gate in gates])),
+                )
+            )
+
+    def seen(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What the gates (z and r, q) of each pass see of the context, once a pair."""
+        out, hidden = [], self.channels[0]
+        for each in self._passes:
+            kernel, bias = each.context
+            padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
+            gates = F.conv2d(context, kernel, bias, padding=padding)
+            both, q = gates.split([2 * hidden, hidden], dim=1)
+            out.append(
+                (
+                    both.contiguous(memory_format=torch.channels_last),
+                    q.contiguous(memory_format=torch.channels_last),
+                )
+            )
+        return out
+
+    def forward(self, h: Tensor, motion: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
+        size = (h.shape[2], h.shape[3])
+        for each, (both, last) in zip(self._passes, seen, strict=True):
+            method, moved = each.method, each.method.spread(motion)
+            gates = method.multiply(moved, each.motion[0])
+            gates = method.multiply(method.spread(h), each.state, gates)
+            z, r = method.collect(gates, size).add_(both).sigmoid_().chunk(2, dim=1)
+            q = method.multiply(moved, each.motion[1])
+            q = method.multiply(method.spread(r * h), each.reset, q)
+            h = torch.lerp(h, method.collect(q, size).add_(last).tanh_(), z)
         return h
 
 
 class _FlowHead(nn.Module):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv1 = Conv(channels, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, 2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(F.relu(self.conv1(x)))
+        out: Tensor = self.conv2(F.relu_(self.conv1(x)))
         return out
 
 
 class _UpdateBlock(nn.Module):
-    """One refinement: state, context, correlations and flow → new state and change of flow."""
+    """One refinement: state, what the GRU sees of the context, correlations and flow → new state
+    and change of flow."""
 
     def __init__(self, size: RaftSize) -> None:
         super().__init__()
         motion = 82 if size.small else 128
         self.encoder = _MotionEncoder(size)
-        self.gru = _GRU(size.hidden, size.context + motion, size.small)
+        self.gru = _GRU(size.hidden, size.context, motion, size.small)
         self.flow_head = _FlowHead(size.hidden, 128 if size.small else 256)
         if not size.small:
             self.mask = nn.Sequential(
@@ -199,29 +288,32 @@ class _UpdateBlock(nn.Module):
             )
 
     def forward(
-        self, net: Tensor, context: Tensor, correlation: Tensor, flow: Tensor
+        self, net: Tensor, seen: list[tuple[Tensor, Tensor]], correlation: Tensor, flow: Tensor
     ) -> tuple[Tensor, Tensor]:
-        motion = self.encoder(flow, correlation)
-        net = self.gru(net, torch.cat([context, motion], dim=1))
+        net = self.gru(net, self.encoder(flow, correlation), seen)
         return net, self.flow_head(net)
 
 
 class _Correlation:
-    """All pairs of features of two frames, at four scales of the second one."""
+    """All pairs of features of two frames, at four scales of the second one.
+
+    The authors reduce the correlations; here the features are, which is the same and cheaper.
+    """
 
     def __init__(self, first: Tensor, second: Tensor, radius: int) -> None:
         _, channels, h, w = first.shape
         self._radius = radius
         self._levels: list[tuple[Tensor, int, int]] = []
         rows = first[0].flatten(1).T / channels**0.5  # (h w, c)
-        volume = (rows @ second[0].flatten(1)).view(h * w, 1, h, w)
-        # Windows are gathered with a border of zeros, as the authors' bilinear sampling has it.
-        self._border = border = radius + 2
+        # Outside of the frame there are zeros, as the authors' bilinear sampling has it: a row
+        # above, one below, and between two rows as many as a window can reach across.
+        self._gap = gap = 2 * radius + 2
         for level in range(LEVELS):
             if level:
-                volume = F.avg_pool2d(volume, 2)
-            padded = F.pad(volume, (border,) * 4)
-            self._levels.append((padded.flatten(1), padded.shape[2], padded.shape[3]))
+                second = F.avg_pool2d(second, 2)
+            padded = F.pad(second, (0, gap, 1, 1))
+            volume = rows @ padded[0].flatten(1)
+            self._levels.append((volume, second.shape[2], second.shape[3]))
 
     def look_up(self, coordinates: Float[Tensor, "2 h w"]) -> Float[Tensor, "1 c h w"]:
         """Bilinear samples of the window around each target, level by level.
@@ -230,27 +322,31 @@ class _Correlation:
         integer positions, blended four ways.
         """
         _, h, w = coordinates.shape
-        side = 2 * self._radius + 1
-        samples = []
+        radius, side = self._radius, 2 * self._radius + 1
+        targets = coordinates.flatten(1)
+        sites = torch.arange(h * w, device=targets.device)[:, None]
+        down = torch.arange(-radius, radius + 2, device=targets.device)
+        out = torch.empty(
+            h * w, LEVELS, side, side, dtype=self._levels[0][0].dtype, device=targets.device
+        )
         for level, (volume, rows, columns) in enumerate(self._levels):
-            xy = coordinates.flatten(1) / 2**level  # (2, h w)
+            xy = targets / 2**level
             low = xy.floor()
-            fraction = (xy - low).to(volume.dtype)[:, :, None, None]
-            # Outside the border everything is zero: a clamped window sees zeros alone.
-            x = low[0].clamp(-self._border, columns - 1 - self._border).long()
-            y = low[1].clamp(-self._border, rows - 1 - self._border).long()
-            offset = torch.arange(-self._radius, self._radius + 2, device=xy.device)
-            wx = (x[:, None] + offset + self._border).clamp(0, columns - 1)
-            wy = (y[:, None] + offset + self._border).clamp(0, rows - 1)
-            index = (wy[:, :, None] * columns + wx[:, None, :]).flatten(1)
-            block = volume.gather(1, index).view(-1, side + 1, side + 1)  # (h w, y, x)
-            fx, fy = fraction[0], fraction[1]
-            across = block[:, :, :-1] * (1 - fx) + block[:, :, 1:] * fx
-            window = across[:, :-1] * (1 - fy) + across[:, 1:] * fy
+            fx, fy = (xy - low).to(volume.dtype)[:, :, None, None]
+            # Windows that lie outside see zeros alone, and may as well be near.
+            left = low[0].long().clamp(-radius - 2, columns + radius) - radius
+            row = (low[1, :, None].long() + down).clamp(-1, rows) + 1
+            start = sites * volume.shape[1] + row * (columns + self._gap) + left[:, None]
+            start = start.clamp_(min=0)  # the first row of the first site has no zeros before it
+            # Every run of side + 1 neighbours in memory is a row of this view.
+            runs = volume.view(-1).as_strided((volume.numel() - side, side + 1), (1, 1))
+            block = runs.index_select(0, start.flatten()).view(-1, side + 1, side + 1)
+            across = torch.lerp(block[:, :, :-1], block[:, :, 1:], fx)
             # The authors' windows run along x first.
-            samples.append(window.transpose(1, 2).flatten(1))
+            window = torch.lerp(across[:, :-1], across[:, 1:], fy)
+            out[:, level] = window.transpose(1, 2)
         # Sites are rows: seen as a picture this is channels-last already.
-        return torch.cat(samples, dim=1).view(1, h, w, -1).permute(0, 3, 1, 2)
+        return out.view(1, h, w, -1).permute(0, 3, 1, 2)
 
 
 class RaftNetwork(nn.Module):
@@ -266,6 +362,21 @@ class RaftNetwork(nn.Module):
         self.fnet = _Encoder(size, size.features, "instance")
         self.cnet = _Encoder(size, size.hidden + size.context, "none" if size.small else "batch")
         self.update_block = _UpdateBlock(size)
+
+    def fold(self, make: Callable[[tuple[int, int]], Convolution] = Direct) -> None:
+        """Rewrite loaded weights for ``refine``: the network is for inference from here on.
+
+        Args:
+            make: method of convolution for a kernel (kh, kw), in the refinement.
+        """
+        self.eval()
+        with torch.no_grad():
+            self.cnet.fold()
+            for module in self.modules():
+                if isinstance(module, Conv | _GRU):
+                    module.fold(make)
+                elif isinstance(module, nn.Conv2d):
+                    module.to(memory_format=torch.channels_last)
 
     def refine(
         self,
@@ -285,7 +396,7 @@ class RaftNetwork(nn.Module):
             start: flow at 1/8 to start from; None starts from zero.
         """
         net, inside = context.split([self.size.hidden, self.size.context], dim=1)
-        net, inside = torch.tanh(net), torch.relu(inside)
+        net, seen = torch.tanh(net), self.update_block.gru.seen(torch.relu(inside))
         correlation = _Correlation(first, second, self.size.radius)
         h, w = first.shape[2:]
         y, x = torch.meshgrid(
@@ -296,8 +407,8 @@ class RaftNetwork(nn.Module):
         origin = torch.stack([x, y])
         flow = torch.zeros(1, 2, h, w, device=first.device) if start is None else start.float()
         for _ in range(iterations):
-            seen = correlation.look_up(origin + flow[0])
-            net, change = self.update_block(net, inside, seen, flow)
+            found = correlation.look_up(origin + flow[0])
+            net, change = self.update_block(net, seen, found, flow)
             flow = flow + change.float()
         if self.size.small:
             large = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=True)
@@ -375,13 +486,14 @@ class Raft:
                 f"The weights in {weights} do not fit RAFT {'small' if small else 'large'}. "
                 "Give one of the published files."
             ) from error
-        self.network.eval().to(self._device.torch)
-        self._use_channels_last()
+        self.network.to(self._device.torch)
+        self.network.fold(self._method)
 
-    def _use_channels_last(self) -> None:
-        for parameter in self.network.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    def _method(self, kernel: tuple[int, int]) -> Convolution:
+        """Winograd's convolutions where multiplications are slow and exact enough for them."""
+        if self._device.torch.type == "cpu" and not self._device.bfloat16:
+            return Winograd(kernel)
+        return Direct(kernel, torch.bfloat16 if self._device.bfloat16 else torch.float32)
 
     def encode(self, encoder: nn.Module, image: Tensor) -> Tensor:
         """Run one encoder on a padded frame."""
