@@ -1,6 +1,6 @@
 """RAFT as the authors' code runs it, without any of the short cuts of ``stseg.flow.raft``.
 
-Written from princeton-vl/RAFT (``core/raft.py``, ``update.py``, ``extractor.py``, ``corr.py``), with
+Written from princeton-vl/RAFT (``core/raft.py``, ``update.py``, ``extractor.py``, ``corr.py``) as
 functions on a table of weights: both frames of each pair through the encoders, correlations pooled
 and sampled by ``grid_sample``, mask and upsampling in every iteration, also in their test mode
 (torchvision's RAFT does the same), default layout, float32. It is what speed is compared with, and

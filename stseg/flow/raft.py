@@ -34,6 +34,9 @@ MAX_PIXELS = 600_000
 
 STRIDE = 8
 
+WIDE = 96
+"""Channels from which on Winograd's convolution pays in the encoders."""
+
 
 @dataclass(frozen=True)
 class RaftSize:
@@ -94,7 +97,8 @@ class _Block(nn.Module):
             after = channels if index == self.count else middle
             # The 3x3 convolution in the middle strides in a bottleneck, the first one elsewhere.
             step = stride if index == self.count - 1 else 1
-            conv = nn.Conv2d(before, after, kernel, padding=kernel // 2, stride=step)
+            kind = Conv if kernel == 3 and step == 1 and after >= WIDE else nn.Conv2d
+            conv = kind(before, after, kernel, padding=kernel // 2, stride=step)
             setattr(self, f"conv{index}", conv)
             setattr(self, f"norm{index}", _norm(norm, after))
             before = after
@@ -218,6 +222,7 @@ class _GRU(nn.Module):
             gates = [getattr(self, f"conv{gate}{suffix}") for gate in "zrq"]
             kernels = torch.cat([gate.weight for gate in gates])
             state, context, motion = kernels.split(self.channels, dim=1)
+            bias = torch.cat([gate.bias for gate in gates])
             method = make(gates[0].kernel_size)
             both, q = slice(2 * hidden), slice(2 * hidden, None)
             self._passes.append(
@@ -226,24 +231,21 @@ class _GRU(nn.Module):
                     method.weigh(state[both]),
                     method.weigh(state[q]),
                     (method.weigh(motion[both]), method.weigh(motion[q])),
-                    (context, torch.cat([gate.bias for gate in gates])),
+                    (method.weigh(context), bias[:, None, None]),
                 )
             )
 
     def seen(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What the gates (z and r, q) of each pass see of the context, once a pair."""
-        out, hidden = [], self.channels[0]
+        out, size, hidden = [], (context.shape[2], context.shape[3]), self.channels[0]
         for each in self._passes:
-            kernel, bias = each.context
-            padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
-            gates = F.conv2d(context, kernel, bias, padding=padding)
-            both, q = gates.split([2 * hidden, hidden], dim=1)
-            out.append(
-                (
-                    both.contiguous(memory_format=torch.channels_last),
-                    q.contiguous(memory_format=torch.channels_last),
-                )
-            )
+            method, (weights, bias) = each.method, each.context
+            product = method.multiply(method.spread(context), weights)
+            gates = method.collect(product, size)
+            z, q = (gates + bias.to(gates.dtype)).split([2 * hidden, hidden], dim=1)
+            # Contiguous, since they are added in every iteration.
+            last = torch.channels_last
+            out.append((z.contiguous(memory_format=last), q.contiguous(memory_format=last)))
         return out
 
     def forward(self, h: Tensor, motion: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -271,8 +273,7 @@ class _FlowHead(nn.Module):
 
 
 class _UpdateBlock(nn.Module):
-    """One refinement: state, what the GRU sees of the context, correlations and flow → new state
-    and change of flow."""
+    """One refinement: state, gates of the context, correlations, flow → state, flow's change."""
 
     def __init__(self, size: RaftSize) -> None:
         super().__init__()
@@ -298,10 +299,19 @@ class _Correlation:
     """All pairs of features of two frames, at four scales of the second one.
 
     The authors reduce the correlations; here the features are, which is the same and cheaper.
+
+    Args:
+        first: features (1, c, h, w) of the first frame.
+        second: features of the second frame.
+        radius: of the window.
+        before: correlations that are no longer used: their memory is, which new memory is slower
+            than.
     """
 
-    def __init__(self, first: Tensor, second: Tensor, radius: int) -> None:
-        _, channels, h, w = first.shape
+    def __init__(
+        self, first: Tensor, second: Tensor, radius: int, before: _Correlation | None = None
+    ) -> None:
+        channels = first.shape[1]
         self._radius = radius
         self._levels: list[tuple[Tensor, int, int]] = []
         rows = first[0].flatten(1).T / channels**0.5  # (h w, c)
@@ -312,7 +322,12 @@ class _Correlation:
             if level:
                 second = F.avg_pool2d(second, 2)
             padded = F.pad(second, (0, gap, 1, 1))
-            volume = rows @ padded[0].flatten(1)
+            columns = padded[0].flatten(1)
+            size = (rows.shape[0], columns.shape[1])
+            volume = before._levels[level][0] if before else rows.new_empty(size)
+            if volume.shape != size or volume.dtype != rows.dtype:
+                volume = rows.new_empty(size)
+            torch.mm(rows, columns, out=volume)
             self._levels.append((volume, second.shape[2], second.shape[3]))
 
     def look_up(self, coordinates: Float[Tensor, "2 h w"]) -> Float[Tensor, "1 c h w"]:
@@ -362,6 +377,7 @@ class RaftNetwork(nn.Module):
         self.fnet = _Encoder(size, size.features, "instance")
         self.cnet = _Encoder(size, size.hidden + size.context, "none" if size.small else "batch")
         self.update_block = _UpdateBlock(size)
+        self._correlation: _Correlation | None = None
 
     def fold(self, make: Callable[[tuple[int, int]], Convolution] = Direct) -> None:
         """Rewrite loaded weights for ``refine``: the network is for inference from here on.
@@ -376,7 +392,8 @@ class RaftNetwork(nn.Module):
                 if isinstance(module, Conv | _GRU):
                     module.fold(make)
                 elif isinstance(module, nn.Conv2d):
-                    module.to(memory_format=torch.channels_last)
+                    weight = module.weight.contiguous(memory_format=torch.channels_last)
+                    module.weight = nn.Parameter(weight)
 
     def refine(
         self,
@@ -397,7 +414,8 @@ class RaftNetwork(nn.Module):
         """
         net, inside = context.split([self.size.hidden, self.size.context], dim=1)
         net, seen = torch.tanh(net), self.update_block.gru.seen(torch.relu(inside))
-        correlation = _Correlation(first, second, self.size.radius)
+        correlation = _Correlation(first, second, self.size.radius, self._correlation)
+        self._correlation = correlation
         h, w = first.shape[2:]
         y, x = torch.meshgrid(
             torch.arange(h, device=first.device, dtype=torch.float32),
