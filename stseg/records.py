@@ -14,6 +14,7 @@ from stseg.errors import InputError
 from stseg.latents import join
 from stseg.masks import dequantise as dequantise
 from stseg.masks import label_map as label_map
+from stseg.masks import largest
 from stseg.masks import quantise as quantise
 from stseg.spool import Spool
 
@@ -236,7 +237,7 @@ class Segmentation:
 
     def labels_on_grid(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Linked labels of frame ``index`` on the network's grid."""
-        return self.assignment[index][self.masks[index].argmax(0)]
+        return self.assignment[index][largest(self.masks[index])]
 
     def linked_masks(self, index: int) -> Float32[np.ndarray, "k h w"]:
         """Soft masks of frame ``index`` by linked label; segments that share a label are summed."""
@@ -250,7 +251,7 @@ class Segmentation:
 
         Segments that share a label are averaged, each with the weight of its sites.
         """
-        segments = self.masks[index].argmax(0)
+        segments = largest(self.masks[index])
         areas = np.bincount(segments.ravel(), minlength=self.k)
         return join(self.latents[index], areas, self.assignment[index])
 
