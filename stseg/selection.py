@@ -9,7 +9,10 @@ from jaxtyping import Bool, Int64, UInt8
 
 
 def subsequences(frames: int, length: int) -> Iterator[range]:
-    """Consecutive parts of ``length`` frames; the last may be shorter. 0 gives the whole video."""
+    """Consecutive parts of ``length`` frames; the last may be shorter. 0 gives the whole video.
+
+    The authors' scripts count triplets instead, so that their first part has one frame more.
+    """
     step = length or frames
     for start in range(0, frames, step):
         yield range(start, min(start + step, frames))
@@ -26,7 +29,8 @@ def label_counts(
 def oracle_foreground(counts: Int64[np.ndarray, "2 k"]) -> tuple[int, ...]:
     """The labels whose union has the best IoU with the ground truth of a sub-sequence.
 
-    All 2^k - 1 choices are tried on the counts summed over its frames, as one volume.
+    All 2^k - 1 choices are tried on the counts summed over its frames, as one volume. (The authors'
+    script adds label after label as long as the IoU grows; trying all finds at least as much.)
 
     Args:
         counts: sum of ``label_counts`` over the frames that have ground truth.

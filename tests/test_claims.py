@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stseg.claims import WorkFolder
+from stseg.claims import WorkFolder, in_turn
 from stseg.errors import InputError
 
 HOLD = """
@@ -48,6 +48,40 @@ def test_only_one_has_a_claim(tmp_path: Path) -> None:
     with work.claim("k") as again:
         assert again
     assert list(tmp_path.iterdir()) == []  # claims leave nothing behind
+
+
+def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path)
+    made: list[list[str]] = []
+
+    def make(missing: list[str]) -> dict[str, dict[str, str]]:
+        made.append(missing)
+        return {name: {"of": name} for name in missing}
+
+    both = {"a": "key-a", "b": "key-b"}
+    assert work.fill({"a": "key-a"}, "c", make) == {"a": {"of": "a"}}
+    assert work.fill(both, "c", make) == {"a": {"of": "a"}, "b": {"of": "b"}}
+    assert made == [["a"], ["b"]]
+    work.fill(both, "c", make, suits=lambda record: record["of"] == "b")
+    work.fill(both, "c", make, fresh=True)
+    assert made[2:] == [["a"], ["a", "b"]]
+    with work.claim("c"):
+        assert work.fill(both, "c", make) is not None  # nothing is to be made
+        assert work.fill(both, "c", make, fresh=True) is None
+
+
+def test_what_another_process_makes_is_asked_for_last() -> None:
+    asked: list[tuple[str, bool]] = []
+    pauses: list[int] = []
+
+    def attempt(item: str, again: bool) -> str | None:
+        asked.append((item, again))
+        return None if item == "b" and len(pauses) < 2 else item.upper()
+
+    got = list(in_turn(["a", "b", "c"], attempt, lambda: pauses.append(len(asked))))
+    assert got == ["A", "C", "B"]
+    assert asked == [("a", False), ("b", False), ("c", False), *[("b", True)] * 3]
+    assert pauses == [4, 5]  # the first round gave something: no pause after it
 
 
 def test_a_claim_dies_with_its_process(tmp_path: Path) -> None:
