@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DATA = "STSEG_DATA"
+LIMITS = "STSEG_LIMITS"
 
 logger = logging.getLogger("stseg.app")
 
@@ -28,6 +29,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of clips or of a data set to offer beside the shipped clips; may be given "
         f"several times (default: the folders named in {DATA}, separated by {os.pathsep!r})",
     )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        metavar="NAME=NUMBER",
+        help="a limit of what visitors upload, for instance frames=6000; megabytes, seconds, "
+        "frames, side (pixels), and of the process that decodes it memory (MiB), patience and "
+        f"effort (CPU seconds of a frame and of a file) (default: {LIMITS}, separated by commas)",
+    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: a free one from 7860)")
     parser.add_argument(
@@ -39,6 +48,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.data is None:
         named = os.environ.get(DATA, "").split(os.pathsep)
         arguments.data = [Path(folder) for folder in named if folder]
+    if arguments.limit is None:
+        arguments.limit = [word for word in os.environ.get(LIMITS, "").split(",") if word]
     return arguments
 
 
@@ -49,11 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError
-    from stseg.ui import build_page, launch_options
+    from stseg.limits import read_limits
+    from stseg.ui import Scratch, build_page, launch_options
 
+    scratch = Scratch()
+    # What Gradio keeps of uploads is in there, too, so that it goes even after a kill.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(scratch.path / "gradio"))
     try:
-        app = build_page(arguments.data)
+        limits = read_limits(arguments.limit)
+        app = build_page(arguments.data, limits, scratch)
     except InputError as error:
+        scratch.close()
         logger.error("%s", error)
         return 2
     # A polite kill cleans up as Ctrl-C does.
@@ -65,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             share=arguments.share,
             prevent_thread_lock=True,
             quiet=True,
-            **launch_options(),
+            **launch_options(limits),
         )
         logger.info("Open %s", public or address)
         app.blocks.block_thread()

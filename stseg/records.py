@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from stseg.errors import InputError
 from stseg.latents import join
+from stseg.limits import Limits
 from stseg.masks import dequantise as dequantise
 from stseg.masks import label_map as label_map
 from stseg.masks import largest
@@ -44,6 +45,8 @@ class Clip:
         fps: frames per second (an average where the rate varies).
         frames: number of frames announced by the file; the true number is known once all are read.
         truth: folder of ground-truth masks, one file a frame, where there is one.
+        limits: of a stranger's file, which is decoded in a process of its own within them
+            (``stseg.bounded``); None decodes it here.
     """
 
     source: Path
@@ -52,6 +55,7 @@ class Clip:
     fps: float
     frames: int
     truth: Path | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Frames in from a video file or a folder of pictures; H.264 out that every browser plays."""
+"""Frames in from a video file or a folder of pictures; H.264 out that every browser plays.
+
+A stranger's file (a clip with limits) is decoded in a process of its own: see ``stseg.bounded``.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,10 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from PIL import Image
 
+from stseg.bounded import first, stream
 from stseg.errors import InputError
 from stseg.files import natural_key
+from stseg.limits import Limits
 from stseg.records import Clip
 
 logger = logging.getLogger(__name__)
@@ -99,9 +104,31 @@ def read_frames(clip: Clip, max_frames: int | None = None) -> Iterator[Picture]:
     Raises:
         InputError: when not even one frame can be read.
     """
-    frames = _folder_frames(clip) if clip.source.is_dir() else _file_frames(clip)
+    frames = _decoded(clip) if clip.limits is None else _decoded_apart(clip, clip.limits)
     with closing(frames):  # islice alone would leave the file open after max_frames
         yield from islice(frames, max_frames)
+
+
+def extent(path: Path) -> tuple[int, float]:
+    """Number of frames and duration in seconds, from every packet and not from the header alone.
+
+    Nothing is decoded. Of a folder, the number of pictures; it has no duration.
+
+    Raises:
+        InputError: it is not a video.
+    """
+    if path.is_dir():
+        return len(_pictures(path)), 0.0
+    count, end = 0, 0.0
+    with _opened(path) as (container, stream), suppress(av.FFmpegError):
+        base, start = stream.time_base, stream.start_time or 0
+        for packet in container.demux(stream):
+            if packet.size:
+                count += 1
+            if packet.pts is not None and base is not None:
+                end = max(end, float((packet.pts - start + (packet.duration or 0)) * base))
+        end = max(end, (container.duration or 0) / av.time_base)
+    return count, end
 
 
 def thumbnail(clip: Clip, height: int = 96) -> UInt8[np.ndarray, "h w 3"]:
@@ -117,11 +144,10 @@ def thumbnail(clip: Clip, height: int = 96) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         InputError: when no frame can be read.
     """
-    if clip.source.is_dir():
-        paths = _pictures(clip.source)
-        picture = _load(paths[len(paths) // 2])
-    else:
+    if clip.limits is None:
         picture = _middle_frame(clip)
+    else:
+        picture = first(_thumbnail_source, clip, limits=clip.limits, name=clip.source.name)
     width = max(1, round(height * clip.size[1] / clip.size[0]))
     return _fit(picture, (height, width))
 
@@ -323,11 +349,24 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first moving picture (the cover of a song is none)."""
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    try:  # "file:" because a name with a colon would be taken for a protocol
-        container = av.open(f"file:{path}", options=options)
-    except av.FFmpegError as error:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"The file {path.name!r} cannot be opened ({error.strerror}). Check its permissions."
+        ) from error
+    # FFmpeg gets this one file, opened, and no protocol that could open another one for it.
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "fd",
+        "fd": str(descriptor),
+    }
+    try:
+        container = av.open("fd:", options=options)
+    except (av.FFmpegError, UnicodeDecodeError) as error:  # the latter for tags in no known code
         raise InputError(_why_unreadable(path)) from error
+    finally:
+        os.close(descriptor)  # FFmpeg has a copy
     with container:
         for stream in container.streams.video:
             if stream.disposition & Disposition.attached_pic:
@@ -336,17 +375,15 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise InputError(f"The video codec of {path.name!r} is not known here. {TRY}")
             stream.thread_type = "AUTO"
             stream.thread_count = THREADS
+            stream.codec_context.options = {"max_pixels": str(SIDE_RANGE[1] ** 2)}
             yield container, stream
             return
         raise InputError(f"This file has no video stream. {TRY}")
 
 
 def _why_unreadable(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            looks_like_mp4 = file.read(8)[4:] == b"ftyp"
-    except OSError as error:
-        return f"The file {path.name!r} cannot be opened ({error.strerror}). Check its permissions."
+    with path.open("rb") as file:
+        looks_like_mp4 = file.read(8)[4:] == b"ftyp"
     if looks_like_mp4:
         return (
             f"The file {path.name!r} is damaged: it starts as an MP4 but its index is missing, "
@@ -379,6 +416,19 @@ def _probe_file(path: Path) -> Clip:
     return Clip(path, path.stem, size, fps, max(frames, 0))
 
 
+def _decoded(clip: Clip) -> Generator[Picture, None, None]:
+    return _folder_frames(clip) if clip.source.is_dir() else _file_frames(clip)
+
+
+def _decoded_apart(clip: Clip, limits: Limits) -> Generator[Picture, None, None]:
+    """The same, in a process of its own; a file with more frames than it said ends at the limit."""
+    frames = stream(_decoded, clip, limits=limits, name=clip.source.name)
+    with closing(frames):
+        for count, frame in enumerate(frames, 1):
+            limits.check_video(clip.size, count, 0.0, clip.source.name)
+            yield frame
+
+
 def _file_frames(clip: Clip) -> Generator[Picture, None, None]:
     to_rgb, count, broken = _ToRgb(clip.size), 0, False
     with _opened(clip.source) as (container, stream):
@@ -400,8 +450,15 @@ def _file_frames(clip: Clip) -> Generator[Picture, None, None]:
         )
 
 
+def _thumbnail_source(clip: Clip) -> Iterator[Picture]:
+    yield _middle_frame(clip)
+
+
 def _middle_frame(clip: Clip) -> Picture:
     """The frame at half the duration, or the first one where the file cannot be searched."""
+    if clip.source.is_dir():
+        paths = _pictures(clip.source)
+        return _load(paths[len(paths) // 2])
     with _opened(clip.source) as (container, stream), suppress(av.FFmpegError):
         if container.duration:
             middle = (container.start_time or 0) + container.duration // 2
@@ -412,7 +469,8 @@ def _middle_frame(clip: Clip) -> Picture:
                     break
             if found is not None:
                 return _ToRgb(clip.size)(found)
-    return next(read_frames(clip, 1))
+    with closing(_decoded(clip)) as frames:
+        return next(frames)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -16,11 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS: dict[str, int] = {
     # What travels, and the errors that a person can mend.
-    "stseg.errors": 0,
+    "stseg.errors": -1,
     "stseg.spool": 0,
+    "stseg.limits": 0,
     "stseg.latents": 0,
     "stseg.masks": 0,
     "stseg.files": 1,
+    "stseg.bounded": 1,
     "stseg.records": 1,
     # One thing each: files, numbers, modules.
     "stseg.video": 2,
@@ -36,6 +38,7 @@ FLOORS: dict[str, int] = {
     "stseg.distributed": 2,
     "stseg.loss_chart": 2,
     "stseg.unet": 2,
+    "stseg.vetting": 3,
     "stseg.flow": 3,
     "stseg.network": 3,
     "stseg.losses": 3,
@@ -66,6 +69,7 @@ FLOORS: dict[str, int] = {
     "stseg.adaptation": 8,
     "stseg.truth": 4,
     "stseg.known_flow": 4,
+    "stseg.uploads": 4,
     "stseg.mask_files": 6,
     "stseg.scoring": 5,
     "stseg.verdict": 6,

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 from stseg.device import choose_device
 from stseg.errors import InputError
@@ -176,14 +176,16 @@ def clip_flow(
     return np.stack(list(clip_fields(clip, settings, grid, backward)))
 
 
-def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowFields:
-    """Flow that somebody brings, on the network's grid; it must belong to ``clip``.
+def own_fields(
+    path: Path, clip: Clip, max_frames: int | None = None
+) -> Iterator[Float16[np.ndarray, "2 h w"]]:
+    """Flow that somebody brings, field by field on the network's grid; it must belong to ``clip``.
 
     Args:
-        path: an ``.npz``, or a folder or ``.zip`` of ``.flo`` or KITTI ``.png`` fields. It is read
-            field by field: no more than one is in memory.
+        path: an ``.npz``, or a folder or ``.zip`` of ``.flo`` or KITTI ``.png`` fields. No more
+            than one field is in memory.
         clip: its frames are counted.
-        max_frames: keep the flow between no more than this many frames.
+        max_frames: give the flow between no more than this many frames.
 
     Raises:
         InputError: unusable flow, or of another size or length than the video.
@@ -201,11 +203,18 @@ def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowField
             f"{path} has {brought.count} fields, but {clip.name} has {frames} frames, which make "
             f"{frames - 1}. Give the flow of this clip."
         )
-    grid, fields = grid_for(clip.size), FlowFields()
+    grid = grid_for(clip.size)
     for field in islice(brought.fields(), None if max_frames is None else max_frames - 1):
         if field.shape[1:] != grid:
             field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
-        fields.forward.append(field.astype(np.float16))
+        yield field.astype(np.float16)
+
+
+def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowFields:
+    """``own_fields`` all at once. See there."""
+    fields = FlowFields()
+    for field in own_fields(path, clip, max_frames):
+        fields.forward.append(field)
     return fields
 
 
@@ -241,6 +250,7 @@ __all__ = [
     "estimator_name",
     "flow_pairs",
     "open_flow",
+    "own_fields",
     "own_flow",
     "read_flow",
     "read_flow_file",

@@ -58,7 +58,7 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, Size]:
     return flow.astype(np.float16), (int(size[0]), int(size[1]))
 
 
-def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size) -> None:
+def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size, step: float = STEP) -> None:
     """Write flow as ``.npz``, atomically: float16 in steps of 1/32 px, and the size (H, W).
 
     Args:
@@ -66,6 +66,7 @@ def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size) -> None:
         flow: fields (2, h, w) in order, or an array (m, 2, h, w) of them. No more than one of them
             needs to be in memory: a spool keeps them until their number is known.
         size: (H, W) of the frame whose pixels the vectors are in.
+        step: fraction of a pixel that vectors are rounded to; 0 leaves them as float16 has them.
 
     Raises:
         InputError: the file cannot be written, there is no field, or a vector is not finite.
@@ -75,7 +76,7 @@ def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size) -> None:
         for index, field in enumerate(flow):
             check_finite(field[None], path, index)
             check_range(field, path)
-            spool.append((np.rint(field / STEP) * STEP).astype("<f2"))
+            spool.append((np.rint(field / step) * step if step else field).astype("<f2"))
         if not len(spool):
             raise InputError(f"There is no flow for {path}: motion needs at least two frames.")
         header = {

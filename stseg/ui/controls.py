@@ -11,6 +11,7 @@ import gradio as gr
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS, available_estimators
 from stseg.layouts import VIDEO_SUFFIXES
+from stseg.limits import Limits
 from stseg.records import K_RANGE, LINKAGES, Settings
 from stseg.ui.camera import build_camera
 from stseg.ui.clips import PICK
@@ -52,8 +53,12 @@ class Controls:
     badge: gr.HTML
 
 
-def build_controls() -> Controls:
-    """Lay out the column."""
+def build_controls(limits: Limits) -> Controls:
+    """Lay out the column.
+
+    Args:
+        limits: of what visitors upload, which the column states.
+    """
     gallery = gr.HTML("", js_on_load=PICK, elem_id="clips", label="Clip")
     upload = gr.UploadButton(
         "Upload a video or GIF",
@@ -61,6 +66,7 @@ def build_controls() -> Controls:
         size="sm",
         elem_id="upload",
     )
+    gr.HTML(f"<p class='note'>{limits.hint}</p>", elem_id="limits", padding=False)
     build_camera()
     k = gr.Slider(
         *K_RANGE,

@@ -15,7 +15,6 @@ from stseg.records import Clip
 from stseg.ui.controls import DEFAULTS
 from stseg.ui.session import Session, Sessions
 from stseg.ui.work import Stop
-from stseg.video import probe
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,11 @@ class Call:
         """The uploaded video, moved to where it is not served.
 
         Raises:
-            InputError: there is none, or it is no video.
+            InputError: there is none, it is no video, or it is beyond a limit.
         """
-        return probe(self.file(video, "video"))
-
-    def file(self, path: str | None, what: str) -> Path:
-        """An uploaded file, moved to where it is not served. Raises InputError for none."""
-        if path is None:
-            raise InputError(f"No {what} is given. Give a file, for instance handle_file(path).")
-        return self.session.take_upload(Path(path))
+        if video is None:
+            raise InputError("No video is given. Give a file, for instance handle_file(path).")
+        return self.session.take_video(Path(video))
 
     def check(self) -> None:
         """Raise ``Cancelled`` when the client left or called again."""

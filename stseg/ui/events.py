@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from stseg.errors import InputError
-from stseg.flow import own_flow
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Settings
 from stseg.ui import markup
@@ -22,7 +21,6 @@ from stseg.ui.pace import Pace
 from stseg.ui.scene import Scene
 from stseg.ui.session import Session, Sessions
 from stseg.ui.work import Shown, Step, segment_clip, write_files
-from stseg.video import probe
 
 EXAMPLE_WAIT = 120.0
 
@@ -93,7 +91,7 @@ class Events:
     def upload(self, request: gr.Request, path: str, *values: Any) -> tuple[Any, ...]:
         """A file of the visitor's own: check it at the door and show its first picture."""
         session = self._session(request)
-        clip = probe(session.take_upload(Path(path)))
+        clip = session.take_video(Path(path))
         session.uploads[clip] = thumbnail_uri(clip)
         return self._turn_to(session, clip, values)
 
@@ -102,13 +100,8 @@ class Events:
         session = self._session(request)
         if session.clip is None:
             raise InputError("No clip is chosen. Choose the clip of this flow first.")
-        brought = session.take_upload(Path(path))
-        try:
-            own_flow(brought, session.clip)
-        except InputError as error:
-            raise InputError(str(error).replace(str(brought), brought.name)) from error
-        session.own_flow = brought
-        line = f"The flow {brought.name} of {session.clip.name} is taken. Press Segment."
+        session.own_flow = session.take_flow(Path(path), session.clip)
+        line = f"The flow {session.own_flow.name} of {session.clip.name} is taken. Press Segment."
         return OWN_FLOW, markup.status(line)
 
     def announce(self, request: gr.Request, k: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from stseg.limits import MIB, Limits
 from stseg.render import COLOURS
 
 _HERE = Path(__file__).resolve().parent
@@ -15,11 +16,13 @@ _HERE = Path(__file__).resolve().parent
 _SANS = [gr.themes.Font(name) for name in ("system-ui", "Segoe UI", "Noto Sans", "sans-serif")]
 _MONO = [gr.themes.Font(name) for name in ("ui-monospace", "DejaVu Sans Mono", "monospace")]
 
-MAX_UPLOAD = "2gb"
 
+def launch_options(limits: Limits) -> dict[str, Any]:
+    """Keyword arguments of ``Blocks.launch`` that belong to the page and not to the address.
 
-def launch_options() -> dict[str, Any]:
-    """Keyword arguments of ``Blocks.launch`` that belong to the page and not to the address."""
+    Args:
+        limits: of what visitors upload; what is larger is refused while it arrives.
+    """
     colours = "".join(
         f"--label-{label}: rgb({red}, {green}, {blue}); "
         for label, (red, green, blue) in enumerate(COLOURS)
@@ -31,7 +34,7 @@ def launch_options() -> dict[str, Any]:
         "js": (_HERE / "page.js").read_text(encoding="utf-8"),
         "show_error": False,
         "footer_links": ["api"],
-        "max_file_size": MAX_UPLOAD,
+        "max_file_size": limits.megabytes * MIB,
         "ssr_mode": False,
     }
 

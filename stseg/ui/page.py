@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from stseg.device import choose_device
+from stseg.limits import Limits
 from stseg.ui import jobs
 from stseg.ui.api import build_api
 from stseg.ui.clips import Catalogue
@@ -20,6 +21,7 @@ from stseg.ui.offered import offered
 from stseg.ui.pace import Pace
 from stseg.ui.player import build_player
 from stseg.ui.scene import Scene
+from stseg.ui.scratch import Scratch
 from stseg.ui.session import Sessions
 from stseg.ui.tabs import tabs
 
@@ -50,9 +52,15 @@ class App:
         sessions: the visitors.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        limits: Limits | None = None,
+        scratch: Scratch | None = None,
+    ) -> None:
         catalogue = Catalogue(folders)  # first: it may refuse, and nothing is on the disk yet
-        self.sessions = Sessions(offered(folders))
+        self.sessions = Sessions(offered(folders), limits, scratch)
+        self.sessions.sweep_regularly()
         # Files below are served as they lie, under names that cannot be guessed; Gradio would
         # otherwise copy them into its own folder and leave them there.
         gr.set_static_paths([self.sessions.served])
@@ -77,7 +85,7 @@ class App:
             gr.HTML(HEADER, elem_id="header")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=0, min_width=300, elem_id="left"):
-                    controls = build_controls()
+                    controls = build_controls(self.sessions.door.limits)
                 with gr.Column(scale=1, min_width=320, elem_id="right"):
                     status = gr.HTML("", elem_id="status")
                     frame = build_player()
@@ -189,13 +197,17 @@ def _opened(index: int) -> Any:
     return lambda: index
 
 
-def build_page(folders: Sequence[Path]) -> App:
+def build_page(
+    folders: Sequence[Path], limits: Limits | None = None, scratch: Scratch | None = None
+) -> App:
     """Make the page; its example is segmented in the background.
 
     Args:
         folders: data folders whose clips are offered beside the shipped ones.
+        limits: of what visitors upload; None takes the usual ones.
+        scratch: where everything is kept that visitors bring and get; None makes one.
 
     Raises:
         InputError: a folder is missing or holds no clip.
     """
-    return App(folders)
+    return App(folders, limits, scratch)

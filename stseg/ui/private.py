@@ -8,9 +8,9 @@ from pathlib import Path
 _PREFIX = "stseg-private-"
 
 
-def private_folder() -> Path:
-    """A new folder for one visitor."""
-    return Path(tempfile.mkdtemp(prefix=_PREFIX))
+def private_folder(within: Path) -> Path:
+    """A new folder for one visitor, in the folder of the app."""
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=within))
 
 
 def told_path(path: Path) -> str:

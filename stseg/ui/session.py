@@ -12,14 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stseg.comparison import Compared
+from stseg.errors import InputError
+from stseg.limits import Limits
 from stseg.records import Clip, Settings
 from stseg.ui.private import private_folder
+from stseg.ui.scratch import Scratch
 from stseg.ui.work import Shown
+from stseg.uploads import Door
 
 logger = logging.getLogger(__name__)
 
 TIME_TO_LIVE = 12 * 3600.0
 """Seconds without a sign of a visitor after which their clips go, where no closing was seen."""
+
+SWEEP = 600.0
+"""Seconds from one look for such visitors to the next."""
 
 
 _JOB = "job-"
@@ -43,7 +50,7 @@ class Session:
         following: whether the page runs along with the work; False once they moved the slider.
     """
 
-    def __init__(self, served: Path) -> None:
+    def __init__(self, scratch: Path, served: Path, door: Door) -> None:
         self.clip: Clip | None = None
         self.shown: Shown | None = None
         self.compared: tuple[Compared, ...] = ()
@@ -53,7 +60,9 @@ class Session:
         self.frame = 0
         self.k = Settings().k
         self.seen = time.monotonic()
-        self.private = private_folder()
+        self.private = private_folder(scratch)
+        self._all_served = served
+        self._door = door
         self.served = served / secrets.token_urlsafe(24)
         self.served.mkdir(parents=True)
         self.folder = self.new_folder()
@@ -123,9 +132,43 @@ class Session:
         return self._stopped.is_set() or ticket != self._ticket
 
     def take_upload(self, path: Path) -> Path:
-        """Move an upload to where nothing is served from, under its own name."""
+        """Move an upload to where nothing is served from, under its own name.
+
+        Raises:
+            InputError: it is no file, or one that the app itself serves. Gradio takes the path of
+                such a file for an upload, and moving it would take it from somebody else.
+        """
+        if path.is_symlink() or path.resolve().is_relative_to(self._all_served.resolve()):
+            raise InputError("This file was not uploaded. Upload it from your own machine.")
         folder = Path(tempfile.mkdtemp(dir=self.private))
         return Path(shutil.move(path, folder / path.name))
+
+    def take_video(self, path: Path) -> Clip:
+        """Take an uploaded video; it does not stay when it is refused.
+
+        Raises:
+            InputError: it is no video, or beyond a limit.
+        """
+        taken = self.take_upload(path)
+        try:
+            return self._door.video(taken)
+        except InputError:
+            shutil.rmtree(taken.parent, ignore_errors=True)
+            raise
+
+    def take_flow(self, path: Path, clip: Clip) -> Path:
+        """Take uploaded flow of ``clip``: what stays is a file of our own with the same vectors.
+
+        Raises:
+            InputError: it is unusable, of another clip, or beyond a limit.
+        """
+        taken = self.take_upload(path)
+        kept = self.new_private_folder() / taken.name
+        try:
+            self._door.flow(taken, clip, kept)
+        finally:
+            shutil.rmtree(taken.parent, ignore_errors=True)
+        return kept
 
     def new_folder(self) -> Path:
         """Where the files of one result can be served from; it is not made yet."""
@@ -162,13 +205,29 @@ class Session:
 class Sessions:
     """All visitors, by the name that Gradio gives each page that is open.
 
-    Attributes:
+    Args:
         offered: data sets that visitors may score, title → folder.
+        limits: of what visitors upload; None takes the usual ones.
+        scratch: where everything is kept; it closes with the sessions. None makes one.
+
+    Attributes:
+        offered: as given.
+        door: where uploads come in.
+        served: folder whose files are served.
     """
 
-    def __init__(self, offered: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        offered: Mapping[str, Path] | None = None,
+        limits: Limits | None = None,
+        scratch: Scratch | None = None,
+    ) -> None:
         self.offered = dict(offered or {})
-        self.served = Path(tempfile.mkdtemp(prefix="stseg-served-"))
+        self.door = Door(limits or Limits())
+        self._scratch = scratch or Scratch()
+        self.served = self._scratch.path / "served"
+        self.served.mkdir()
+        self._ended = threading.Event()
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -178,7 +237,7 @@ class Sessions:
             session = self._open.get(name)
             if session is None:
                 self._close_idle()
-                session = self._open[name] = Session(self.served)
+                session = self._open[name] = Session(self._scratch.path, self.served, self.door)
             session.seen = time.monotonic()
             return session
 
@@ -191,12 +250,22 @@ class Sessions:
 
     def close_all(self) -> None:
         """The app ends."""
+        self._ended.set()
         for name in list(self._open):
             self.close(name)
-        shutil.rmtree(self.served, ignore_errors=True)
+        self._scratch.close()
+
+    def sweep_regularly(self) -> None:
+        """From now on, visitors without a sign of life are looked for every ten minutes."""
+        threading.Thread(target=self._sweep, name="stseg-sweep", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def _sweep(self) -> None:
+        while not self._ended.wait(SWEEP):
+            with self._lock:
+                self._close_idle()
 
     def _close_idle(self) -> None:
         now = time.monotonic()

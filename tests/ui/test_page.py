@@ -255,7 +255,7 @@ def test_visitors_see_only_their_own(
     visit.page.set_input_files("#left input[type=file] >> nth=0", clip.source)
     visit.wait_status("small", 10)
     assert "Yours" in visit.page.inner_text("#clips")
-    mine = list(served.temporary.glob("stseg-private-*/*/small.mp4"))
+    mine = list(served.temporary.glob("stseg-app-*/stseg-private-*/*/small.mp4"))
     assert len(mine) == 1
     assert not list((served.temporary / "gradio").rglob("small.mp4"))
     with browser.new_context() as context:
