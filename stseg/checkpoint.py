@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import K_RANGE
 
 FORMAT = 1
+
+MOST_BYTES = 2**31
+"""Of a checkpoint; those that ship have 5 MiB."""
 
 MOST_LEVELS = 8
 MOST_FEATURES = 1024
@@ -52,24 +56,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: the file is missing, truncated, or not one of ours.
     """
+    with _opened(path) as (file, header):
+        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The file, of whose tensors nothing is read yet, and its JSON header. Raises InputError."""
     if not path.is_file():
         raise InputError(f"There is no file {path}. Check the path.")
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise InputError(
+            f"{path} has {size >> 20:,} MiB, but a checkpoint has at most {MOST_BYTES >> 20:,}. "
+            "Give a checkpoint of STSeg."
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_KEY)
-            names = file.keys()  # the file itself cannot be iterated over
-            tensors = {name: file.get_tensor(name) for name in names}
+            yield file, _header(path, (file.metadata() or {}).get(_KEY))
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}). Fetch or train it again."
         ) from error
+
+
+def _header(path: Path, text: str | None) -> dict[str, Any]:
     try:
-        read = json.loads(header or "")
-    except json.JSONDecodeError:
+        read = json.loads(text or "")
+    except (json.JSONDecodeError, RecursionError):
         read = None
     if not isinstance(read, dict):
         raise InputError(f"{path} is not a checkpoint of STSeg: its header has no settings.")
-    return tensors, read
+    return read
 
 
 def save_checkpoint(path: Path, network: SegmentationNetwork, card: Mapping[str, Any]) -> None:
@@ -85,7 +103,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: missing or truncated file, another format, or weights that do not fit the
             network that the header describes.
     """
-    tensors, header = read_tensors(path)
+    with _opened(path) as (file, header):
+        settings = _described(path, header)
+        _check_shapes(path, settings, {name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{path} has weights that are not numbers ({broken[0]}). Fetch or train it again."
+        )
+    network = SegmentationNetwork(settings)
+    network.load_state_dict(tensors)
+    return Checkpoint(network.channels_last().eval(), header["card"])
+
+
+def _described(path: Path, header: Mapping[str, Any]) -> NetworkSettings:
+    """The network that a header describes. Raises InputError where it is none that STSeg makes."""
     if header.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {header.get('format')}, and this version reads {FORMAT}. "
@@ -98,39 +131,37 @@ def load_checkpoint(path: Path) -> Checkpoint:
         settings = NetworkSettings(**{**described, "ks": tuple(described["ks"])})
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"The header of {path} describes no network ({error}). "
+            f"The header of {path} describes no network ({str(error)[:200]}). "
             "The file is damaged or was edited; fetch or train it again."
         ) from error
-    _check_shapes(path, settings, tensors)
-    network = SegmentationNetwork(settings)
-    network.load_state_dict(tensors)
-    return Checkpoint(network.channels_last().eval(), header["card"])
-
-
-def _check_shapes(path: Path, settings: NetworkSettings, tensors: Mapping[str, Tensor]) -> None:
-    """Whether these are the weights of that network, before any memory is taken for it.
-
-    Raises:
-        InputError: they are not, or one of them is not finite.
-    """
-    levels, features = settings.levels, settings.features
-    heads = all(isinstance(k, int) and K_RANGE[0] <= k <= K_RANGE[1] for k in settings.ks)
-    if not heads or levels > MOST_LEVELS or features > MOST_FEATURES:
+    numbers = (settings.levels, settings.features, *settings.ks)
+    whole = all(type(each) is int for each in numbers)  # True is no number of levels
+    heads = len(set(settings.ks)) == len(settings.ks) and max(settings.ks) <= K_RANGE[1]
+    if not whole or not heads or numbers[0] > MOST_LEVELS or numbers[1] > MOST_FEATURES:
         raise InputError(
-            f"{path} describes a network that STSeg does not make ({settings}). "
+            f"{path} describes a network that STSeg does not make ({str(settings)[:200]}). "
             "The file is damaged or was edited; fetch or train it again."
         )
+    return settings
+
+
+def _check_shapes(path: Path, settings: NetworkSettings, found: Mapping[str, Any]) -> None:
+    """Whether the weights in the file are those of that network, before any of them is read.
+
+    Args:
+        path: the file.
+        settings: of the network.
+        found: for each name, the slice of the file.
+
+    Raises:
+        InputError: they are not.
+    """
     with torch.device("meta"):
         expected = SegmentationNetwork(settings).state_dict()
-    if {name: tensor.shape for name, tensor in expected.items()} != {
-        name: tensor.shape for name, tensor in tensors.items()
-    } or not all(tensor.is_floating_point() for tensor in tensors.values()):
+    shapes = {name: tuple(piece.get_shape()) for name, piece in found.items()}
+    floating = all(piece.get_dtype() in ("F32", "F16", "BF16") for piece in found.values())
+    if not floating or shapes != {name: tuple(tensor.shape) for name, tensor in expected.items()}:
         raise InputError(
             f"The weights in {path} do not fit the network it describes ({settings}). "
             "The file is damaged or was edited; fetch or train it again."
-        )
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise InputError(
-            f"{path} has weights that are not numbers ({broken[0]}). Fetch or train it again."
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import resource
 import struct
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +273,57 @@ def test_weights_that_are_not_numbers_get_a_sentence(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.safetensors", network, {})
     with pytest.raises(InputError, match=r"weights that are not numbers \(heads\.2\.weight\)"):
         load_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"levels": True},
+        {"levels": 2.0},
+        {"features": float("nan")},
+        {"features": float("inf")},
+        {"ks": [4, 2, 2]},
+        {"ks": [4, 2] * 10**5},
+        {"ks": [4.0, 2]},
+        {"ks": "42"},
+        {"ks": {"4": 2}},
+    ],
+)
+def test_numbers_of_another_kind_get_a_short_sentence(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path)
+    edited(path, lambda header: header["network"].update(change))
+    with pytest.raises(InputError, match=r"does not make|describes no network") as error:
+        load_checkpoint(path)
+    assert len(str(error.value)) < 600
+
+
+def test_a_header_of_a_million_brackets_gets_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata={"stseg": "[" * 10**6})
+    with pytest.raises(InputError, match="its header has no settings"):
+        load_checkpoint(path)
+
+
+def test_no_weight_is_read_before_its_shape_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    network = SegmentationNetwork(SMALL)
+    header = {"format": FORMAT, "network": asdict(SMALL), "card": {}}
+    many = {**network.state_dict(), "more": torch.full((2**24,), torch.nan)}  # 64 MiB
+    write_tensors(path, many, header)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    with pytest.raises(InputError, match="do not fit the network"):
+        load_checkpoint(path)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults * resource.getpagesize() < 2**25  # half of it
+
+
+def test_a_file_too_large_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path)
+    with path.open("r+b") as file:
+        file.truncate(2**31 + 1)
+    with pytest.raises(InputError, match=r"has 2,048 MiB, but a checkpoint has at most 2,048"):
+        load_checkpoint(path)
