@@ -61,11 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError
     from stseg.limits import read_limits
-    from stseg.ui import Scratch, build_page, launch_options
+    from stseg.scratch import Scratch
 
     scratch = Scratch()
-    # What Gradio keeps of uploads is in there, too, so that it goes even after a kill.
+    # What Gradio keeps of uploads is in there, too, so that it goes even after a kill. It is asked
+    # for as soon as Gradio is imported.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(scratch.path / "gradio"))
+    from stseg.ui import build_page, launch_options
+
     try:
         limits = read_limits(arguments.limit)
         app = build_page(arguments.data, limits, scratch)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from stseg.device import choose_device
 from stseg.limits import Limits
+from stseg.scratch import Scratch
 from stseg.ui import jobs
 from stseg.ui.api import build_api
 from stseg.ui.clips import Catalogue
@@ -21,7 +22,6 @@ from stseg.ui.offered import offered
 from stseg.ui.pace import Pace
 from stseg.ui.player import build_player
 from stseg.ui.scene import Scene
-from stseg.ui.scratch import Scratch
 from stseg.ui.session import Sessions
 from stseg.ui.tabs import tabs
 

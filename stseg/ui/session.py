@@ -15,8 +15,8 @@ from stseg.comparison import Compared
 from stseg.errors import InputError
 from stseg.limits import Limits
 from stseg.records import Clip, Settings
+from stseg.scratch import Scratch
 from stseg.ui.private import private_folder
-from stseg.ui.scratch import Scratch
 from stseg.ui.work import Shown
 from stseg.uploads import Door
 

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlsplit
 import pytest
 from app_process import ROOT, Served
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 
 from stseg.records import Clip
 
@@ -40,9 +39,13 @@ def scratch(served: Served) -> Path:
 
 def answer(connection: http.client.HTTPConnection, path: str, method: str = "GET") -> bytes | None:
     """What the server gives for ``path`` exactly as it stands; None where it refuses."""
-    connection.request(method, path)
-    response = connection.getresponse()
-    body = response.read()
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        body = response.read()
+    except ConnectionError:  # closed by the server: it does not bear this spelling
+        connection.close()
+        return None
     return body if response.status < 300 else None
 
 
@@ -130,19 +133,23 @@ def test_uploads_of_others_cannot_be_read(
     folder.rmdir()
 
 
-@pytest.mark.parametrize("name", ["segment", "similarity", "compare", "fit"])
 def test_a_path_in_place_of_an_upload_is_refused(
-    served: Served, clip: Clip, secret: Path, name: str, tmp_path: Path
+    served: Served, connection: http.client.HTTPConnection, clip: Clip, secret: Path
 ) -> None:
-    client = Client(served.address, verbose=False, download_files=tmp_path, analytics_enabled=False)
     shipped = ROOT / "assets" / "clips" / "pause.mp4"
     theirs = scratch(served) / "served" / "result-of-somebody.mp4"
     theirs.write_bytes(clip.source.read_bytes())
-    for path in (secret, Path("/etc/passwd"), shipped, clip.source, theirs):
+    own = scratch(served) / ".owner"
+    for path in (secret, Path("/etc/passwd"), shipped, clip.source, theirs, own):
         given = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
-        with pytest.raises((AppError, ValueError)) as error:
-            client.predict(video=given, api_name=f"/{name}")
-        assert SECRET not in str(error.value)
+        body = json.dumps({"data": [given, 3, [1], 1.0, "dis", "full", "one-to-one", 0, 0]})
+        kind = {"Content-Type": "application/json"}
+        connection.request("POST", "/gradio_api/call/segment", body, kind)
+        event = json.loads(connection.getresponse().read())["event_id"]
+        told = answer(connection, f"/gradio_api/call/segment/{event}")
+        assert told is not None
+        assert told.startswith(b"event: error"), path
+        assert SECRET.encode() not in told
         assert path.exists(), "the server gave away a file of its own"
     theirs.unlink()
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import stseg.ui.scratch
-from stseg.ui.scratch import Scratch, remove_stale
+from stseg.scratch import Scratch, remove_stale
 
-HOLD = f"""
-import runpy, time
-path = {stseg.ui.scratch.__file__!r}  # alone: the screen takes seconds to import
-print(runpy.run_path(path)["Scratch"]().path, flush=True)
+HOLD = """
+import time
+from stseg.scratch import Scratch
+print(Scratch().path, flush=True)
 time.sleep(60)
 """
 
