@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,15 @@ class Stage:
         steps: optimiser steps.
         learning_rate: Adam's step at the start; it falls along a cosine to ``final`` of it.
         final: fraction of the learning rate that is left at the end.
+        beta: weight of L_c in this stage; None takes that of the run. Without L_c at first the
+            masks find the borders of motions, with it they then agree over time.
     """
 
     size: tuple[int, int]
     steps: int
     learning_rate: float
     final: float = 0.1
+    beta: float | None = None
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step`` of the stage, from 0."""
@@ -332,7 +335,7 @@ class Trainer:
         with self._device.autocast():
             masks = self._heads(volume, drawn)
         settings = self.settings
-        each = joint_losses(masks, flow, self._model, settings.losses, settings.fit)
+        each = joint_losses(masks, flow, self._model, self._weights(stage), settings.fit)
         total = torch.stack([losses.total for losses in each]).mean()
         self._optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -343,9 +346,13 @@ class Trainer:
         loss, reconstruction, consistency = self._team.mean(told).tolist()
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
 
-    def _losses(self, masks: Tensor, flow: Tensor) -> Losses:
+    def _weights(self, stage: Stage) -> LossSettings:
+        losses = self.settings.losses
+        return losses if stage.beta is None else replace(losses, beta=stage.beta)
+
+    def _losses(self, masks: Tensor, flow: Tensor, stage: Stage) -> Losses:
         return segmentation_losses(
-            masks, flow, self._model, self.settings.losses, self.settings.fit
+            masks, flow, self._model, self._weights(stage), self.settings.fit
         )
 
     @torch.no_grad()
@@ -368,7 +375,7 @@ class Trainer:
             with self._device.autocast():
                 masks = self.network(flow, self.settings.network.ks[0])
             better = self._validation.batch(part, stage.size, reference=True)
-            total += self._losses(masks, better).total * len(part)
+            total += self._losses(masks, better, stage).total * len(part)
         loss = float(self._team.mean(total)) * self._team.size / count
         if self._best is None or (-number, loss) < (-self._best[0], self._best[1]):
             self._best = (number, loss)

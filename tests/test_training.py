@@ -152,6 +152,16 @@ def test_each_stage_has_its_resolution(
     assert sizes == [(8, 14)] * 4 + [GRID] * 2
 
 
+def test_each_stage_has_its_weight_of_consistency(tmp_path: Path, cpu: Device) -> None:
+    stages = (Stage((8, 14), 2, 1e-3, beta=0.0), Stage((8, 14), 2, 1e-3))
+    run = trainer(tmp_path, cpu, replace(TINY, stages=stages, losses=LossSettings(beta=2.0)))
+    for progress, beta in zip(finish(run), (0.0, 0.0, 2.0, 2.0), strict=True):
+        parts = progress.losses
+        assert parts["consistency"] > 1e-5
+        expected = parts["reconstruction"] + beta * parts["consistency"]
+        assert parts["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_all_heads_learn(tmp_path: Path, cpu: Device) -> None:
     settings = replace(TINY, network=replace(TINY.network, ks=(4, 2, 3)))
     run = trainer(tmp_path, cpu, replace(settings, stages=(Stage((8, 14), 12, 1e-3),)))
@@ -305,8 +315,8 @@ def test_the_best_is_of_the_latest_stage(
     monkeypatch.setattr(run, "_keep", lambda loss: kept.append((run.step, loss)))
     total = type("Losses", (), {})
 
-    def fake(masks: torch.Tensor, flow: torch.Tensor) -> object:
-        result = original(masks, flow)
+    def fake(masks: torch.Tensor, flow: torch.Tensor, stage: Stage) -> object:
+        result = original(masks, flow, stage)
         if masks.requires_grad:
             return result
         value = total()

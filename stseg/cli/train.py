@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stseg.errors import InputError
 
@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stage",
         nargs="+",
         default=None,
-        metavar="HxW:STEPS:RATE",
-        help="resolution, steps and learning rate of each stage instead of the variant's own",
+        metavar="HxW:STEPS:RATE[:BETA]",
+        help="resolution, steps, learning rate and weight of L_c of each stage instead of the "
+        "variant's own",
     )
     parser.add_argument("--k", type=int, nargs="+", default=None, help="heads; the first validates")
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
@@ -73,11 +74,19 @@ def run(arguments: argparse.Namespace) -> None:
             raise InputError(f"There is no file {arguments.split}. Give a list of sequences.")
         names = arguments.split.read_text(encoding="utf-8").split()
     sequences = read_training_flows(arguments.flows, names, arguments.reference)
-    card = {"variant": arguments.variant, "data": arguments.data, "licence": arguments.licence}
+    card: dict[str, Any] = {
+        "variant": arguments.variant,
+        "data": arguments.data,
+        "licence": arguments.licence,
+    }
     device = choose_device(arguments.device)
     if device.torch.type == "cuda":
         torch.backends.cudnn.benchmark = True  # the sizes are the same at every step
-    start = None if arguments.start is None else load_checkpoint(arguments.start).network
+    start = None
+    if arguments.start is not None:
+        base = load_checkpoint(arguments.start)
+        start = base.network
+        card["start"] = {"file": arguments.start.name, "card": dict(base.card)}
     with team(device.torch.type) as processes:
         trainer = Trainer(
             settings, sequences, arguments.out, device, card, start=start, team=processes
@@ -115,7 +124,14 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
 def _stage(text: str) -> Stage:
     from stseg.training import Stage
 
-    found = re.fullmatch(r"(\d+)x(\d+):(\d+):([0-9.e+-]+)", text)
-    if not found:
-        raise InputError(f"The stage {text!r} is not like 64x112:6000:5e-4. Give it in this form.")
-    return Stage((int(found[1]), int(found[2])), int(found[3]), float(found[4]))
+    found = re.fullmatch(r"(\d+)x(\d+):(\d+):([^:]+)(?::([^:]+))?", text)
+    try:
+        if found is None:
+            raise ValueError(text)
+        beta = None if found[5] is None else float(found[5])
+        return Stage((int(found[1]), int(found[2])), int(found[3]), float(found[4]), beta=beta)
+    except ValueError as error:
+        raise InputError(
+            f"The stage {text!r} is not like 64x112:6000:5e-4, or 64x112:6000:5e-4:0 to leave out "
+            "L_c. Give it in this form."
+        ) from error

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from stseg.checkpoint import load_checkpoint
 from stseg.cli import main
 from stseg.export import OUTPUTS
 from stseg.records import Clip
@@ -213,7 +214,14 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
         assert data["flow"].shape == (11, 2, 32, 56)
         assert tuple(data["size"]) == (64, 96)
     words = ["train", "--flows", tmp_path / "f", "--out", tmp_path / "r", "--k", 2, "--batch", 2]
-    assert run(capsys, *words, "--stage", "16x28:3:1e-3")[0] == 0
+    assert run(capsys, *words, "--stage", "16x28:2:1e-3:0", "16x28:3:1e-3")[0] == 0
+    stages = load_checkpoint(tmp_path / "r/best.safetensors").card["settings"]["stages"]
+    assert [(stage["steps"], stage["beta"]) for stage in stages] == [(2, 0.0), (3, None)]
+    again = [*words[:4], tmp_path / "s", *words[5:], "--start", tmp_path / "r/best.safetensors"]
+    assert run(capsys, *again, "--stage", "16x28:1:1e-3")[0] == 0
+    begun = load_checkpoint(tmp_path / "s/best.safetensors").card["start"]
+    assert (begun["file"], begun["card"]["step"]) == ("best.safetensors", 5)
+    assert run(capsys, *words, "--stage", "16x28:3:fast")[0] == 2
     model = tmp_path / "r/best.safetensors"
     words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]
     assert run(capsys, *words, "--json", tmp_path / "scores.json")[0] == 0
