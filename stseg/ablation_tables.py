@@ -201,6 +201,8 @@ def as_picture(lines: Sequence[Line]) -> bytes:
                 label.set(rotation=20, ha="right")
         axes.set_title(TITLES.get(part, part), fontsize=10)
         axes.set_xlim(-0.5, len(own) - 0.5)
+        if part == "eta":
+            axes.margins(y=0.15)
         axes.set_ylim(0, None if part == "eta" else 100)
         axes.set_ylabel("%")
         axes.grid(alpha=0.3)
