@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import lru_cache
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
@@ -26,8 +27,8 @@ import numpy as np
 from stseg.errors import InputError
 from stseg.limits import MIB, Limits
 
-PRELOADED = ("stseg.vetting",)
-"""Imported once by the process that the others are forked from: a new one takes 20 ms, not 600."""
+PRELOADED = ("stseg.uploads",)
+"""Imported once by the process that the others are forked from: a new one takes some 30 ms."""
 
 STUCK = 120.0
 """Seconds after which a process that neither works nor answers is given up."""
@@ -102,6 +103,12 @@ def _broken(name: str, status: int | None) -> InputError:
             f"{name!r} takes longer to read than is allowed here. Give a smaller or shorter file."
         )
     return InputError(f"{name!r} is damaged: it cannot be read to its end. Make it again.")
+
+
+def prepare() -> None:
+    """Start the process that the others are forked from, which takes seconds, and do not wait."""
+    _context()
+    forkserver.ensure_running()
 
 
 @lru_cache(maxsize=1)

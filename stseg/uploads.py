@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stseg.bounded import first, stream
+from stseg.bounded import first, prepare, stream
 from stseg.errors import InputError
 from stseg.flow import own_fields, write_flow_file
 from stseg.limits import Limits
@@ -29,6 +29,10 @@ class Door:
     def __init__(self, limits: Limits, at_once: int = 2) -> None:
         self.limits = limits
         self._turn = threading.BoundedSemaphore(at_once)
+
+    def prepare(self) -> None:
+        """Get ready before somebody waits."""
+        prepare()
 
     def video(self, path: Path) -> Clip:
         """A video that somebody brings, as ``probe`` gives it; all of its packets are counted.

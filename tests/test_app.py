@@ -43,6 +43,14 @@ def test_data_folders_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert app.parse([]).data == []
 
 
+def test_limits_of_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STSEG_LIMITS", "frames=60,side=512")
+    assert app.parse([]).limit == ["frames=60", "side=512"]
+    assert app.parse(["--limit", "frames=9"]).limit == ["frames=9"]
+    monkeypatch.delenv("STSEG_LIMITS")
+    assert app.parse([]).limit == []
+
+
 def test_unknown_option() -> None:
     with pytest.raises(SystemExit, match="2"):
         app.main(["--nonsense"])

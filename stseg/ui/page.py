@@ -61,6 +61,7 @@ class App:
         catalogue = Catalogue(folders)  # first: it may refuse, and nothing is on the disk yet
         self.sessions = Sessions(offered(folders), limits, scratch)
         self.sessions.sweep_regularly()
+        self.sessions.door.prepare()
         # Files below are served as they lie, under names that cannot be guessed; Gradio would
         # otherwise copy them into its own folder and leave them there.
         gr.set_static_paths([self.sessions.served])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from stseg.records import Clip, Settings
 from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.private import told_path
-from stseg.ui.session import Sessions
+from stseg.ui.session import TIME_TO_LIVE, Sessions
 from stseg.ui.work import segment_clip, write_files
 
 
@@ -50,6 +51,49 @@ def test_upload_leaves_the_served_folder(sessions: Sessions, tmp_path: Path) -> 
     assert not upload.exists()
     assert taken.name == "mine.mp4"
     assert session.private in taken.parents
+
+
+def test_the_app_takes_no_file_of_its_own_for_an_upload(sessions: Sessions, tmp_path: Path) -> None:
+    session = sessions.of("one")
+    theirs = sessions.of("other").served / "result.mp4"
+    theirs.write_bytes(b"x")
+    link = tmp_path / "link.mp4"
+    link.symlink_to(theirs)
+    for path in (theirs, link, sessions.served / "x" / ".." / theirs.relative_to(sessions.served)):
+        with pytest.raises(InputError, match="was not uploaded"):
+            session.take_upload(path)
+    assert theirs.exists()
+
+
+def test_what_is_refused_does_not_stay(sessions: Sessions, clip: Clip, tmp_path: Path) -> None:
+    session = sessions.of("one")
+    for name, take in (
+        ("bad.mp4", session.take_video),
+        ("bad.npz", lambda path: session.take_flow(path, clip)),
+    ):
+        (tmp_path / name).write_bytes(b"neither video nor flow")
+        with pytest.raises(InputError, match=rf"'?{name}'? is n"):
+            take(tmp_path / name)
+        assert not [path for path in session.private.rglob("*") if path.is_file()]
+    (tmp_path / "good.mp4").write_bytes(clip.source.read_bytes())
+    taken = session.take_video(tmp_path / "good.mp4")
+    assert taken.frames == clip.frames
+    assert taken.limits == sessions.door.limits
+    assert session.private in taken.source.parents
+
+
+def test_visitors_without_a_sign_of_life_are_forgotten(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stseg.ui.session.SWEEP", 0.01)
+    session = sessions.of("one")
+    session.seen -= TIME_TO_LIVE + 1
+    sessions.sweep_regularly()
+    deadline = time.monotonic() + 20
+    while len(sessions) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not len(sessions)
+    assert not session.private.exists()
 
 
 def test_tickets(sessions: Sessions) -> None:
