@@ -90,10 +90,11 @@ def test_visitors_without_a_sign_of_life_are_forgotten(
     session.seen -= TIME_TO_LIVE + 1
     sessions.sweep_regularly()
     deadline = time.monotonic() + 20
-    while len(sessions) and time.monotonic() < deadline:
+    while session.served.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not len(sessions)
     assert not session.private.exists()
+    assert not session.served.exists()
 
 
 def test_tickets(sessions: Sessions) -> None:
