@@ -146,13 +146,15 @@ def plan(
 
 
 def title_of(settings: Settings, base: Settings | None = None) -> str:
-    """What a variant is called: its model, its K, and τ and flow where ``base`` has others."""
+    """What a variant is called: its model, its K, and what ``base`` has otherwise."""
     known = VARIANTS.get(settings.model)
     parts = [known.title if known else Path(settings.model).stem, f"K = {settings.k}"]
     if base is None or settings.taus != base.taus:
         parts.append(f"τ = {', '.join(f'{tau:+d}' for tau in settings.taus)}")
     if base is not None and settings.flow != base.flow:
         parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
+    if settings.merge is not None and (base is None or settings.merge != base.merge):
+        parts.append(f"merged at {settings.merge:.2f}")
     return ", ".join(parts)
 
 

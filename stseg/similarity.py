@@ -169,6 +169,18 @@ def merged(segmentation: Segmentation, threshold: float) -> Segmentation:
     Raises:
         InputError: the threshold is out of its range.
     """
-    names = merge(whole_clip(segmentation), threshold)
+    return relabelled(segmentation, threshold, merge(whole_clip(segmentation), threshold))
+
+
+def relabelled(
+    segmentation: Segmentation, threshold: float, names: UInt8[np.ndarray, " k"]
+) -> Segmentation:
+    """``merged``, where it is known already what each label becomes.
+
+    Args:
+        segmentation: the result.
+        threshold: what ``names`` were made with; the settings of the record will have it.
+        names: for each label the one that it becomes (``merge``).
+    """
     settings = replace(segmentation.settings, merge=threshold)
     return replace(segmentation, settings=settings, assignment=names[segmentation.assignment])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -54,3 +58,53 @@ def test_limits_of_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_option() -> None:
     with pytest.raises(SystemExit, match="2"):
         app.main(["--nonsense"])
+
+
+def test_it_writes_nowhere_but_to_temp_and_cache(tmp_path: Path) -> None:
+    """As on a Hugging Face Space: a folder that is not to be written, GRADIO_* variables alone."""
+    here, home, temporary = (tmp_path / name for name in ("here", "home", "tmp"))
+    for folder in (here, home, temporary):
+        folder.mkdir()
+    here.chmod(0o555)
+    home.chmod(0o555)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "STSEG_CACHE": str(tmp_path / "cache"),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(temporary / "gradio"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    environment.pop("STSEG_DATA", None)
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py")],
+            cwd=here,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        while f"http://127.0.0.1:{port}" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/config", timeout=30) as answer:
+            assert json.load(answer)["title"].startswith("STSeg")
+        # Until the example is segmented and its files are written.
+        while not list(temporary.glob("stseg-served-*/example-*/files/k2/summary.json")):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    finally:
+        process.terminate()
+        status = process.wait(timeout=60)
+    assert status == 0
+    assert "Traceback" not in log.read_text()
+    # Root may write there all the same, so that it is looked whether anything did.
+    assert not [*here.iterdir(), *home.iterdir()]
+    assert not list(temporary.glob("stseg-*"))

@@ -37,6 +37,53 @@ def test_colours_are_told_apart_without_red_or_green(kind: str) -> None:
     assert nearest > 45
 
 
+# The same source, with all its digits, and what it says of the third deficiency.
+SIMULATED = {
+    "none": np.eye(3),
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+XYZ = [
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0193339, 0.119192, 0.9503041],
+]
+WHITE = (0.95047, 1, 1.08883)
+
+
+def cielab(linear: np.ndarray) -> np.ndarray:
+    """L*a*b* under D65 of linear sRGB (n, 3) from 0 to 1."""
+    ratio = linear @ np.array(XYZ).T / np.array(WHITE)
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1
+    )
+
+
+@pytest.mark.parametrize("kind", SIMULATED)
+def test_no_two_labels_look_alike(kind: str) -> None:
+    """A difference of 2.3 in CIE L*a*b* is just noticed; the nearest two are 16 apart."""
+    colours = palette()[: K_RANGE[1]] / 255
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = cielab(np.clip(linear @ np.array(SIMULATED[kind]).T, 0, 1))
+    nearest = min(np.linalg.norm(a - b) for a, b in combinations(seen, 2))
+    assert nearest > 15
+
+
 def test_there_is_a_colour_for_every_label() -> None:
     assert len(set(COLOURS)) == K_RANGE[1]
     assert (colour_labels(LABELS)[7, 12] == COLOURS[1]).all()

@@ -25,8 +25,9 @@ from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import TAUS, check_offered
 from stseg.ui.markup import drawing, figure, note, photo
+from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
-from stseg.ui.work import INTERVAL, Shown
+from stseg.ui.work import INTERVAL
 from stseg.variants import available_variants
 
 TITLE = "Compare"

@@ -12,8 +12,9 @@ from stseg.formats import EXTRAS
 from stseg.records import Segmentation
 from stseg.ui.markup import note
 from stseg.ui.private import told_path
+from stseg.ui.shown import Shown
 from stseg.ui.view import TabView
-from stseg.ui.work import Shown
+from stseg.ui.work import told_choice
 
 TITLE = "Downloads"
 
@@ -32,7 +33,7 @@ FILES = {
 
 NONE_YET = "Files appear here when a clip has been segmented to its end."
 PENDING = (
-    "The files of K = {k} are not written yet: they appear here when they are. If they were "
+    "The files of {choice} are not written yet: they appear here when they are. If they were "
     "stopped, press Segment."
 )
 
@@ -77,8 +78,10 @@ def build() -> TabView:
 def _state(shown: Shown | None) -> str:
     if shown is None or (shown.footage is None and not shown.files):
         return NONE_YET
-    name, k = shown.result.clip.name, shown.result.k
-    return f"Files of {name}, K = {k}." if shown.files else PENDING.format(k=k)
+    choice = told_choice(shown.choice)
+    if not shown.files:
+        return PENDING.format(choice=choice)
+    return f"Files of {shown.result.clip.name}, {choice}."
 
 
 def _command(result: Segmentation) -> str:

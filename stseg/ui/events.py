@@ -20,7 +20,8 @@ from stseg.ui.jobs import own_settings
 from stseg.ui.pace import Pace
 from stseg.ui.scene import Scene
 from stseg.ui.session import Session, Sessions
-from stseg.ui.work import Shown, Step, segment_clip, write_files
+from stseg.ui.shown import Choice, Shown
+from stseg.ui.work import Step, segment_clip, told_choice, write_files
 
 EXAMPLE_WAIT = 120.0
 
@@ -67,14 +68,14 @@ class Events:
             self._example.ready(EXAMPLE_WAIT)
         shown = self._example.shown()
         if session.shown is None and session.clip == self._example.clip and shown is not None:
-            session.shown, session.k = shown, shown.result.k
+            session.shown, session.choice = shown, shown.choice
             text = f"An example, finished: {shown.result.clip.name}, K = {shown.result.k}. {REST}"
-            settings = replace(Settings(), k=session.k)
+            settings = replace(Settings(), k=session.choice.k)
             values = scene.shown(session, markup.status(text), settings, looks)
         else:
             values = markup.status(REST), scene.badge(session, Settings()), *rest[2:]
         early = not self._example.thumbnails_ready(0)
-        yield session.k, scene.gallery(session), *values
+        yield session.choice.k, scene.gallery(session), *values
         if early and self._example.thumbnails_ready(EXAMPLE_WAIT):
             yield stay, scene.gallery(session), *rest
 
@@ -110,7 +111,7 @@ class Events:
         if session.clip is None:
             raise InputError("No clip is chosen. Choose one on the left, or upload one.")
         session.begin(SEGMENT)
-        session.k = int(k)
+        session.choice = Choice(int(k))  # which segments are alike is known at the end of a run
         return markup.status(WAITING, busy=True)
 
     def segment(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
@@ -121,7 +122,7 @@ class Events:
             return
         try:
             # K may have moved while this waited in the queue.
-            settings = own_settings(session, session.k, *values[1:SETTINGS])
+            settings = own_settings(session, session.choice.k, *values[1:SETTINGS])
             known = session.shown.footage if session.shown else None
             same = known is not None and known.clip.source == clip.source
             session.frame = session.frame if same else 0  # same clip: stay where the eye is
@@ -135,7 +136,7 @@ class Events:
                 known,
                 lambda: session.stopped(ticket),
                 cache,
-                lambda: session.k,
+                lambda: session.choice,
             )
             yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
         finally:
@@ -150,7 +151,7 @@ class Events:
         try:
             session.following = False
             steps = write_files(
-                shown, session.folder, lambda: session.stopped(ticket), lambda: session.k
+                shown, session.folder, lambda: session.stopped(ticket), lambda: session.choice
             )
             settings = shown.result.settings
             yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
@@ -174,8 +175,8 @@ class Events:
             if step.shown is None:
                 yield line, *self._scene.unchanged()[1:]
                 continue
-            shown = step.shown.with_k(session.k) or step.shown
-            whole = first or step.finished or shown.result.k != _k(session.shown)
+            shown = step.shown.chosen(session.choice) or step.shown
+            whole = first or step.finished or shown.choice != _choice(session.shown)
             session.shown, first = shown, False
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
@@ -198,18 +199,37 @@ class Events:
 
     def choose_k(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
         """K was moved: a K that the run made is shown at once, and its files are announced."""
+        choice = replace(self._session(request).choice, k=int(values[0]))
+        return self._choose(request, choice, values, f"K = {choice.k}, from the same run.")
+
+    def use_merged(
+        self, request: gr.Request, use: bool, threshold: float, *values: Any
+    ) -> tuple[Any, ...]:
+        """The box in the tab Similarity, or its threshold: all tabs and files take these labels."""
+        session = self._session(request)
+        if session.shown is None or not session.shown.affinity.known:
+            raise InputError(
+                "No result with latent representations is shown. Segment a clip first."
+            )
+        choice = replace(session.choice, merge=float(threshold) if use else None)
+        text = f"{told_choice(choice)}: all tabs show these labels."
+        return self._choose(request, choice, values, text)
+
+    def _choose(
+        self, request: gr.Request, choice: Choice, values: Sequence[Any], text: str
+    ) -> tuple[Any, ...]:
+        """Show other labels of the run that is known, at once, and announce their files."""
         session, looks = self._session(request), values[SETTINGS:]
-        session.k = int(values[0])
-        shown = session.shown.with_k(session.k) if session.shown else None
+        session.choice = choice
+        shown = session.shown.chosen(choice) if session.shown else None
         if shown is None or shown is session.shown:
             return gr.skip(), self.estimate(request, *values[:SETTINGS]), *self._unmoved()
         session.shown = shown
         line: Any = gr.skip()
         if not session.busy:
-            text = f"K = {session.k}, from the same run."
             if shown.footage is not None and not shown.files:
                 session.begin(WRITE)
-                line = markup.status(f"{text} Its files are being written …", busy=True)
+                line = markup.status(f"{text} Their files are being written …", busy=True)
             else:
                 line = markup.status(text)
         settings = shown.result.settings  # only for the badge, which ``estimate`` makes
@@ -244,12 +264,12 @@ class Events:
         session.drop()
         session.clip, session.frame, session.compared = clip, 0, ()
         settings, looks = read_settings(*values[:SETTINGS]), values[SETTINGS:]
-        session.k = settings.k
+        session.choice = Choice(settings.k)
         kept = [session.shown, self._example.shown()]
         shown = next(
             (each for each in kept if each and each.result.clip.source == clip.source), None
         )
-        session.shown = shown = shown and (shown.with_k(settings.k) or shown)
+        session.shown = shown = shown and (shown.chosen(session.choice) or shown)
         if shown is None:
             return self._scene.gallery(session), *self._scene.preview(session, clip, settings)
         line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
@@ -262,5 +282,5 @@ class Events:
         return self._sessions.of(request.session_hash or "")
 
 
-def _k(shown: Shown | None) -> int | None:
-    return shown.result.k if shown else None
+def _choice(shown: Shown | None) -> Choice | None:
+    return shown.choice if shown else None

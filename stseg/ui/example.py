@@ -13,7 +13,8 @@ from stseg.errors import InputError
 from stseg.records import Settings
 from stseg.ui.clips import Catalogue
 from stseg.ui.pace import Pace
-from stseg.ui.work import Shown, segment_clip
+from stseg.ui.shown import Choice, Shown
+from stseg.ui.work import segment_clip
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Example:
                 self._folder / "files",
                 None,
                 self._left.is_set,
-                wanted=lambda: SETTINGS.k,
+                wanted=lambda: Choice(SETTINGS.k),
             ):
                 shown = step.shown or shown
         except InputError as error:

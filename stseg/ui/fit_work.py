@@ -21,7 +21,8 @@ from stseg.flow.cache import FlowCache
 from stseg.loss_chart import Curve
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Segmentation, Settings
-from stseg.ui.work import INTERVAL, Footage, Stop
+from stseg.ui.shown import Footage
+from stseg.ui.work import INTERVAL, Stop
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 

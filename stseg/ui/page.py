@@ -140,21 +140,37 @@ class App:
                 trigger_mode="multiple",
                 **HEAVY,
             )
-            controls.k.input(
-                guarded(events.choose_k),
-                [*controls.settings, *looks],
-                scene,
-                trigger_mode="always_last",
-                **LIGHT,
-            ).then(
-                guarded(events.write, events.failed),
-                [*controls.settings, *looks],
-                scene,
-                show_progress="hidden",
-                api_visibility="private",
-                trigger_mode="multiple",
-                **HEAVY,
-            )
+            labels_moved = [
+                controls.k.input(
+                    guarded(events.choose_k),
+                    [*controls.settings, *looks],
+                    scene,
+                    trigger_mode="always_last",
+                    **LIGHT,
+                )
+            ]
+            labels_moved += [
+                gr.on(
+                    merging.on,
+                    guarded(events.use_merged),
+                    [merging.use, merging.threshold, *controls.settings, *looks],
+                    scene,
+                    trigger_mode="always_last",
+                    **LIGHT,
+                )
+                for merging in (view.merging for view in views)
+                if merging is not None
+            ]
+            for moved in labels_moved:
+                moved.then(
+                    guarded(events.write, events.failed),
+                    [*controls.settings, *looks],
+                    scene,
+                    show_progress="hidden",
+                    api_visibility="private",
+                    trigger_mode="multiple",
+                    **HEAVY,
+                )
             controls.stop.click(guarded(events.stop), None, status, **LIGHT)
             pulse = gr.State(0.0)
             for job in (job for view in views for job in view.jobs):

@@ -16,8 +16,8 @@ from stseg.ui.pace import Pace, in_words
 from stseg.ui.player import slider_update
 from stseg.ui.segments import preview
 from stseg.ui.session import Session
+from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
-from stseg.ui.work import Shown
 from stseg.video import thumbnail
 
 PREVIEW_HEIGHT = 480

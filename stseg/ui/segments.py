@@ -20,9 +20,10 @@ from stseg.render import (
     soft_mask,
 )
 from stseg.truth import truth_at
+from stseg.ui.legend import build_legend, hidden_labels, legend_update
 from stseg.ui.markup import drawing, figure, labels, note, photo
+from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
-from stseg.ui.work import Shown
 
 TITLE = "Segments"
 
@@ -71,12 +72,7 @@ def build() -> TabView:
             info="Whole segments or their borders.",
             elem_id="style",
         )
-        hidden = gr.CheckboxGroup(
-            choices=[],
-            label="Hide segments",
-            info="Colour and mean share of the frame; tick to take one off the overlay.",
-            elem_id="legend",
-        )
+        hidden = build_legend()
         scale = gr.Radio(
             choices=[("Clip", "clip"), ("Frame", "frame")],
             value="clip",
@@ -120,27 +116,20 @@ def preview(clip: Clip, image: np.ndarray) -> str:
 
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
-    if shown is None:
-        return gr.update(choices=[], value=[]), None
-    grid = shown.files.get("grid.mp4")
-    return gr.update(choices=_legend(shown), value=[]), str(grid) if grid else None
+    grid = shown.files.get("grid.mp4") if shown else None
+    return legend_update(shown, clear=True), str(grid) if grid else None
 
 
 def _update(shown: Shown) -> tuple[Any, ...]:
     """The shares of the frames so far; what is hidden stays hidden."""
-    return gr.update(choices=_legend(shown)), gr.skip()
-
-
-def _legend(shown: Shown) -> list[tuple[str, int]]:
-    means = shown.result.areas()[: len(shown)].mean(axis=0)
-    return [(f"{label} · {100 * mean:.1f} %", label) for label, mean in enumerate(means)]
+    return legend_update(shown, clear=False), gr.skip()
 
 
 def _draw(
     moment: Moment,
     opacity: float,
     style: Literal["fill", "outline"],
-    hidden: list[int],
+    hidden: object,
     scaled: Literal["clip", "frame"],
     softened: int,
 ) -> tuple[str]:
@@ -153,7 +142,7 @@ def _draw(
     flow = result.motion(frame)
     scale = shown.scale if scaled == "clip" else flow_scale_of(flow)
     label = min(softened, result.k - 1)
-    over = overlay(image, linked, opacity / 100, style, [each for each in hidden if each < 8])
+    over = overlay(image, linked, opacity / 100, style, hidden_labels(hidden))
     figures = [
         figure("overlay", f"Segments, frame {frame}", photo(over), "Labels."),
         figure(

@@ -17,7 +17,7 @@ from stseg.limits import Limits
 from stseg.records import Clip, Settings
 from stseg.scratch import Scratch
 from stseg.ui.private import private_folder
-from stseg.ui.work import Shown
+from stseg.ui.shown import Choice, Shown
 from stseg.uploads import Door
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Session:
         own_flow: flow that the visitor brought, or None.
         uploads: clips that the visitor brought, with their thumbnails.
         frame: the frame they look at.
-        k: the K they look at.
+        choice: the labels they look at: K, and above which similarity segments are fused.
         folder: where the files of the shown run go.
         following: whether the page runs along with the work; False once they moved the slider.
     """
@@ -58,7 +58,7 @@ class Session:
         self.own_flow: Path | None = None
         self.following = True
         self.frame = 0
-        self.k = Settings().k
+        self.choice = Choice(Settings().k)
         self.seen = time.monotonic()
         self.private = private_folder(scratch)
         self._all_served = served

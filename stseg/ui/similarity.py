@@ -16,8 +16,8 @@ from stseg.similarity import merged
 from stseg.ui.affinity import Affinity, Cell
 from stseg.ui.markup import drawing, figure, labels, note, photo
 from stseg.ui.segments import SMALL
-from stseg.ui.view import Context, Job, Moment, Progress, TabView
-from stseg.ui.work import Shown
+from stseg.ui.shown import Shown
+from stseg.ui.view import Context, Job, Merging, Moment, Progress, TabView
 
 TITLE = "Similarity"
 
@@ -85,6 +85,12 @@ def build() -> TabView:
             elem_id="threshold",
             buttons=[],
         )
+        use = gr.Checkbox(
+            False,
+            label="Use merged labels",
+            info="Segments, Motion and Downloads take them, too.",
+            elem_id="use-merged",
+        )
         keep = gr.Button("Add merged labels to Compare", size="sm", elem_id="keep-merged")
     pair = gr.HTML("", html_template="<i></i>", js_on_load=PAIR, elem_id="pair")
     board = gr.HTML(note("No clip is segmented."), js_on_load=SCRIPT, elem_id="similarity")
@@ -93,17 +99,19 @@ def build() -> TabView:
         draw=_draw,
         options=(label, measure, threshold, pair),
         redraw_on=(label.input, measure.input, threshold.input, pair.input),
-        details=(label, pair),
+        details=(label, use, pair),
         fill=_fill,
         jobs=(Job(keep.click, _keep, reads=(threshold,)),),
+        merging=Merging((use.input, threshold.release), use, threshold),
         lazy=True,
     )
 
 
-def _fill(shown: Shown | None) -> tuple[object, object]:
+def _fill(shown: Shown | None) -> tuple[object, ...]:
     count = shown.result.k if shown else 1
     choices = [(str(label), label) for label in range(count)]
-    return gr.update(choices=choices, value=0), ""
+    merges = shown is not None and shown.choice.merge is not None
+    return gr.update(choices=choices, value=0), merges, ""
 
 
 def _keep(context: Context, threshold: float) -> Iterator[Progress]:
@@ -115,7 +123,7 @@ def _keep(context: Context, threshold: float) -> Iterator[Progress]:
         raise InputError("Nothing is merged at this threshold. Move it down until labels fuse.")
     title = f"Merged at {_number(threshold)}"
     yield Progress(f"{title}: comparing …")
-    context.add_variant(title, merged(context.shown.result, threshold))
+    context.add_variant(title, merged(context.shown.unmerged, threshold))
     yield Progress(f"{title}: the merged labels are in the tab Compare.")
 
 
@@ -266,7 +274,8 @@ def _merging(moment: Moment, names: np.ndarray, threshold: float) -> str:
 
 
 def _labels(shown: Shown, frame: int, image: np.ndarray) -> np.ndarray:
-    result = shown.result
+    """Labels before any are merged: what the matrices are about."""
+    result = shown.unmerged
     size = (image.shape[0], image.shape[1])
     return result.assignment[frame][label_map(result.soft_masks(frame), size)]
 

@@ -12,7 +12,8 @@ from gradio.components import Component
 from stseg.comparison import Compared
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Segmentation, Settings
-from stseg.ui.work import Shown, Stop
+from stseg.ui.shown import Shown
+from stseg.ui.work import Stop
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,21 @@ class Job:
     waiting: str = "Waiting for the machine …"
 
 
+@dataclass(frozen=True)
+class Merging:
+    """Controls by which the visitor makes all tabs take merged labels.
+
+    Attributes:
+        on: listeners that ask for it.
+        use: whether labels are merged.
+        threshold: similarity above which segments fuse.
+    """
+
+    on: Sequence[Callable[..., Any]]
+    use: Component
+    threshold: Component
+
+
 def _nothing(*_: Any) -> tuple[Any, ...]:
     return ()
 
@@ -150,6 +166,7 @@ class TabView:
         fill: their values, from a result; None when there is none.
         update: their values at each further step of a run that ``fill`` began to show.
         jobs: long work that the tab can start.
+        merging: controls that merge labels on all tabs, in the one tab that has them.
         lazy: draw only while the tab is open: for pictures that take more than a moment.
     """
 
@@ -161,4 +178,5 @@ class TabView:
     fill: Callable[[Shown | None], tuple[Any, ...]] = _nothing
     update: Callable[[Shown], tuple[Any, ...]] | None = None
     jobs: Sequence[Job] = ()
+    merging: Merging | None = None
     lazy: bool = False

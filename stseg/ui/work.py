@@ -6,13 +6,12 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stseg.charts import area_timeline
 from stseg.errors import Cancelled
 from stseg.export import command_line, export_all
 from stseg.files import write_atomically
@@ -21,15 +20,12 @@ from stseg.flow.cache import FlowCache
 from stseg.formats import EXTRAS
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import Clip, Segmentation, Settings
-from stseg.render import flow_scale, jpeg, shrink
-from stseg.segment_motion import SegmentMotion
+from stseg.render import jpeg, shrink
 from stseg.settings_file import write_settings
 from stseg.spool import Spool
-from stseg.ui.affinity import Affinity
-from stseg.ui.markup import drawing
 from stseg.ui.pace import expected_frames, in_words
 from stseg.ui.private import told_path
-from stseg.volume import FlowFields
+from stseg.ui.shown import Choice, Footage, Shown, shown_of
 
 LONGEST_SIDE = 854
 """Pictures on the page are no larger than this."""
@@ -39,89 +35,8 @@ INTERVAL = 0.5
 
 Stop = Callable[[], bool]
 
-
-@dataclass(frozen=True)
-class Footage:
-    """What is known of a clip whatever K and the model are: its flow and its frames.
-
-    Attributes:
-        clip: the clip.
-        settings: those that it was read with; only the estimator, the number of frames and the
-            direction of τ matter.
-        flow: its flow.
-        pictures: its frames as JPEG, for the page.
-    """
-
-    clip: Clip
-    settings: Settings
-    flow: FlowFields
-    pictures: Spool
-
-    def serves(self, clip: Clip, settings: Settings) -> bool:
-        """Whether a run with ``settings`` needs nothing more."""
-        backward = any(tau < 0 for tau in settings.taus)
-        return (
-            self.clip.source == clip.source
-            and self.settings.flow == settings.flow
-            and self.settings.max_frames == settings.max_frames
-            and (len(self.flow.backward) > 0 or not backward)
-        )
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A result as the tabs take it.
-
-    Attributes:
-        result: the record.
-        pictures: its frames as JPEG, at most ``LONGEST_SIDE`` large.
-        scale: magnitude of flow in full colour.
-        timeline: picture of the areas over the frames, as a data URI.
-        motion: its motion models, fitted when a tab asks for them.
-        affinity: similarities of its segments, when a tab asks for them.
-        growing: whether the run still goes on, so that more frames come.
-        others: the same run with every K that it made, its own among them.
-        written: for each K, what can be downloaded, by name.
-        footage: what the next run can start from; None for a run that was stopped.
-    """
-
-    result: Segmentation
-    pictures: Spool
-    scale: float
-    timeline: str
-    motion: SegmentMotion
-    affinity: Affinity
-    growing: bool = False
-    others: Mapping[int, Segmentation] = field(default_factory=dict)
-    written: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)
-    footage: Footage | None = None
-
-    def __len__(self) -> int:
-        return len(self.result.assignment)  # masks may grow while somebody looks
-
-    @property
-    def files(self) -> Mapping[str, Path]:
-        """What can be downloaded of the shown K, by name; empty until it is written."""
-        return self.written.get(self.result.k, {})
-
-    def with_k(self, k: int) -> Shown | None:
-        """The same run with another K, or None where it did not make it.
-
-        Nothing but areas is computed: neither flow nor network run.
-        """
-        if k == self.result.k:
-            return self
-        if k not in self.others:
-            return None
-        result = self.others[k]
-        timeline = drawing(area_timeline(result.areas()))
-        return replace(
-            self,
-            result=result,
-            timeline=timeline,
-            motion=SegmentMotion(result),
-            affinity=Affinity(result),
-        )
+Wanted = Callable[[], Choice]
+"""Asked which labels are looked at now."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +65,7 @@ def segment_clip(
     known: Footage | None,
     stop: Stop,
     cache: FlowCache | None = None,
-    wanted: Callable[[], int] | None = None,
+    wanted: Wanted | None = None,
 ) -> Iterator[Step]:
     """Segment a clip and write its files, a step every half second.
 
@@ -163,8 +78,8 @@ def segment_clip(
         known: footage of an earlier run; flow is not computed again where it serves.
         stop: asked all the time.
         cache: where computed flow is kept; None keeps nothing.
-        wanted: asked which K to show now; then the run makes every K that the model has, in the
-            same pass. None makes that of the settings alone.
+        wanted: asked which labels to show now; then the run makes every K that the model has, in
+            the same pass. None makes that of the settings alone.
 
     Raises:
         InputError: the clip or the settings are unusable.
@@ -204,59 +119,60 @@ def segment_clip(
     for step in write_files(shown, folder, stop, wanted):
         now = step.shown
         if now is not None and now.files:
-            text = f"{clip.name}: {done} frames in {in_words(work)}, K = {now.result.k}."
+            text = f"{clip.name}: {done} frames in {in_words(work)}, {told_choice(now.choice)}."
             yield replace(step, text=text)
         else:
             yield step
 
 
-def _shown(run: SegmentationRun, pictures: Spool, wanted: Callable[[], int] | None) -> Shown:
+def _shown(run: SegmentationRun, pictures: Spool, wanted: Wanted | None) -> Shown:
+    """What the run has made so far; nothing is merged before its end."""
     others = {k: run.result(k) for k in run.ks}
-    result = others.get(wanted() if wanted else run.settings.k) or others[run.settings.k]
-    return Shown(
-        result,
-        pictures,
-        flow_scale(result),
-        drawing(area_timeline(result.areas())),
-        SegmentMotion(result),
-        Affinity(result),
-        others=others,
-    )
+    k = wanted().k if wanted else run.settings.k
+    return shown_of(others, k if k in others else run.settings.k, pictures)
 
 
 def write_files(
-    shown: Shown, folder: Path, stop: Stop, wanted: Callable[[], int] | None = None
+    shown: Shown, folder: Path, stop: Stop, wanted: Wanted | None = None
 ) -> Iterator[Step]:
-    """Write the files of the K that is looked at; where another one is, meanwhile, those of that.
+    """Write the files of the labels that are looked at; when the eye moves on, of the next ones.
 
     The last step shows the result with its files; after a stop, without.
 
     Args:
         shown: what to write; what is written already stays.
-        folder: each K gets a folder in it.
+        folder: each choice of labels gets a folder in it.
         stop: asked all the time.
-        wanted: asked which K is looked at; None takes that of ``shown``.
+        wanted: asked which labels are looked at; None takes those of ``shown``.
     """
     while not shown.files:
-        k = shown.result.k
-        writing = _write(shown.result, folder / f"k{k}", _moved(stop, k, wanted))
+        choice = shown.choice
+        merged = "" if choice.merge is None else f"-merged-{choice.merge:g}"
+        place = folder / f"k{choice.k}{merged}"
+        writing = _write(shown.result, place, _moved(stop, choice, wanted))
         try:
             files = yield from writing
         except Cancelled:
-            now = shown.with_k(wanted()) if wanted else shown
+            now = shown.chosen(wanted()) if wanted else shown
             if stop() or now is None or now is shown:
                 text = "Stopped while writing the files. All frames are shown."
                 yield Step(text, len(shown), len(shown), shown, finished=True)
                 return
             shown = now
         else:
-            shown = replace(shown, written={**shown.written, k: files})
-    text = f"{shown.result.clip.name}: files of K = {shown.result.k} are written."
+            shown = replace(shown, written={**shown.written, choice: files})
+    text = f"{shown.result.clip.name}: files of {told_choice(shown.choice)} are written."
     yield Step(text, len(shown), len(shown), shown, finished=True)
 
 
-def _moved(stop: Stop, k: int, wanted: Callable[[], int] | None) -> Stop:
-    return lambda: stop() or (wanted is not None and wanted() != k)
+def told_choice(choice: Choice) -> str:
+    """Which labels these are, in words."""
+    merged = "" if choice.merge is None else f", merged at {choice.merge:.2f}".replace("-", "−")
+    return f"K = {choice.k}{merged}"
+
+
+def _moved(stop: Stop, choice: Choice, wanted: Wanted | None) -> Stop:
+    return lambda: stop() or (wanted is not None and wanted() != choice)
 
 
 def _write(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
-from app_process import PATIENCE, Served, Visit
+from app_process import PATIENCE, ROOT, Served, Visit
 from playwright.sync_api import Browser
+from pycocotools.mask import decode
 
 from stseg.flow import write_flow_file
+from stseg.flow.files import write_flow_folder
 from stseg.records import Clip
 from stseg.ui.tabs import TABS
 
@@ -95,9 +102,15 @@ def test_what_moves_without_new_work(visit: Visit) -> None:
     assert visit.picture("occlusions") != before["occlusions"]
     assert visit.picture("labels") == before["labels"]
 
-    page.check("#legend input[type=checkbox] >> nth=1")
+    page.focus("#legend input[type=checkbox] >> nth=1")
+    page.keyboard.press("Space")
     page.wait_for_function(
         "old => document.querySelector('#board figure[data-name=overlay] img').src !== old",
+        arg=before["overlay"],
+    )
+    page.keyboard.press("Space")  # the focus is still there: it is shown again
+    page.wait_for_function(
+        "old => document.querySelector('#board figure[data-name=overlay] img').src === old",
         arg=before["overlay"],
     )
     bands = page.locator("#board .bands")
@@ -153,10 +166,67 @@ def test_k_moves_without_new_work(visit: Visit) -> None:
     page.keyboard.press("Enter")
     visit.wait_status("K = 2, from the same run.", 5)
     page.wait_for_selector("#download-state:has-text('Files of crossing, K = 2')")
-    # Gradio 6.31's own CheckboxGroup throws once when it gets fewer choices; the legend is right.
     page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 2")
-    assert set(visit.errors) <= {"Cannot read properties of null (reading 'includes')"}
+    assert not visit.errors
     assert not visit.outside
+
+
+def test_zip_of_flo_fields(visit: Visit, clip: Clip, tmp_path: Path) -> None:
+    page = visit.page
+    page.set_input_files("#left input[type=file] >> nth=0", clip.source)
+    visit.wait_status("small is chosen", 10)
+    page.click("#advanced > button")
+    fields = np.zeros((clip.frames - 1, 2, *clip.size), np.float32)
+    fields[:, 0, 16:48, 24:72] = 6  # a box that moves to the right, whatever the video shows
+    write_flow_folder(tmp_path / "fields", fields, "flo")
+    packed = Path(shutil.make_archive(str(tmp_path / "fields"), "zip", tmp_path / "fields"))
+    page.set_input_files("#left input[type=file] >> nth=1", packed)
+    visit.wait_status("The flow fields.zip of small is taken", 10)
+    page.click("#segment")
+    visit.wait_status(f"small: {clip.frames} frames", 60)
+    seen = page.evaluate(PIXELS, "flow")
+    assert seen["colours"] <= 40  # white, red, and the blend between the two
+    page.click("button[role=tab]:has-text('Downloads')")
+    page.wait_for_selector("#command:has-text('--flow fields.zip')")
+    assert not visit.errors
+
+
+def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    page.click("button[role=tab]:has-text('Downloads')")
+    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 2')")
+    kept: dict[str, Path] = {}
+    for name in ("labels.npz", "masks-coco.json", "soft-masks.npz", "settings.json"):
+        with page.expect_download() as download:
+            page.click(f"button:has-text('{name}')")
+        kept[name] = tmp_path / name
+        download.value.save_as(kept[name])
+    line = " ".join(page.inner_text("#command .cm-content").split())
+    words = shlex.split(line)
+    assert words[:4] == ["python", "-m", "stseg", "segment"]
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+    with np.load(kept["labels.npz"]) as data, np.load(tmp_path / "again" / "labels.npz") as again:
+        labels = data["labels"]
+        np.testing.assert_array_equal(labels, again["labels"])
+    told = json.loads((tmp_path / "again" / "summary.json").read_text())["settings"]
+    assert json.loads(kept["settings.json"].read_text()) == told
+    # The masks of COCO are these labels, and the soft masks are a share for each of them.
+    coco = json.loads(kept["masks-coco.json"].read_text())
+    one = [each for each in coco["annotations"] if each["image_id"] == 8]
+    assert {each["category_id"] - 1 for each in one} == set(np.unique(labels[7]))
+    for each in one:
+        mask = decode(each["segmentation"])
+        np.testing.assert_array_equal(mask, labels[7] == each["category_id"] - 1)
+    with np.load(kept["soft-masks.npz"]) as data:
+        masks = data["masks"]
+    assert masks.shape == (36, 2, 128, 224)
+    assert np.abs(masks.astype(int).sum(axis=1) - 255).max() <= 2
+    assert not visit.errors
 
 
 def test_compare(visit: Visit) -> None:

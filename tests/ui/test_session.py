@@ -19,6 +19,7 @@ from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.private import told_path
 from stseg.ui.session import TIME_TO_LIVE, Sessions
+from stseg.ui.shown import Choice
 from stseg.ui.work import segment_clip, write_files
 
 
@@ -141,29 +142,29 @@ def test_files_of_jobs_outlive_those_of_results(sessions: Sessions) -> None:
 
 def test_another_k_needs_no_new_run(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
     settings = Settings(k=2, model=str(tiny_model), device="cpu")
-    looked_at = 2
+    looked_at = Choice(2)
     steps = segment_clip(clip, settings, tmp_path, None, lambda: False, wanted=lambda: looked_at)
     seen = []
     for step in steps:
         if step.shown is not None:
             seen.append(step.shown.result.k)
         if step.text.startswith("Segmented"):
-            looked_at = 3  # K is moved while the files are written
+            looked_at = Choice(3)  # K is moved while the files are written
         shown = step.shown or None
     assert shown is not None
     assert seen[0] == 2
     assert seen[-1] == shown.result.k == 3
-    assert set(shown.written) == {3}
+    assert set(shown.written) == {Choice(3)}
     assert (tmp_path / "k3" / "grid.mp4").exists()
-    other = shown.with_k(4)
+    other = shown.chosen(Choice(4))
     assert other is not None
     assert other.result.k == 4
     assert not other.files
-    assert shown.with_k(7) is None  # the model has no such head
+    assert shown.chosen(Choice(7)) is None  # the model has no such head
     written = list(write_files(other, tmp_path, lambda: False))[-1].shown
     assert written is not None
-    assert set(written.written) == {3, 4}
-    again = written.with_k(3)
+    assert set(written.written) == {Choice(3), Choice(4)}
+    again = written.chosen(Choice(3))
     assert again is not None
     assert again.files["grid.mp4"] == shown.files["grid.mp4"]
     assert segment(clip, Settings(k=3, model=str(tiny_model), device="cpu")).labels(

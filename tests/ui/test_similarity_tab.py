@@ -88,6 +88,37 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     assert not visit.outside
 
 
+@pytest.mark.browser
+def test_merged_labels_are_those_of_all_tabs(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Similarity").click()
+    page.wait_for_selector("#similarity .matrix", timeout=30_000)
+    set_threshold(page, -1)
+    page.wait_for_selector("#similarity figcaption:has-text('1 of 2 left')")
+    page.check("#use-merged input")
+    visit.wait_status("K = 2, merged at −1.00", 10)
+    # The matrices are about the segments before they fuse, so that the threshold can go back.
+    assert page.locator("#similarity .matrix >> nth=0 >> button").count() == 4
+    page.get_by_role("tab", name="Segments").click()
+    assert page.locator("#legend label").all_inner_texts() == ["0 + 1 · 100.0 %"]
+    page.get_by_role("tab", name="Downloads").click()
+    page.wait_for_selector(
+        "#download-state:has-text('Files of crossing, K = 2, merged at −1.00')", timeout=60_000
+    )
+    assert "--merge -1.0" in page.inner_text("#command")
+    with page.expect_download() as download:
+        page.click("button:has-text('labels.npz')")
+    download.value.save_as(tmp_path / "labels.npz")
+    with np.load(tmp_path / "labels.npz") as data:
+        assert np.unique(data["labels"]).tolist() == [0]
+    page.get_by_role("tab", name="Similarity").click()
+    page.uncheck("#use-merged input")
+    visit.wait_status("K = 2: all tabs show these labels", 10)
+    page.get_by_role("tab", name="Segments").click()
+    assert page.locator("#legend label").count() == 2
+    assert not visit.errors
+
+
 def test_pairs_that_belong_elsewhere_are_not_read(result: Segmentation) -> None:
     affinity = Affinity(result)
     assert affinity.read("3.1-0.2") == ((3, 1), (0, 2))

@@ -1,0 +1,134 @@
+"""Make the pictures of the README again: ``python -m benchmarks.screenshots``.
+
+``--out assets/screens`` (the default) gets one WebP a tab, with a finished result, light and
+1280 px wide. ``--all`` adds dark and 390 px, to be looked at: give it another ``--out`` then. The
+clips are those that ship. Needs Debian's ``chromium``; a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page
+
+from benchmarks.served_page import OPEN_TAB, ROOT, chromium, pick, served_app, wait_status
+from stseg.pipeline import SegmentationRun
+from stseg.records import Settings
+from stseg.render import flow_scale, grid
+from stseg.video import probe
+
+K, FRAME = "4", 10
+DARK = "dark => document.body.classList.toggle('dark', dark)"
+WIDTHS = (1280, 390)
+HEIGHT = 844
+PATIENCE = 300.0
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description="Make the screenshots of the README again.")
+    parser.add_argument("--out", type=Path, default=ROOT / "assets" / "screens")
+    parser.add_argument("--all", action="store_true", help="also dark, and 390 px wide")
+    parser.add_argument("--tabs", nargs="+", choices=FINISH, default=list(FINISH), metavar="TAB")
+    parser.add_argument("--data", action="append", default=[], help="as of app.py")
+    parser.add_argument("--clip", help="clip to segment and show, instead of the example")
+    parser.add_argument("--grid", action="store_true", help="make assets/grid.webp again, too")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.grid:
+        make_grid()
+    data = [part for folder in options.data for part in ("--data", folder)]
+    with served_app(data) as address, chromium() as browser:
+        page = browser.new_page(viewport={"width": WIDTHS[0], "height": HEIGHT})
+        page.on("pageerror", lambda error: print(f"The page complains: {error}"))
+        page.goto(address)
+        _segment(page, options.clip)
+        for tab in options.tabs:
+            page.evaluate(OPEN_TAB, tab)
+            FINISH[tab](page)
+            for width in WIDTHS if options.all else WIDTHS[:1]:
+                page.set_viewport_size({"width": width, "height": HEIGHT})
+                for scheme in ("light", "dark") if options.all else ("light",):
+                    page.evaluate(DARK, scheme == "dark")
+                    name = f"{tab.lower()}-{scheme}-{width}" if options.all else tab.lower()
+                    take(page, tab, options.out / f"{name}.webp")
+            page.set_viewport_size({"width": WIDTHS[0], "height": HEIGHT})
+
+
+def take(page: Page, tab: str, path: Path) -> None:
+    """Open a tab and write the whole page as it is then."""
+    page.evaluate(OPEN_TAB, tab)
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(1500)
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    picture.convert("RGB").save(path, quality=82, method=6)
+    print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size // 1024} kB")
+
+
+def _segment(page: Page, clip: str | None) -> None:
+    """The example is segmented as it is, with every K; another clip has to be."""
+    page.set_default_timeout(60_000)
+    wait_status(page, "finished", PATIENCE)
+    if clip is not None:
+        pick(page, clip)
+    page.fill("#k input[type=number]", K)
+    page.keyboard.press("Enter")
+    if clip is not None:
+        page.click("#segment")
+        wait_status(page, "frames in", PATIENCE)
+    wait_status(page, f"K = {K}", PATIENCE)
+    page.evaluate("frame => window.stseg.go(frame)", FRAME)
+
+
+def _compare(page: Page) -> None:
+    page.click("#compare-k input")
+    page.click("#compare-k [role=option]:has-text('3')")
+    page.click("#compare")
+    wait_status(page, "side by side", PATIENCE)
+
+
+def _fit(page: Page) -> None:
+    page.fill("#fit-steps input[type=number]", "10")
+    page.keyboard.press("Enter")
+    page.click("#fit-start")
+    wait_status(page, "The result is in Compare", PATIENCE)
+
+
+def _score(page: Page) -> None:
+    page.click("#benchmark-start")
+    wait_status(page, "are scored", PATIENCE)
+
+
+def _nothing(page: Page) -> None:
+    """The tab is filled as soon as a clip is segmented."""
+
+
+FINISH: dict[str, Callable[[Page], None]] = {
+    "Segments": _nothing,
+    "Compare": _compare,
+    "Similarity": _nothing,
+    "Motion": _nothing,
+    "Fit": _fit,
+    "Benchmark": _score,
+    "Downloads": _nothing,
+}
+"""What each tab needs before it has something to show."""
+
+
+def make_grid() -> None:
+    """Write the grid of one frame of a shipped clip."""
+    clip = probe(ROOT / "assets" / "clips" / "orbit.mp4")
+    run = SegmentationRun(clip, Settings(k=2))
+    images = [frame.image for frame in run.frames()]
+    result = run.result()
+    segments, labels = result.segments(FRAME), result.labels(FRAME)
+    picture = grid(images[FRAME], result.motion(FRAME), segments, labels, flow_scale(result))
+    Image.fromarray(picture).save(ROOT / "assets" / "grid.webp", quality=85, method=6)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What the page knows of a clip: its footage, and a result with its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stseg.charts import area_timeline
+from stseg.records import Clip, Segmentation, Settings
+from stseg.render import flow_scale
+from stseg.segment_motion import SegmentMotion
+from stseg.similarity import relabelled
+from stseg.spool import Spool
+from stseg.ui.affinity import Affinity
+from stseg.ui.markup import drawing
+from stseg.volume import FlowFields
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What is known of a clip whatever K and the model are: its flow and its frames.
+
+    Attributes:
+        clip: the clip.
+        settings: those that it was read with; only the estimator, the number of frames and the
+            direction of τ matter.
+        flow: its flow.
+        pictures: its frames as JPEG, for the page.
+    """
+
+    clip: Clip
+    settings: Settings
+    flow: FlowFields
+    pictures: Spool
+
+    def serves(self, clip: Clip, settings: Settings) -> bool:
+        """Whether a run with ``settings`` needs nothing more."""
+        backward = any(tau < 0 for tau in settings.taus)
+        return (
+            self.clip.source == clip.source
+            and self.settings.flow == settings.flow
+            and self.settings.max_frames == settings.max_frames
+            and (len(self.flow.backward) > 0 or not backward)
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the labels that one run gives are looked at.
+
+    Attributes:
+        k: number of segments.
+        merge: similarity above which segments are fused; None fuses none.
+    """
+
+    k: int
+    merge: float | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A result as the tabs take it.
+
+    Attributes:
+        result: the record, merged where the visitor asked for it.
+        pictures: its frames as JPEG.
+        scale: magnitude of flow in full colour.
+        timeline: picture of the areas over the frames, as a data URI.
+        motion: its motion models, fitted when a tab asks for them.
+        affinity: similarities of its segments before any are merged, when a tab asks for them.
+        others: the same run with every K that it made, nothing merged.
+        growing: whether the run still goes on, so that more frames come.
+        written: for each choice, what can be downloaded, by name.
+        footage: what the next run can start from; None for a run that was stopped.
+    """
+
+    result: Segmentation
+    pictures: Spool
+    scale: float
+    timeline: str
+    motion: SegmentMotion
+    affinity: Affinity
+    others: Mapping[int, Segmentation]
+    growing: bool = False
+    written: Mapping[Choice, Mapping[str, Path]] = field(default_factory=dict)
+    footage: Footage | None = None
+
+    def __len__(self) -> int:
+        return len(self.result.assignment)  # masks may grow while somebody looks
+
+    @property
+    def choice(self) -> Choice:
+        """Which labels these are."""
+        return Choice(self.result.k, self.result.settings.merge)
+
+    @property
+    def unmerged(self) -> Segmentation:
+        """The record with every segment by itself."""
+        return self.others[self.result.k]
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What can be downloaded of these labels, by name; empty until it is written."""
+        return self.written.get(self.choice, {})
+
+    def chosen(self, choice: Choice) -> Shown | None:
+        """Other labels of the same run, or None where it did not make this K.
+
+        Neither flow nor network run: areas and, where segments are merged, similarities are all
+        that is computed.
+        """
+        if choice == self.choice:
+            return self
+        if choice.k not in self.others:
+            return None
+        own = self.others[choice.k]
+        affinity = self.affinity if choice.k == self.result.k else Affinity(own)
+        result = own
+        if choice.merge is not None and affinity.known:
+            result = relabelled(own, choice.merge, affinity.merged(choice.merge))
+        return replace(
+            self,
+            result=result,
+            timeline=timeline_of(result),
+            motion=SegmentMotion(result),
+            affinity=affinity,
+        )
+
+
+def shown_of(others: Mapping[int, Segmentation], k: int, pictures: Spool) -> Shown:
+    """A result for the page.
+
+    Args:
+        others: what a run made, by K.
+        k: which of them is looked at.
+        pictures: frames as JPEG.
+    """
+    result = others[k]
+    return Shown(
+        result,
+        pictures,
+        flow_scale(result),
+        timeline_of(result),
+        SegmentMotion(result),
+        Affinity(result),
+        others,
+    )
+
+
+def timeline_of(result: Segmentation) -> str:
+    """The areas of the labels over the frames, as a data URI."""
+    return drawing(area_timeline(result.areas()))
