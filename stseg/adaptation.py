@@ -372,7 +372,8 @@ def read_fields(
     if stored is not None:
         return stored
     using = estimator(
-        FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device)
+        FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device),
+        lambda: _check(stop),
     )
     fields = FlowFields()
     images = read_frames(clip, settings.max_frames)

@@ -223,7 +223,7 @@ class SegmentationRun:
                 self._check()
                 yield image
             return
-        using = estimator(self._flow_settings())
+        using = estimator(self._flow_settings(), self._check)
         start = time.perf_counter()
         # Forward flow is always kept: pictures and figures need it even where only negative τ are
         # asked for.

@@ -263,12 +263,12 @@ class Segmentation:
         """Flow of frame ``index`` in source pixels; the last frame repeats the one before it."""
         return self.flow[min(index, len(self.flow) - 1)].astype(np.float32)
 
-    def areas(self) -> Float32[np.ndarray, "n k"]:
-        """Fraction of the frame that each linked label covers, for every frame."""
-        areas = np.zeros((len(self), self.k), np.float32)
-        for index in range(len(self)):
+    def areas(self, first: int = 0) -> Float32[np.ndarray, "n k"]:
+        """Fraction of the frame that each linked label covers, from frame ``first`` on."""
+        areas = np.zeros((max(0, len(self) - first), self.k), np.float32)
+        for row, index in enumerate(range(first, len(self))):
             labels = self.labels_on_grid(index)
-            areas[index] = np.bincount(labels.ravel(), minlength=self.k) / labels.size
+            areas[row] = np.bincount(labels.ravel(), minlength=self.k) / labels.size
         return areas
 
     def close(self) -> None:

@@ -23,6 +23,9 @@ from stseg.records import Clip, grid_for
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 
+Check = Callable[[], None]
+"""Called between the steps of long work; it raises to end it."""
+
 
 @runtime_checkable
 class Estimator(Protocol):
@@ -60,12 +63,12 @@ class EstimatorKind:
 
     Attributes:
         title: what the screen calls it.
-        make: a new estimator.
+        make: a new estimator, given what it calls between the steps of long work.
         weights: name of the published weights that it needs, or None.
     """
 
     title: str
-    make: Callable[[FlowSettings], Estimator]
+    make: Callable[[FlowSettings, Check], Estimator]
     weights: str | None = None
 
     @property
@@ -79,8 +82,17 @@ def estimator_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def estimator(settings: FlowSettings) -> Estimator:
+def _go_on() -> None:
+    """Nobody stops the work."""
+
+
+def estimator(settings: FlowSettings, check: Check = _go_on) -> Estimator:
     """A new estimator.
+
+    Args:
+        settings: which one, and how.
+        check: called while it works, several times a pair where a pair takes long; what it raises
+            ends the work.
 
     Raises:
         InputError: there is none of that name, or its weights are not there or unusable.
@@ -91,7 +103,7 @@ def estimator(settings: FlowSettings) -> Estimator:
             f"There is no flow estimator {settings.name!r}. Choose one of "
             f"{', '.join(ESTIMATORS)}, or the path of your own flow."
         )
-    return ESTIMATORS[name].make(replace(settings, name=name))
+    return ESTIMATORS[name].make(replace(settings, name=name), check)
 
 
 def available_estimators() -> list[str]:
@@ -218,7 +230,7 @@ def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowField
     return fields
 
 
-def _raft(settings: FlowSettings) -> Estimator:
+def _raft(settings: FlowSettings, check: Check) -> Estimator:
     path = Path(settings.weights) if settings.weights else weights_path(settings.name)
     if not path.is_file():
         raise InputError(
@@ -226,11 +238,11 @@ def _raft(settings: FlowSettings) -> Estimator:
             f"`python -m stseg weights {settings.name}`, or name a file with --weights."
         )
     device = choose_device(settings.device)
-    return Raft(path, settings.iterations, device, settings.warm_start)
+    return Raft(path, settings.iterations, device, settings.warm_start, check)
 
 
 ESTIMATORS: dict[str, EstimatorKind] = {
-    "dis": EstimatorKind("DIS (OpenCV)", lambda settings: DIS()),
+    "dis": EstimatorKind("DIS (OpenCV)", lambda settings, check: DIS()),
     **{
         name: EstimatorKind(f"RAFT ({name.removeprefix('raft-')})", _raft, name)
         for name in PUBLISHED

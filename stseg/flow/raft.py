@@ -402,6 +402,7 @@ class RaftNetwork(nn.Module):
         context: Float[Tensor, "1 d h w"],
         iterations: int,
         start: Float[Tensor, "1 2 h w"] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[Float[Tensor, "1 2 h8 w8"], Float[Tensor, "1 2 h w"]]:
         """Flow at the full size, and at 1/8 of it, in pixels of each.
 
@@ -411,6 +412,7 @@ class RaftNetwork(nn.Module):
             context: output of the context encoder for the first frame.
             iterations: number of refinements.
             start: flow at 1/8 to start from; None starts from zero.
+            check: called before each refinement; what it raises ends the work.
         """
         net, inside = context.split([self.size.hidden, self.size.context], dim=1)
         net, seen = torch.tanh(net), self.update_block.gru.seen(torch.relu(inside))
@@ -425,6 +427,7 @@ class RaftNetwork(nn.Module):
         origin = torch.stack([x, y])
         flow = torch.zeros(1, 2, h, w, device=first.device) if start is None else start.float()
         for _ in range(iterations):
+            check()
             found = correlation.look_up(origin + flow[0])
             net, change = self.update_block(net, seen, found, flow)
             flow = flow + change.float()
@@ -476,6 +479,7 @@ class Raft:
         warm_start: start each pair from the flow of the pair before it, carried along itself to
             the frame where this pair begins, as the authors do on Sintel. A pair that does not go
             on from one of the last two (one for each direction) starts from zero.
+        check: called before each encoder and each refinement; what it raises ends the work.
 
     Raises:
         InputError: the weights are not there, damaged, or of another architecture.
@@ -487,12 +491,14 @@ class Raft:
         iterations: int = 12,
         device: Device | None = None,
         warm_start: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         if iterations < 1:
             raise InputError(f"RAFT needs at least 1 iteration, not {iterations}.")
         self._device = device or choose_device()
         self._iterations = iterations
         self._warm_start = warm_start
+        self._check = check
         self._last: deque[tuple[_Prepared, _Prepared, Tensor]] = deque(maxlen=2)
         state = load_raft_weights(weights)
         small = state["fnet.conv1.weight"].shape[0] == SMALL.stem
@@ -515,6 +521,7 @@ class Raft:
 
     def encode(self, encoder: nn.Module, image: Tensor) -> Tensor:
         """Run one encoder on a padded frame."""
+        self._check()
         with torch.inference_mode(), self._device.autocast():
             out: Tensor = encoder(image)
             return out
@@ -540,7 +547,7 @@ class Raft:
         start = self._start(first, second) if self._warm_start else None
         with torch.inference_mode(), self._device.autocast():
             flow, coarse = self.network.refine(
-                first.features, second.features, first.context, self._iterations, start
+                first.features, second.features, first.context, self._iterations, start, self._check
             )
         if self._warm_start:
             self._last.append((first, second, coarse))

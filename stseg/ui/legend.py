@@ -68,7 +68,7 @@ def hidden_labels(value: object) -> list[int]:
 
 
 def _entries(shown: Shown) -> list[dict[str, Any]]:
-    means = shown.result.areas()[: len(shown)].mean(axis=0)
+    means = shown.areas.mean(axis=0)
     merge = shown.choice.merge
     names = np.arange(shown.result.k) if merge is None else shown.affinity.merged(merge)
     return [

@@ -49,5 +49,32 @@
     step(event.key === 'ArrowRight' ? 1 : -1);
   });
 
+  // Gradio gives a button no place for a hint: it becomes the title when somebody comes near.
+  const HINTS = {
+    upload: 'MP4, MOV, WebM, AVI, GIF and what else FFmpeg reads; only you see it.',
+    segment: 'Estimate the flow and segment the chosen clip with these settings.',
+    stop: 'End what runs for you; what is done so far stays.',
+    'own-flow': 'Flow of the chosen clip that you computed elsewhere.',
+    previous: 'One frame back (left arrow).',
+    play: 'Run through the frames, over and over.',
+    next: 'One frame on (right arrow).',
+    compare: 'Segment the clip under each variant that is chosen, and measure them.',
+    'keep-merged': 'Put the merged labels beside the others in the tab Compare.',
+    'fit-start': 'Go on training on this clip alone.',
+    'fit-stop': 'End the fit; what it learnt so far is kept.',
+    'fit-join': 'Segment with the fitted model and put the result into Compare.',
+    'fit-download': 'The fitted model, for python -m stseg segment --model.',
+    'benchmark-start': 'Segment and score the sequences, one after the other.',
+    'benchmark-stop': 'End the scoring; the sequences that are done stay.',
+    'benchmark-download': 'All scores of this run as JSON.',
+  };
+  const hint = (event) => {
+    for (let node = event.target; node && node !== document; node = node.parentElement) {
+      if (HINTS[node.id] && !node.title) node.title = HINTS[node.id];
+    }
+  };
+  document.addEventListener('pointerover', hint);
+  document.addEventListener('focusin', hint);
+
   window.stseg = {go, step, toggle, pause};
 }

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float32
+
 from stseg.charts import area_timeline
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import flow_scale
@@ -66,6 +69,7 @@ class Shown:
         result: the record, merged where the visitor asked for it.
         pictures: its frames as JPEG.
         scale: magnitude of flow in full colour.
+        areas: share of each frame that each label covers, (n, k).
         timeline: picture of the areas over the frames, as a data URI.
         motion: its motion models, fitted when a tab asks for them.
         affinity: similarities of its segments before any are merged, when a tab asks for them.
@@ -78,6 +82,7 @@ class Shown:
     result: Segmentation
     pictures: Spool
     scale: float
+    areas: Float32[np.ndarray, "n k"]
     timeline: str
     motion: SegmentMotion
     affinity: Affinity
@@ -119,35 +124,39 @@ class Shown:
         result = own
         if choice.merge is not None and affinity.known:
             result = relabelled(own, choice.merge, affinity.merged(choice.merge))
+        areas = result.areas()
         return replace(
             self,
             result=result,
-            timeline=timeline_of(result),
+            areas=areas,
+            timeline=drawing(area_timeline(areas)),
             motion=SegmentMotion(result),
             affinity=affinity,
         )
 
 
-def shown_of(others: Mapping[int, Segmentation], k: int, pictures: Spool) -> Shown:
+def shown_of(
+    others: Mapping[int, Segmentation], k: int, pictures: Spool, known: Shown | None = None
+) -> Shown:
     """A result for the page.
 
     Args:
         others: what a run made, by K.
         k: which of them is looked at.
         pictures: frames as JPEG.
+        known: an earlier state of the same run, whose areas are taken as they are.
     """
     result = others[k]
+    same = known is not None and known.choice == Choice(k)
+    before = known.areas if known is not None and same else np.zeros((0, k), np.float32)
+    areas = np.concatenate([before, result.areas(len(before))])
     return Shown(
         result,
         pictures,
         flow_scale(result),
-        timeline_of(result),
+        areas,
+        drawing(area_timeline(areas)),
         SegmentMotion(result),
         Affinity(result),
         others,
     )
-
-
-def timeline_of(result: Segmentation) -> str:
-    """The areas of the labels over the frames, as a data URI."""
-    return drawing(area_timeline(result.areas()))

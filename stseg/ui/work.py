@@ -96,6 +96,7 @@ def segment_clip(
     run = SegmentationRun(clip, settings, network, flow, stop, cache, also)
     pictures = known.pictures if known else Spool()
     last, done = 0.0, 0
+    latest: Shown | None = None
     try:
         for frame in run.frames():
             if known is None:
@@ -105,15 +106,16 @@ def segment_clip(
                 total = None  # the header of the file was wrong
             if time.perf_counter() - last >= INTERVAL:
                 text = f"{doing}: frame {done}" + (f" of {total}" if total else "")
-                yield Step(text, done, total, replace(_shown(run, pictures, wanted), growing=True))
+                latest = _shown(run, pictures, wanted, latest)
+                yield Step(text, done, total, replace(latest, growing=True))
                 last = time.perf_counter()
     except Cancelled:
-        partial = _shown(run, pictures, wanted) if done > 1 else None
+        partial = _shown(run, pictures, wanted, latest) if done > 1 else None
         kept = f" The {done} frames done so far are shown." if partial else ""
         yield Step(f"Stopped.{kept}", done, total, partial, finished=True)
         return
     footage = known or Footage(clip, settings, run.flow, pictures)
-    shown = replace(_shown(run, pictures, wanted), footage=footage)
+    shown = replace(_shown(run, pictures, wanted, latest), footage=footage)
     work = time.perf_counter() - begun
     yield Step("Segmented. Writing videos and labels …", 0, done, shown)
     for step in write_files(shown, folder, stop, wanted):
@@ -125,11 +127,13 @@ def segment_clip(
             yield step
 
 
-def _shown(run: SegmentationRun, pictures: Spool, wanted: Wanted | None) -> Shown:
-    """What the run has made so far; nothing is merged before its end."""
+def _shown(
+    run: SegmentationRun, pictures: Spool, wanted: Wanted | None, known: Shown | None
+) -> Shown:
+    """What the run has made so far, nothing merged; ``known`` is what it had made before."""
     others = {k: run.result(k) for k in run.ks}
     k = wanted().k if wanted else run.settings.k
-    return shown_of(others, k if k in others else run.settings.k, pictures)
+    return shown_of(others, k if k in others else run.settings.k, pictures, known)
 
 
 def write_files(

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from stseg.device import Device, choose_device
-from stseg.errors import InputError
+from stseg.errors import Cancelled, InputError
 from stseg.flow import FlowSettings, estimator
 from stseg.flow.files import read_flo
 from stseg.flow.raft import LARGE, MAX_PIXELS, SMALL, Raft, RaftNetwork, _Correlation, splat
@@ -93,6 +93,25 @@ def test_encoders_run_once_a_frame(untrained: Path, cpu: Device) -> None:
     raft.between(frames[1], frames[2], (64, 64))
     raft.between(frames[2], frames[1], (64, 64))
     assert len(runs) == 3
+
+
+@pytest.mark.parametrize("steps", [0, 2, 5])
+def test_a_stop_ends_it_within_a_refinement(untrained: Path, cpu: Device, steps: int) -> None:
+    """Three encoders and six refinements a pair: a stop need not wait for the others."""
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > steps:
+            raise Cancelled("Stopped.")
+
+    raft = Raft(untrained, 6, cpu, check=check)
+    image = np.zeros((64, 96, 3), np.uint8)
+    first, second = raft.prepare(image), raft.prepare(image)
+    with pytest.raises(Cancelled):
+        raft.between(first, second, (64, 96))
+    assert asked == steps + 1
 
 
 def test_warm_start_goes_on_from_the_pair_before(untrained: Path, cpu: Device) -> None:

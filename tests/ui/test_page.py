@@ -370,6 +370,19 @@ def test_second_visitor_need_not_wait(visit: Visit, browser: Browser, served: Se
     visit.wait_status("Stopped", 5)
 
 
+def test_every_button_says_what_it_does(visit: Visit) -> None:
+    page = visit.page
+    for number in range(len(TABS) + 1):
+        page.evaluate(OPEN_TAB, number)
+        page.wait_for_timeout(150)
+        places = ("#left", "#player", "#tabs [role=tabpanel]")
+        buttons = ", ".join(f"{place} button[id]:visible" for place in places)
+        for button in page.locator(buttons).all():
+            button.dispatch_event("pointerover")
+            where = "node => node.closest('[title]')?.title"
+            assert button.evaluate(where), button.inner_text()
+
+
 def test_unchosen_tau_is_a_sentence(visit: Visit) -> None:
     page = visit.page
     page.click("#tau .token-remove")

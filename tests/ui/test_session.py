@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
 
 from stseg.errors import InputError
@@ -148,6 +149,7 @@ def test_another_k_needs_no_new_run(clip: Clip, tiny_model: Path, tmp_path: Path
     for step in steps:
         if step.shown is not None:
             seen.append(step.shown.result.k)
+            np.testing.assert_array_equal(step.shown.areas, step.shown.result.areas())
         if step.text.startswith("Segmented"):
             looked_at = Choice(3)  # K is moved while the files are written
         shown = step.shown or None
