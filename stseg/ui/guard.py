@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from html import escape, unescape
 from typing import Any, TypeVar, cast
@@ -26,12 +26,18 @@ UNEXPECTED = (
 )
 
 
-def guarded(handler: Handler, on_error: Callable[[str], tuple[Any, ...]] | None = None) -> Handler:
+def guarded(
+    handler: Handler,
+    on_error: Callable[[str], tuple[Any, ...]] | None = None,
+    unchanged: Callable[[], tuple[Any, ...]] | None = None,
+) -> Handler:
     """``handler``, with its errors told in a sentence: never a trace on the page.
 
     Args:
         handler: of an event; a function or a generator.
         on_error: for a generator, what it yields last when it fails, from the sentence.
+        unchanged: for a generator, what it yields when it has nothing to: where one ends without
+            having yielded, Gradio empties all components that it would have filled.
     """
     if inspect.isgeneratorfunction(inspect.unwrap(handler)):
 
@@ -39,7 +45,9 @@ def guarded(handler: Handler, on_error: Callable[[str], tuple[Any, ...]] | None 
         def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
             try:
                 with _sentences():
-                    yield from handler(*args, **kwargs)
+                    yielded = yield from _counted(handler(*args, **kwargs))
+                if not yielded and unchanged is not None:
+                    yield unchanged()
             except gr.Error as error:
                 if on_error is not None:
                     yield on_error(unescape(str(error.message)))
@@ -53,6 +61,18 @@ def guarded(handler: Handler, on_error: Callable[[str], tuple[Any, ...]] | None 
             return handler(*args, **kwargs)
 
     return cast(Handler, call)
+
+
+def _counted(steps: Generator[Any, None, None]) -> Generator[Any, None, int]:
+    """The same steps, and their number at the end."""
+    count = 0
+    try:
+        for step in steps:
+            count += 1
+            yield step
+    finally:
+        steps.close()
+    return count
 
 
 @contextmanager

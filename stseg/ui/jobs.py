@@ -81,7 +81,10 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     def failed(sentence: str) -> Any:
         return markup.status(f"Not done. {sentence}"), time.monotonic(), *unchanged()
 
-    return guarded(run, failed)
+    def nothing() -> tuple[Any, ...]:
+        return gr.skip(), gr.skip(), *unchanged()
+
+    return guarded(run, failed, nothing)
 
 
 def _context(session: Session, ticket: int, values: Sequence[Any]) -> Context:

@@ -132,7 +132,7 @@ class App:
                 **LIGHT,
             )
             controls.segment.click(guarded(events.announce), controls.k, status, **LIGHT).then(
-                guarded(events.segment, events.failed),
+                guarded(events.segment, events.failed, self._scene.unchanged),
                 [*controls.settings, *looks],
                 scene,
                 show_progress="hidden",
@@ -163,7 +163,7 @@ class App:
             ]
             for moved in labels_moved:
                 moved.then(
-                    guarded(events.write, events.failed),
+                    guarded(events.write, events.failed, self._scene.unchanged),
                     [*controls.settings, *looks],
                     scene,
                     show_progress="hidden",

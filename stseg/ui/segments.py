@@ -27,6 +27,8 @@ from stseg.ui.view import Moment, TabView
 
 TITLE = "Segments"
 
+VIDEO = "Frame, flow, masks and linked labels as one video, here as soon as it is written."
+
 SMALL = 480
 """Longer side of the pictures that need no more."""
 
@@ -89,10 +91,11 @@ def build() -> TabView:
             min_width=90,
         )
     board = gr.HTML(note("No clip is chosen."), js_on_load=BOARD, elem_id="board")
-    gr.HTML(note("Frame, flow, masks and linked labels as one video."), elem_classes="heading")
+    gr.HTML(note(VIDEO), elem_classes="heading")
     video = gr.Video(
         show_label=False,
         interactive=False,
+        visible=False,
         autoplay=False,
         loop=True,
         elem_id="grid-video",
@@ -117,7 +120,8 @@ def preview(clip: Clip, image: np.ndarray) -> str:
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
     grid = shown.files.get("grid.mp4") if shown else None
-    return legend_update(shown, clear=True), str(grid) if grid else None
+    video = gr.update(value=str(grid) if grid else None, visible=grid is not None)
+    return legend_update(shown, clear=True), video
 
 
 def _update(shown: Shown) -> tuple[Any, ...]:

@@ -47,7 +47,8 @@ class Page:
         self.session.clip, self.session.shown = shown.result.clip, shown
         self.session.choice = shown.choice
         options = [_value(option) for view in scene.views for option in view.options]
-        self.values = [4, [1], 1.0, "dis", "full", "one-to-one", 0, 0, 0, 1.0, 0, *options]
+        settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0]
+        self.values = [*settings, 0.0, 1.0, 0, *options]
         self.fills = [len(view.pictures) for view in scene.views]
         self.details = [view.details for view in scene.views]
 
@@ -87,7 +88,7 @@ def page(shown: Shown) -> Iterator[Page]:
 
 def test_another_k_fills_the_legend(page: Page) -> None:
     before = page.session.shown
-    scene = page.events.choose_k(REQUEST, 2, *page.values[1:])
+    scene = page.events.choose_k(REQUEST, 2.0, *page.values[1:])
     assert "K = 2, from the same run" in scene[0]
     legend = page.filled(scene, "legend")
     assert [each["label"] for each in legend["entries"]] == [0, 1]
@@ -112,9 +113,9 @@ def test_merged_labels_are_shown_and_taken_back(page: Page) -> None:
     assert "--merge -1.0" in page.filled(scene, "command")
 
     # Another K is merged at the same threshold; then everything is as it was.
-    page.events.choose_k(REQUEST, 3, *page.values[1:])
+    page.events.choose_k(REQUEST, 3.0, *page.values[1:])
     assert page.session.choice == Choice(3, -1.0)
-    page.events.choose_k(REQUEST, 4, *page.values[1:])
+    page.events.choose_k(REQUEST, 4.0, *page.values[1:])
     scene = page.events.use_merged(REQUEST, False, -1.0, *page.values)
     assert page.session.shown.choice == Choice(4)
     assert (page.session.shown.result.assignment == plain.result.assignment).all()

@@ -167,6 +167,9 @@ def test_k_moves_without_new_work(visit: Visit) -> None:
     visit.wait_status("K = 2, from the same run.", 5)
     page.wait_for_selector("#download-state:has-text('Files of crossing, K = 2')")
     page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 2")
+    page.wait_for_timeout(500)  # there is nothing to write: the page stays as it is
+    assert "K = 2, from the same run." in visit.status()
+    assert page.input_value("#frame input[type=number]") == "0"
     assert not visit.errors
     assert not visit.outside
 

@@ -235,6 +235,24 @@ def test_guard(caplog: pytest.LogCaptureFixture) -> None:
     assert seen == ["one", ("Not 'this'.",)]
 
 
+def test_a_generator_without_a_step_leaves_the_page_as_it_is() -> None:
+    closed = []
+
+    def steps(count: int) -> Iterator[int]:
+        try:
+            yield from range(count)
+        finally:
+            closed.append(count)
+
+    handler = guarded(steps, None, lambda: ("unchanged",))
+    assert list(handler(0)) == [("unchanged",)]
+    assert list(handler(2)) == [0, 1]
+    left = handler(3)
+    assert next(left) == 0
+    left.close()
+    assert closed == [0, 2, 3]
+
+
 def test_pace(clip: Clip) -> None:
     pace = Pace()
     known = pace.seconds(clip, Settings(), flow_known=True)
