@@ -92,4 +92,4 @@ def _command(result: Segmentation) -> str:
 
 def _size(path: Path) -> str:
     size = path.stat().st_size
-    return f"{size / 2**20:.1f} MB" if size >= 2**20 / 10 else f"{size / 2**10:.0f} kB"
+    return f"{size / 2**20:.1f} MB" if size >= 2**20 / 10 else f"{max(1, round(size / 2**10))} kB"

@@ -79,7 +79,7 @@ class Scene:
     def shown(
         self,
         session: Session,
-        line: str,
+        line: Any,
         settings: Settings,
         looks: Sequence[Any],
         move: bool = True,
@@ -90,7 +90,7 @@ class Scene:
 
         Args:
             session: the visitor, with a result.
-            line: the status.
+            line: the status, or ``gr.skip()``.
             settings: what the controls say.
             looks: see the class.
             move: whether the slider goes to the session's frame.
