@@ -101,7 +101,7 @@ def test_stopped_before_it_began(sessions: Sessions) -> None:
 
     steps = run(sessions, work, "")
     assert sessions.of("one").stop()
-    assert list(steps) == []
+    assert list(steps) == [(gr.skip(), gr.skip(), gr.skip())]  # nothing at all would empty them
 
 
 def test_errors_are_sentences(sessions: Sessions) -> None:

@@ -379,7 +379,7 @@ def test_every_button_says_what_it_does(visit: Visit) -> None:
         page.evaluate(OPEN_TAB, number)
         page.wait_for_timeout(150)
         places = ("#left", "#player", "#tabs [role=tabpanel]")
-        buttons = ", ".join(f"{place} button[id]:visible" for place in places)
+        buttons = ", ".join(f"{place} button[id]:not(.file):visible" for place in places)
         for button in page.locator(buttons).all():
             button.dispatch_event("pointerover")
             where = "node => node.closest('[title]')?.title"
