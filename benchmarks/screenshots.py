@@ -25,7 +25,7 @@ K, FRAME = "4", 10
 DARK = "dark => document.body.classList.toggle('dark', dark)"
 WIDTHS = (1280, 390)
 HEIGHT = 844
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 def main() -> None:
@@ -80,7 +80,8 @@ def _segment(page: Page, clip: str | None) -> None:
     if clip is not None:
         page.click("#segment")
         wait_status(page, "frames in", PATIENCE)
-    wait_status(page, f"K = {K}", PATIENCE)
+    else:
+        wait_status(page, f"files of K = {K} are written", PATIENCE)
     page.evaluate("frame => window.stseg.go(frame)", FRAME)
 
 
@@ -109,12 +110,12 @@ def _nothing(page: Page) -> None:
 
 FINISH: dict[str, Callable[[Page], None]] = {
     "Segments": _nothing,
-    "Compare": _compare,
     "Similarity": _nothing,
     "Motion": _nothing,
+    "Downloads": _nothing,
+    "Compare": _compare,
     "Fit": _fit,
     "Benchmark": _score,
-    "Downloads": _nothing,
 }
 """What each tab needs before it has something to show."""
 
