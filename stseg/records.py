@@ -25,8 +25,16 @@ DEVICES = ("auto", "cpu", "cuda")
 GRID = (128, 224)
 """Rows and columns of the network's grid for a landscape clip (Sec. 4.1 of the paper)."""
 
+SHORT_NAMES = {"raft": "raft-sintel"}
+"""Short names of flow estimators: RAFT without more is the paper's, with Sintel weights."""
+
 K_RANGE = (2, 8)
 TAU_MAX = 8
+
+
+def flow_name(name: str) -> str:
+    """The flow estimator that a short name means; any other word stays what it is."""
+    return SHORT_NAMES.get(name, name)
 
 
 def grid_for(size: tuple[int, int]) -> tuple[int, int]:
@@ -68,8 +76,8 @@ class Settings:
             The first is the reference: the predictions of the others are aligned to it.
         eta: fraction of sites that count as occluded (eq. 5), 0 to 1. At test time it only
             concerns pictures and figures, never the labels.
-        flow: name of a flow estimator in ``stseg.flow.ESTIMATORS``, or the path of flow that
-            somebody brings.
+        flow: name of a flow estimator in ``stseg.flow.ESTIMATORS`` (a short name is replaced by
+            what it means), or the path of flow that somebody brings.
         weights: weight file of the estimator; None takes the fetched one.
         iterations: refinements of RAFT.
         model: name of a variant in ``stseg.variants`` or path of a checkpoint.
@@ -102,6 +110,7 @@ class Settings:
     merge: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "flow", flow_name(self.flow))
         if not K_RANGE[0] <= self.k <= K_RANGE[1]:
             raise InputError(
                 f"K is {self.k}, but the number of segments is from {K_RANGE[0]} to {K_RANGE[1]}. "

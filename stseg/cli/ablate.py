@@ -181,10 +181,11 @@ def _flow_folder(
     """Where the flow lies; None where it is computed."""
     from stseg.flow import ESTIMATORS
     from stseg.known_flow import flow_folder
+    from stseg.records import flow_name
 
     if arguments.flow == CACHED:
         return flow_folder(data_set.root, [entry.name for entry in entries])
-    if arguments.flow in ESTIMATORS:
+    if flow_name(arguments.flow) in ESTIMATORS:
         return None
     folder = Path(arguments.flow)
     if not folder.is_dir():

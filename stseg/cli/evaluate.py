@@ -134,16 +134,16 @@ def _print_line(title: str, line: dict[str, Any]) -> None:
 def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]) -> Task:
     from stseg.claims import WorkFolder
     from stseg.evaluation import Task
-    from stseg.flow import ESTIMATORS, estimator_name
+    from stseg.flow import ESTIMATORS
     from stseg.flow.cache import FlowCache
     from stseg.flow.weights import cache_folder
     from stseg.known_flow import flow_folder
-    from stseg.records import Settings
+    from stseg.records import Settings, flow_name
 
     flows: Path | None = None
     if arguments.flow == CACHED:
         flows = flow_folder(data_set.root, [entry.name for entry in entries])
-    elif estimator_name(arguments.flow) not in ESTIMATORS:
+    elif flow_name(arguments.flow) not in ESTIMATORS:
         flows = Path(arguments.flow)
         if not flows.is_dir():
             raise InputError(
@@ -153,7 +153,7 @@ def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[En
     settings = Settings(
         k=arguments.k,
         taus=tuple(arguments.tau),
-        flow=estimator_name(arguments.flow) if flows is None else str(flows),
+        flow=arguments.flow if flows is None else str(flows),
         weights=arguments.weights,
         iterations=arguments.iterations,
         model=arguments.model,

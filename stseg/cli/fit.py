@@ -54,7 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.adaptation import Adaptation, AdaptationProgress, chart, read_fields
     from stseg.device import choose_device
     from stseg.files import write_atomically
-    from stseg.flow import estimator_name
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
     from stseg.video import probe
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     fit = _settings(arguments)
     settings = Settings(
         k=fit.k,
-        flow=estimator_name(arguments.flow),
+        flow=arguments.flow,
         weights=arguments.weights,
         device=arguments.device,
         max_frames=arguments.frames,

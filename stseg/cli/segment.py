@@ -107,7 +107,6 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from stseg.export import check_folder, export_all, outputs
-    from stseg.flow import estimator_name
     from stseg.flow.cache import FlowCache
     from stseg.pipeline import SegmentationRun
     from stseg.records import Settings
@@ -121,7 +120,6 @@ def run(arguments: argparse.Namespace) -> None:
     if "taus" in said:
         said["taus"] = tuple(said["taus"])
     settings = replace(base, **said)
-    settings = replace(settings, flow=estimator_name(settings.flow))
     also = [*arguments.also, *(["foreground"] if arguments.foreground else [])]
     outputs(also)
     clip = probe(arguments.video)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,8 +18,8 @@ from stseg.flow.brought import open_flow, read_flow
 from stseg.flow.dis import DIS
 from stseg.flow.files import read_flow_file, write_flow_file, write_flow_folder
 from stseg.flow.raft import Raft
-from stseg.flow.weights import ALIASES, PUBLISHED, weights_path
-from stseg.records import Clip, grid_for
+from stseg.flow.weights import PUBLISHED, weights_path
+from stseg.records import Clip, flow_name, grid_for
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 
@@ -43,7 +43,7 @@ class FlowSettings:
     """Which estimator computes the flow, and how.
 
     Attributes:
-        name: in ``ESTIMATORS``, or a short name of ``ALIASES``.
+        name: in ``ESTIMATORS``; a short name is replaced by what it means.
         weights: weight file of RAFT; None takes the fetched one of that name.
         iterations: refinements of RAFT.
         device: "auto", "cpu" or "cuda", for RAFT.
@@ -55,6 +55,9 @@ class FlowSettings:
     iterations: int = 12
     device: str = "auto"
     warm_start: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", flow_name(self.name))
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,6 @@ class EstimatorKind:
         return self.weights is None or weights_path(self.weights).is_file()
 
 
-def estimator_name(name: str) -> str:
-    """The name in ``ESTIMATORS`` that a short name means; any other word stays what it is."""
-    return ALIASES.get(name, name)
-
-
 def _go_on() -> None:
     """Nobody stops the work."""
 
@@ -97,13 +95,12 @@ def estimator(settings: FlowSettings, check: Check = _go_on) -> Estimator:
     Raises:
         InputError: there is none of that name, or its weights are not there or unusable.
     """
-    name = estimator_name(settings.name)
-    if name not in ESTIMATORS:
+    if settings.name not in ESTIMATORS:
         raise InputError(
             f"There is no flow estimator {settings.name!r}. Choose one of "
             f"{', '.join(ESTIMATORS)}, or the path of your own flow."
         )
-    return ESTIMATORS[name].make(replace(settings, name=name), check)
+    return ESTIMATORS[settings.name].make(settings, check)
 
 
 def available_estimators() -> list[str]:
@@ -250,7 +247,6 @@ ESTIMATORS: dict[str, EstimatorKind] = {
 }
 
 __all__ = [
-    "ALIASES",
     "ESTIMATORS",
     "Estimator",
     "EstimatorKind",
@@ -259,7 +255,6 @@ __all__ = [
     "clip_fields",
     "clip_flow",
     "estimator",
-    "estimator_name",
     "flow_pairs",
     "open_flow",
     "own_fields",

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stseg.errors import InputError
 from stseg.files import write_atomically
+from stseg.records import flow_name
 
 CHUNK = 2**18
 
@@ -65,9 +66,6 @@ PUBLISHED: dict[str, Published] = {
     ),
 }
 
-ALIASES = {"raft": "raft-sintel"}
-"""Short names: RAFT without more is the paper's, with Sintel weights."""
-
 
 def cache_folder() -> Path:
     """The user's cache folder of STSeg: ``$STSEG_CACHE``, or ``stseg`` in ``$XDG_CACHE_HOME``."""
@@ -79,7 +77,7 @@ def cache_folder() -> Path:
 
 def weights_path(name: str) -> Path:
     """Where the weights of that name lie once they are fetched."""
-    return cache_folder() / "weights" / f"{ALIASES.get(name, name)}.pth"
+    return cache_folder() / "weights" / f"{flow_name(name)}.pth"
 
 
 def fetch_weights(
@@ -90,7 +88,7 @@ def fetch_weights(
     """Fetch published weights to the cache folder, check them and return their path.
 
     Args:
-        name: in ``PUBLISHED`` or ``ALIASES``.
+        name: in ``PUBLISHED``, or a short name of one.
         source: another address, or a local file (the weights or the archive); None takes the
             published address.
         report: called with the bytes read and their number (0 where it is not known).
@@ -98,7 +96,7 @@ def fetch_weights(
     Raises:
         InputError: unknown name, no network, or a file with another hash.
     """
-    name = ALIASES.get(name, name)
+    name = flow_name(name)
     if name not in PUBLISHED:
         raise InputError(
             f"There are no published weights {name!r}. Choose one of {', '.join(PUBLISHED)}."

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stseg.flow import FlowSettings
 from stseg.flow.cache import FlowCache, content_key
 from stseg.flow.dis import DIS
 from stseg.network import SegmentationNetwork
-from stseg.pipeline import SegmentationRun
+from stseg.pipeline import SegmentationRun, flow_key
 from stseg.records import Clip, Settings
 from stseg.volume import FlowFields
 
@@ -106,3 +107,13 @@ def test_a_second_run_estimates_nothing(
     assert pairs == []
     labels(replace(settings, taus=(-1,)))  # backward flow is computed only when asked for
     assert len(pairs) == 2 * (clip.frames - 1)
+
+
+def test_a_short_name_is_resolved_where_settings_are_made(clip: Clip) -> None:
+    """Every door (command line, app, Python, a settings file) goes through the records."""
+    short, long = Settings(flow="raft", device="cpu"), Settings(flow="raft-sintel", device="cpu")
+    assert short == long
+    assert flow_key(clip, short) == flow_key(clip, long)
+    assert FlowSettings("raft") == FlowSettings("raft-sintel")
+    assert replace(Settings(), flow="raft").flow == "raft-sintel"
+    assert Settings(flow="my/raft").flow == "my/raft"
