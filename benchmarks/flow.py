@@ -16,13 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from benchmarks.plain_raft import plain_raft
 from stseg.device import Device, choose_device
 from stseg.flow import to_grid
 from stseg.flow.dis import DIS
 from stseg.flow.files import read_flo, read_flow_file
+from stseg.flow.plain_raft import plain_flow
 from stseg.flow.raft import Raft
 from stseg.flow.weights import load_raft_weights
 from stseg.records import GRID
@@ -80,22 +79,14 @@ def cached_parity(root: Path, weights: Path, device: Device, name: str, pairs: i
 def raft_speed(root: Path, weights: Path) -> tuple[float, float, float]:
     """Pairs a second of the authors' procedure and as it ships, and their mean distance (px).
 
-    Both run on the CPU. The plain one is ``benchmarks.plain_raft``.
+    Both run on the CPU. The plain one is ``stseg.flow.plain_raft``.
     """
     images = list(islice(read_frames(probe(root / "videos/camel.mp4")), 4))
     raft, table = Raft(weights, 12, choose_device("cpu")), load_raft_weights(weights)
     flows: dict[str, list[np.ndarray]] = {"plain": [], "shipped": []}
 
     def whole_pairs() -> None:
-        flows["plain"] = []
-        for first, second in pairwise(images):
-            one, other = (
-                2 * (torch.from_numpy(image).permute(2, 0, 1)[None] / 255) - 1
-                for image in (first, second)
-            )
-            padded = (F.pad(each, (1, 1, 0, 0), mode="replicate") for each in (one, other))
-            flow = plain_raft(table, *padded, 12)[0, :, :, 1:-1]
-            flows["plain"].append(flow.permute(1, 2, 0).numpy())
+        flows["plain"] = [plain_flow(table, *pair, 12) for pair in pairwise(images)]
 
     def as_it_ships() -> None:
         prepared = map(raft.prepare, images)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain_raft import encode, plain_raft
 from stseg.device import Device, choose_device
+from stseg.flow.plain_raft import encode, plain_flow, plain_raft
 from stseg.flow.raft import LARGE, SMALL, Raft, RaftNetwork, RaftSize
 from stseg.flow.winograd import Convolution, Direct, Winograd
 
@@ -49,6 +49,19 @@ def test_the_flow_is_that_of_the_authors_procedure(size: RaftSize, make: Make) -
     assert expected.abs().mean() > 0.05  # something moves
     assert (flow - expected).abs().max() < 1e-3
     assert torch.equal(flow, again)
+
+
+@pytest.mark.parametrize("size", [(131, 150), (64, 96)])
+def test_frames_of_any_size_have_the_same_flow_from_both(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    weights = network(SMALL).state_dict()
+    torch.save(weights, tmp_path / "small.pth")
+    rng = np.random.default_rng(0)
+    images = [(rng.random((*size, 3)) * 255).astype(np.uint8) for _ in range(2)]
+    raft = Raft(tmp_path / "small.pth", 3, choose_device("cpu", bfloat16=False))
+    flow = raft.between(*(raft.prepare(image) for image in images), size)
+    assert np.abs(flow - plain_flow(weights, *images, 3)).max() < 1e-3
 
 
 @pytest.mark.parametrize("size", [LARGE, SMALL])

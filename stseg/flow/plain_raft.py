@@ -9,7 +9,9 @@ what the fast network must equal.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -55,7 +57,7 @@ def encode(w: Weights, name: str, x: Tensor) -> Tensor:
 def sample(pyramid: list[Tensor], coordinates: Tensor, radius: int) -> Tensor:
     """Correlations (1, c, h, w) around ``coordinates`` (1, 2, h, w)."""
     _, _, h, w = coordinates.shape
-    window = torch.arange(-radius, radius + 1.0)
+    window = torch.arange(-radius, radius + 1.0, device=coordinates.device)
     delta = torch.stack(torch.meshgrid(window, window, indexing="ij"), -1)
     out = []
     for level, volume in enumerate(pyramid):
@@ -101,8 +103,17 @@ def upsample(w: Weights, net: Tensor, flow: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def plain_raft(w: Weights, first: Tensor, second: Tensor, iterations: int) -> Tensor:
-    """Flow (1, 2, h, w) between frames (1, 3, h, w) in [-1, 1] whose sides are multiples of 8."""
+def plain_raft(
+    w: Weights, first: Float[Tensor, "1 3 h w"], second: Float[Tensor, "1 3 h w"], iterations: int
+) -> Float[Tensor, "1 2 h w"]:
+    """Flow between frames in [-1, 1] whose sides are multiples of 8, at least 128.
+
+    Args:
+        w: weights by the names of the authors' code, on the device of the frames.
+        first: a frame.
+        second: the next one.
+        iterations: refinements.
+    """
     small = w["fnet.conv1.weight"].shape[0] == 32
     hidden, radius = (96, 3) if small else (128, 4)
     one, other = encode(w, "fnet", torch.cat([first, second])).split(1)
@@ -113,7 +124,8 @@ def plain_raft(w: Weights, first: Tensor, second: Tensor, iterations: int) -> Te
         pyramid.append(F.avg_pool2d(pyramid[-1], 2))
     context = encode(w, "cnet", first)
     net, inside = torch.tanh(context[:, :hidden]), torch.relu(context[:, hidden:])
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    sides = (torch.arange(side, device=first.device) for side in (rows, columns))
+    y, x = torch.meshgrid(*sides, indexing="ij")
     origin = torch.stack([x, y])[None].float()
     flow = torch.zeros_like(origin)
     for _ in range(iterations):
@@ -122,3 +134,31 @@ def plain_raft(w: Weights, first: Tensor, second: Tensor, iterations: int) -> Te
         flow = flow + conv(w, f"{at}.conv2", F.relu(conv(w, f"{at}.conv1", net)))
         full = upsample(w, net, flow)
     return full
+
+
+def plain_flow(
+    w: Weights,
+    first: UInt8[np.ndarray, "h w 3"],
+    second: UInt8[np.ndarray, "h w 3"],
+    iterations: int,
+) -> Float32[np.ndarray, "h w 2"]:
+    """Flow between RGB frames of any size, in pixels, on the device of the weights.
+
+    Sides are padded by replication to a multiple of 8, half on each side, as the authors do for
+    Sintel; and to 128 where they are smaller, since the coarsest correlations need two sites.
+    """
+    h, width = first.shape[:2]
+    below, right = (max(128, side + -side % 8) - side for side in (h, width))
+    top, left = below // 2, right // 2
+    sides = (left, right - left, top, below - top)
+    device = w["fnet.conv1.weight"].device
+    padded = (
+        F.pad(
+            2 * (torch.from_numpy(image).to(device).permute(2, 0, 1)[None] / 255) - 1,
+            sides,
+            mode="replicate",
+        ).contiguous()
+        for image in (first, second)
+    )
+    flow = plain_raft(w, *padded, iterations)[0, :, top : top + h, left : left + width]
+    return flow.permute(1, 2, 0).cpu().numpy()
