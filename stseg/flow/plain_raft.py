@@ -97,7 +97,7 @@ def upsample(w: Weights, net: Tensor, flow: Tensor) -> Tensor:
         return 8 * F.interpolate(flow, size, mode="bilinear", align_corners=True)
     mask = 0.25 * conv(w, f"{at}.2", F.relu(conv(w, f"{at}.0", net)))
     mask = mask.view(1, 1, 9, 8, 8, rows, columns).softmax(2)
-    around = F.unfold(8 * flow, [3, 3], padding=1).view(1, 2, 9, 1, 1, rows, columns)
+    around = F.unfold(8 * flow, 3, padding=1).view(1, 2, 9, 1, 1, rows, columns)
     fine = (mask * around).sum(2).permute(0, 1, 4, 2, 5, 3)
     return fine.reshape(1, 2, 8 * rows, 8 * columns)
 
@@ -152,7 +152,7 @@ def plain_flow(
     top, left = below // 2, right // 2
     sides = (left, right - left, top, below - top)
     device = w["fnet.conv1.weight"].device
-    padded = (
+    one, other = (
         F.pad(
             2 * (torch.from_numpy(image).to(device).permute(2, 0, 1)[None] / 255) - 1,
             sides,
@@ -160,5 +160,5 @@ def plain_flow(
         ).contiguous()
         for image in (first, second)
     )
-    flow = plain_raft(w, *padded, iterations)[0, :, top : top + h, left : left + width]
+    flow = plain_raft(w, one, other, iterations)[0, :, top : top + h, left : left + width]
     return flow.permute(1, 2, 0).cpu().numpy()
