@@ -34,9 +34,6 @@ MAX_PIXELS = 600_000
 
 STRIDE = 8
 
-WIDE = 96
-"""Channels from which on Winograd's convolution pays in the encoders."""
-
 
 @dataclass(frozen=True)
 class RaftSize:
@@ -97,8 +94,7 @@ class _Block(nn.Module):
             after = channels if index == self.count else middle
             # The 3x3 convolution in the middle strides in a bottleneck, the first one elsewhere.
             step = stride if index == self.count - 1 else 1
-            kind = Conv if kernel == 3 and step == 1 and after >= WIDE else nn.Conv2d
-            conv = kind(before, after, kernel, padding=kernel // 2, stride=step)
+            conv = nn.Conv2d(before, after, kernel, padding=kernel // 2, stride=step)
             setattr(self, f"conv{index}", conv)
             setattr(self, f"norm{index}", _norm(norm, after))
             before = after
