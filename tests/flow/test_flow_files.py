@@ -120,6 +120,21 @@ def test_unusable_flo_files_are_named(tmp_path: Path, fields: np.ndarray) -> Non
         read_flo(tmp_path / "d.flo")
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"), [(np.nan, r"not finite: field 0, row 1, column 2"), (np.inf, "unknown")]
+)
+def test_a_flo_file_of_others_may_hold_what_is_no_number(
+    value: float, sentence: str, tmp_path: Path
+) -> None:
+    write_flo(tmp_path / "a.flo", np.zeros((2, 3, 4), np.float32))
+    data = bytearray((tmp_path / "a.flo").read_bytes())
+    at = 12 + 8 * (1 * 4 + 2)  # the header, then u and v of each site
+    data[at : at + 4] = np.float32(value).tobytes()
+    (tmp_path / "a.flo").write_bytes(data)
+    with pytest.raises(InputError, match=sentence):
+        read_flo(tmp_path / "a.flo")
+
+
 def test_unusable_kitti_files_are_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "gray.png"), np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="no 16-bit PNG"):
