@@ -73,6 +73,7 @@ def _segment(page: Page, clip: str | None) -> None:
     """The example is segmented as it is, with every K; another clip has to be."""
     page.set_default_timeout(60_000)
     wait_status(page, "finished", PATIENCE)
+    page.wait_for_timeout(1500)  # the page is still being filled, K too
     if clip is not None:
         pick(page, clip)
     page.fill("#k input[type=number]", K)
@@ -104,15 +105,25 @@ def _score(page: Page) -> None:
     wait_status(page, "are scored", PATIENCE)
 
 
-def _nothing(page: Page) -> None:
-    """The tab is filled as soon as a clip is segmented."""
+def _play(page: Page) -> None:
+    """The video is there when the browser has its first picture."""
+    page.wait_for_function("document.querySelector('#grid-video video')?.readyState >= 2")
+
+
+def _shown(selector: str) -> Callable[[Page], None]:
+    """The tab is filled a moment after it is opened."""
+
+    def wait(page: Page) -> None:
+        page.wait_for_selector(selector)
+
+    return wait
 
 
 FINISH: dict[str, Callable[[Page], None]] = {
-    "Segments": _nothing,
-    "Similarity": _nothing,
-    "Motion": _nothing,
-    "Downloads": _nothing,
+    "Segments": _play,
+    "Similarity": _shown("#similarity .matrix"),
+    "Motion": _shown("#motion .numbers"),
+    "Downloads": _shown("#download-state"),
     "Compare": _compare,
     "Fit": _fit,
     "Benchmark": _score,
