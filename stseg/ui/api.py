@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import gradio as gr
@@ -10,7 +13,9 @@ import gradio as gr
 from stseg.ui import api_compare, api_evaluate, api_fit, api_segment, api_similarity
 from stseg.ui.endpoint import Endpoint
 from stseg.ui.guard import guarded
+from stseg.ui.machine import Machine
 from stseg.ui.session import Sessions
+from stseg.ui.work import Stop
 
 
 class EndpointFile(Protocol):
@@ -33,6 +38,26 @@ ENDPOINTS: tuple[EndpointFile, ...] = (
 )
 
 
+def alone(call: Callable[..., Any], machine: Machine) -> Callable[..., Any]:
+    """``call`` with the machine for itself; of a generator the last value counts.
+
+    A ``Call`` that it makes is what its stop is asked by.
+    """
+
+    @functools.wraps(call)
+    def waited(*values: Any) -> Any:
+        def work(stop: Stop) -> Iterator[Any]:
+            result = call(*values)
+            if inspect.isgenerator(result):
+                yield from result
+            else:
+                yield result
+
+        return deque(machine.steps(work, lambda: False), maxlen=1).pop()
+
+    return waited
+
+
 def build_api(sessions: Sessions, heavy: dict[str, Any]) -> None:
     """Add the endpoints to the page that is open now, out of sight.
 
@@ -44,7 +69,7 @@ def build_api(sessions: Sessions, heavy: dict[str, Any]) -> None:
         for file in ENDPOINTS:
             endpoint = file.build(sessions)
             gr.Button(file.NAME).click(
-                guarded(endpoint.call),
+                guarded(alone(endpoint.call, sessions.machine)),
                 list(endpoint.inputs),
                 list(endpoint.outputs),
                 api_name=file.NAME,

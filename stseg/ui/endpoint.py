@@ -50,7 +50,7 @@ class Call:
         self.session: Session = sessions.of(request.session_hash or "")
         self.session.begin()
         ticket = self.session.claim() or 0
-        self.stop: Stop = lambda: self.session.stopped(ticket)
+        self.stop: Stop = sessions.machine.watched(lambda: self.session.stopped(ticket))
         self.folder = self.session.new_job_folder()
         """An empty folder whose files the client can fetch until it leaves."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.errors import InputError
+from stseg.errors import Cancelled, InputError
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Settings
 from stseg.ui import markup
@@ -21,7 +21,7 @@ from stseg.ui.pace import Pace
 from stseg.ui.scene import Scene
 from stseg.ui.session import Session, Sessions
 from stseg.ui.shown import Choice, Shown
-from stseg.ui.work import Step, segment_clip, told_choice, write_files
+from stseg.ui.work import Step, Stop, segment_clip, told_choice, write_files
 
 EXAMPLE_WAIT = 120.0
 
@@ -129,16 +129,17 @@ class Events:
             session.folder = session.new_folder()
             # What a visitor brings leaves nothing behind; the flow of the others' clips is kept.
             cache = None if clip in session.uploads else FlowCache()
-            steps = segment_clip(
-                clip,
-                settings,
-                session.folder,
-                known,
-                lambda: session.stopped(ticket),
-                cache,
-                lambda: session.choice,
-            )
+            folder = session.folder
+
+            def work(stop: Stop) -> Iterator[Step]:
+                return segment_clip(
+                    clip, settings, folder, known, stop, cache, lambda: session.choice
+                )
+
+            steps = self._sessions.machine.steps(work, lambda: session.stopped(ticket))
             yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
+        except Cancelled:
+            yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
         finally:
             session.end(ticket)
 
@@ -150,11 +151,16 @@ class Events:
             return
         try:
             session.following = False
-            steps = write_files(
-                shown, session.folder, lambda: session.stopped(ticket), lambda: session.choice
-            )
+            folder = session.folder
+
+            def work(stop: Stop) -> Iterator[Step]:
+                return write_files(shown, folder, stop, lambda: session.choice)
+
+            steps = self._sessions.machine.steps(work, lambda: session.stopped(ticket))
             settings = shown.result.settings
             yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
+        except Cancelled:  # before it began: what is shown needs no word
+            return
         finally:
             session.end(ticket)
 

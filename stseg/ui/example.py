@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 
-from stseg.errors import InputError
+from stseg.errors import Cancelled, InputError
 from stseg.records import Settings
 from stseg.ui.clips import Catalogue
+from stseg.ui.machine import Machine
 from stseg.ui.pace import Pace
 from stseg.ui.shown import Choice, Shown
-from stseg.ui.work import segment_clip
+from stseg.ui.work import Step, Stop, segment_clip
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +32,14 @@ class Example:
         catalogue: where the clip is from; its thumbnails are made in the same background.
         pace: learns from the run.
         served: folder whose files are served; the example's go there.
+        machine: where it is segmented, in turn with the work of visitors.
     """
 
-    def __init__(self, catalogue: Catalogue, pace: Pace, served: Path) -> None:
+    def __init__(self, catalogue: Catalogue, pace: Pace, served: Path, machine: Machine) -> None:
         self.clip = catalogue.example
         self._catalogue = catalogue
         self._pace = pace
+        self._machine = machine
         self._folder = Path(tempfile.mkdtemp(prefix="example-", dir=served))
         self._left = threading.Event()
         self._executor = ThreadPoolExecutor(2, "stseg-example")
@@ -68,19 +72,22 @@ class Example:
         self._executor.shutdown(cancel_futures=True)
 
     def _make(self) -> Shown | None:
-        if self.clip is None:
+        clip = self.clip
+        if clip is None:
             return None
+
+        def work(stop: Stop) -> Iterator[Step]:
+            files = self._folder / "files"
+            return segment_clip(
+                clip, SETTINGS, files, None, stop, wanted=lambda: Choice(SETTINGS.k)
+            )
+
         shown = None
         try:
-            for step in segment_clip(
-                self.clip,
-                SETTINGS,
-                self._folder / "files",
-                None,
-                self._left.is_set,
-                wanted=lambda: Choice(SETTINGS.k),
-            ):
+            for step in self._machine.steps(work, self._left.is_set):
                 shown = step.shown or shown
+        except Cancelled:
+            return None
         except InputError as error:
             logger.warning("There is no example on the first page: %s", error)
             return None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import gradio as gr
 
-from stseg.errors import InputError
+from stseg.errors import Cancelled, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ UNEXPECTED = (
     "Something went wrong that is not your doing. It is written in the log of the app; try again, "
     "or with another clip."
 )
+
+STOPPED = "The work was stopped before its end."
 
 
 def guarded(
@@ -85,6 +87,8 @@ def _sentences() -> Iterator[None]:
         raise gr.Error(
             escape(str(error), quote=False), title=TITLE, print_exception=False
         ) from error
+    except Cancelled as error:
+        raise gr.Error(STOPPED, title=TITLE, print_exception=False) from error
     except Exception as error:
         logger.exception("Unexpected error")
         raise gr.Error(UNEXPECTED, title=TITLE, print_exception=False) from error

@@ -18,6 +18,7 @@ from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
 from stseg.ui.guard import guarded
 from stseg.ui.session import Session, Sessions
 from stseg.ui.view import Context, Job, Progress
+from stseg.ui.work import Stop
 
 
 def own_settings(session: Session, *values: Any) -> Settings:
@@ -59,7 +60,11 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         ticket = session.claim(id(job))
         if ticket is None:
             return
-        steps = job.run(_context(session, ticket, values[:SETTINGS]), *values[SETTINGS:])
+
+        def work(stop: Stop) -> Iterator[Progress]:
+            return job.run(_context(session, ticket, stop, values[:SETTINGS]), *values[SETTINGS:])
+
+        steps = sessions.machine.steps(work, lambda: session.stopped(ticket))
         latest = Progress("")
         try:
             for latest in steps:
@@ -72,9 +77,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
             latest = Progress("Stopped.")
         finally:
             session.end(ticket)
-            close = getattr(steps, "close", None)
-            if close is not None:  # any iterator serves, but only a generator has a ``finally``
-                close()
+            steps.close()
         if session.current(ticket):
             yield markup.status(latest.text), time.monotonic(), *unchanged()
 
@@ -87,10 +90,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     return guarded(run, failed, nothing)
 
 
-def _context(session: Session, ticket: int, values: Sequence[Any]) -> Context:
-    def stop() -> bool:
-        return session.stopped(ticket)
-
+def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -> Context:
     def keep(variants: Sequence[Compared]) -> None:
         if session.current(ticket):
             session.compared = tuple(variants)

@@ -66,7 +66,7 @@ class App:
         # otherwise copy them into its own folder and leave them there.
         gr.set_static_paths([self.sessions.served])
         pace = Pace()
-        self.example = Example(catalogue, pace, self.sessions.served)
+        self.example = Example(catalogue, pace, self.sessions.served, self.sessions.machine)
         self._scene = Scene(catalogue, pace, choose_device().name)
         self._events = Events(self.sessions, catalogue, self.example, pace, self._scene)
         self.blocks = self._build()

@@ -16,6 +16,7 @@ from stseg.errors import InputError
 from stseg.limits import Limits
 from stseg.records import Clip, Settings
 from stseg.scratch import Scratch
+from stseg.ui.machine import Machine
 from stseg.ui.private import private_folder
 from stseg.ui.shown import Choice, Shown
 from stseg.uploads import Door
@@ -214,6 +215,7 @@ class Sessions:
         offered: as given.
         door: where uploads come in.
         served: folder whose files are served.
+        machine: where the long work of all of them runs, one piece at a time.
     """
 
     def __init__(
@@ -228,6 +230,7 @@ class Sessions:
         self.served = self._scratch.path / "served"
         self.served.mkdir()
         self._ended = threading.Event()
+        self.machine = Machine()
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 
