@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stseg.logs import Lines
+
 DATA = "STSEG_DATA"
 LIMITS = "STSEG_LIMITS"
 
@@ -55,8 +57,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is interrupted; the exit status: 0, or 2 for unusable options."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logger.setLevel(logging.INFO)
+    lines, handler = Lines(), logging.StreamHandler()
+    handler.setFormatter(lines)
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("stseg").setLevel(logging.INFO)
     arguments = parse(argv)
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What Gradio keeps of uploads is in there, too, so that it goes even after a kill. It is asked
     # for as soon as Gradio is imported.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(scratch.path / "gradio"))
-    from stseg.ui import build_page, launch_options
+    from stseg.ui import build_page, health_routes, launch_options
 
     try:
         limits = read_limits(arguments.limit)
@@ -76,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scratch.close()
         logger.error("%s", error)
         return 2
+    lines.hide = app.sessions.names
     # A polite kill cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -85,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             share=arguments.share,
             prevent_thread_lock=True,
             quiet=True,
+            app_kwargs={"routes": health_routes(app)},
             **launch_options(limits),
         )
         logger.info("Open %s", public or address)

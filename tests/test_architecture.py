@@ -24,6 +24,8 @@ FLOORS: dict[str, int] = {
     "stseg.masks": 0,
     "stseg.files": 1,
     "stseg.bounded": 1,
+    "stseg.logs": 1,
+    "stseg.memory": 1,
     "stseg.records": 1,
     # One thing each: files, numbers, modules.
     "stseg.video": 2,

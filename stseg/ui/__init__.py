@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
+from stseg.ui.health import health_routes
 from stseg.ui.look import launch_options
 from stseg.ui.page import build_page
 
-__all__ = ["build_page", "launch_options"]
+__all__ = ["build_page", "health_routes", "launch_options"]

@@ -38,7 +38,7 @@ ENDPOINTS: tuple[EndpointFile, ...] = (
 )
 
 
-def alone(call: Callable[..., Any], machine: Machine) -> Callable[..., Any]:
+def alone(name: str, call: Callable[..., Any], machine: Machine) -> Callable[..., Any]:
     """``call`` with the machine for itself; of a generator the last value counts.
 
     A ``Call`` that it makes is what its stop is asked by.
@@ -53,7 +53,7 @@ def alone(call: Callable[..., Any], machine: Machine) -> Callable[..., Any]:
             else:
                 yield result
 
-        return deque(machine.steps(work, lambda: False), maxlen=1).pop()
+        return deque(machine.steps(name, work, lambda: False), maxlen=1).pop()
 
     return waited
 
@@ -69,7 +69,7 @@ def build_api(sessions: Sessions, heavy: dict[str, Any]) -> None:
         for file in ENDPOINTS:
             endpoint = file.build(sessions)
             gr.Button(file.NAME).click(
-                guarded(alone(endpoint.call, sessions.machine)),
+                guarded(alone(f"/{file.NAME}", endpoint.call, sessions.machine)),
                 list(endpoint.inputs),
                 list(endpoint.outputs),
                 api_name=file.NAME,

@@ -136,7 +136,7 @@ class Events:
                     clip, settings, folder, known, stop, cache, lambda: session.choice
                 )
 
-            steps = self._sessions.machine.steps(work, lambda: session.stopped(ticket))
+            steps = self._sessions.machine.steps(SEGMENT, work, lambda: session.stopped(ticket))
             yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
         except Cancelled:
             yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
@@ -156,7 +156,7 @@ class Events:
             def work(stop: Stop) -> Iterator[Step]:
                 return write_files(shown, folder, stop, lambda: session.choice)
 
-            steps = self._sessions.machine.steps(work, lambda: session.stopped(ticket))
+            steps = self._sessions.machine.steps(WRITE, work, lambda: session.stopped(ticket))
             settings = shown.result.settings
             yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
         except Cancelled:  # before it began: what is shown needs no word

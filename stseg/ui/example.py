@@ -84,7 +84,7 @@ class Example:
 
         shown = None
         try:
-            for step in self._machine.steps(work, self._left.is_set):
+            for step in self._machine.steps("example", work, self._left.is_set):
                 shown = step.shown or shown
         except Cancelled:
             return None

@@ -51,6 +51,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     It takes the controls and ``job.reads``, and gives the status, a number that changes whenever
     the pictures are to be drawn again, and ``job.fills``.
     """
+    name = job.run.__module__.rpartition(".")[2]  # the tab's
 
     def unchanged() -> tuple[Any, ...]:
         return tuple(gr.skip() for _ in job.fills)
@@ -64,7 +65,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         def work(stop: Stop) -> Iterator[Progress]:
             return job.run(_context(session, ticket, stop, values[:SETTINGS]), *values[SETTINGS:])
 
-        steps = sessions.machine.steps(work, lambda: session.stopped(ticket))
+        steps = sessions.machine.steps(name, work, lambda: session.stopped(ticket))
         latest = Progress("")
         try:
             for latest in steps:

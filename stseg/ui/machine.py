@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from stseg import memory
 from stseg.errors import Cancelled, InputError
+from stseg.logs import event
 from stseg.ui.work import Stop
 
 logger = logging.getLogger(__name__)
@@ -83,12 +85,15 @@ class Machine:
         """``Lease.watched`` for the work that has the machine now; to be called from inside it."""
         return stop if self._lease is None else self._lease.watched(stop)
 
-    def steps(self, work: Callable[[Stop], Iterator[T]], stop: Stop) -> Generator[T, None, None]:
+    def steps(
+        self, what: str, work: Callable[[Stop], Iterator[T]], stop: Stop
+    ) -> Generator[T, None, None]:
         """The steps of ``work``, made while nothing else has the machine.
 
         Closing the iterator closes the work and frees the machine.
 
         Args:
+            what: the work in a word, for the log.
             work: begins the work. It is given what to ask whether it is to stop, and it must ask
                 often: silence is taken for being stuck.
             stop: asked while this waits for the machine, and by the work.
@@ -97,18 +102,36 @@ class Machine:
             InputError: the work is stuck.
             Cancelled: ``stop`` said so before it began.
         """
+        asked = time.monotonic()
         lease = self._take(stop)
+        outcome = "left"
         try:
             steps = work(lease.watched(stop))
             try:
                 while (step := self._result(lambda: next(steps, _END), lease)) is not _END:
                     yield step
+                outcome = "done"
+            except (InputError, Cancelled) as error:
+                outcome = "stopped" if isinstance(error, Cancelled) else "refused"
+                raise
+            except Exception:
+                outcome = "failed"
+                raise
             finally:
                 close = getattr(steps, "close", None)
                 if close is not None and not lease.lost:  # what is stuck cannot be closed
                     self._result(close, lease)
         finally:
+            memory.give_back()
             self._leave(lease)
+            used = memory.resident()
+            fields = {
+                "outcome": "stuck" if lease.lost else outcome,
+                "waited_seconds": lease.begun - asked,
+                "seconds": time.monotonic() - lease.begun,
+                "memory_mib": None if used is None else used // memory.MIB,
+            }
+            event(logger, what, fields)
 
     def _take(self, stop: Stop) -> Lease:
         """Wait for the machine. Raises Cancelled when ``stop`` said so first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class App:
     Attributes:
         blocks: what is launched.
         sessions: the visitors.
+        device: where the work runs, as a person calls it.
+        begun: when it was made (``time.monotonic``).
     """
 
     def __init__(
@@ -67,7 +70,9 @@ class App:
         gr.set_static_paths([self.sessions.served])
         pace = Pace()
         self.example = Example(catalogue, pace, self.sessions.served, self.sessions.machine)
-        self._scene = Scene(catalogue, pace, choose_device().name)
+        self.device = choose_device().name
+        self.begun = time.monotonic()
+        self._scene = Scene(catalogue, pace, self.device)
         self._events = Events(self.sessions, catalogue, self.example, pace, self._scene)
         self.blocks = self._build()
 

@@ -44,6 +44,7 @@ class Session:
         shown: the result on the page.
         compared: variants of the chosen clip in the tab Compare, the first as reference.
         own_flow: flow that the visitor brought, or None.
+        names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
         frame: the frame they look at.
         choice: the labels they look at: K, and above which similarity segments are fused.
@@ -56,6 +57,7 @@ class Session:
         self.shown: Shown | None = None
         self.compared: tuple[Compared, ...] = ()
         self.uploads: dict[Clip, str] = {}
+        self.names: set[str] = set()
         self.own_flow: Path | None = None
         self.following = True
         self.frame = 0
@@ -141,6 +143,7 @@ class Session:
         """
         if path.is_symlink() or path.resolve().is_relative_to(self._all_served.resolve()):
             raise InputError("This file was not uploaded. Upload it from your own machine.")
+        self.names |= {path.name, path.stem}
         folder = Path(tempfile.mkdtemp(dir=self.private))
         return Path(shutil.move(path, folder / path.name))
 
@@ -261,6 +264,10 @@ class Sessions:
     def sweep_regularly(self) -> None:
         """From now on, visitors without a sign of life are looked for every ten minutes."""
         threading.Thread(target=self._sweep, name="stseg-sweep", daemon=True).start()
+
+    def names(self) -> set[str]:
+        """Names of the files that visitors brought, for as long as they are here."""
+        return {name for session in list(self._open.values()) for name in session.names}
 
     def __len__(self) -> int:
         return len(self._open)

@@ -31,7 +31,7 @@ def taken(machine: Machine) -> bool:
 
     asked = iter([False, True])
     try:
-        return list(machine.steps(work, lambda: next(asked))) != ["in"]
+        return list(machine.steps("test", work, lambda: next(asked))) != ["in"]
     except Cancelled:
         return True
 
@@ -50,7 +50,7 @@ def test_work_runs_alone_and_hands_the_machine_on() -> None:
 
     results: list[list[int]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(list(machine.steps(work, never))))
+        threading.Thread(target=lambda: results.append(list(machine.steps("test", work, never))))
         for _ in range(4)
     ]
     for thread in threads:
@@ -72,7 +72,7 @@ def test_leaving_in_the_middle_frees_the_machine() -> None:
         finally:
             closed.append(stop())
 
-    steps = machine.steps(work, never)
+    steps = machine.steps("test", work, never)
     next(steps)
     assert machine.seconds is not None
     assert taken(machine)
@@ -90,7 +90,7 @@ def test_an_error_of_the_work_is_its_own_and_frees_the_machine(error: Exception)
         raise error
 
     with pytest.raises(type(error)):
-        list(machine.steps(work, never))
+        list(machine.steps("test", work, never))
     assert not taken(machine)
 
 
@@ -103,7 +103,7 @@ def test_stuck_work_is_given_up_and_the_next_one_begins(caplog: pytest.LogCaptur
         told.append(stop())
         yield "too late"
 
-    steps = machine.steps(stuck, never)
+    steps = machine.steps("test", stuck, never)
     assert next(steps) == "busy"
     with (
         caplog.at_level(logging.ERROR),
@@ -129,7 +129,7 @@ def test_slow_work_that_asks_whether_to_stop_is_not_stuck() -> None:
             assert not stop()
         yield "done"
 
-    assert list(machine.steps(slow, never)) == ["done"]
+    assert list(machine.steps("test", slow, never)) == ["done"]
 
 
 def test_work_that_nobody_takes_steps_of_loses_the_machine() -> None:
@@ -139,7 +139,7 @@ def test_work_that_nobody_takes_steps_of_loses_the_machine() -> None:
         yield "one"
         yield "two"
 
-    forgotten = machine.steps(work, never)
+    forgotten = machine.steps("test", work, never)
     next(forgotten)
     time.sleep(0.4)
     assert not taken(machine)
@@ -156,10 +156,10 @@ def test_endpoints_and_the_example_wait_their_turn(
         while not stop():
             yield "busy"
 
-    steps = machine.steps(busy, never)
+    steps = machine.steps("test", busy, never)
     next(steps)
     answered: list[int] = []
-    call = alone(lambda value: value + 1, machine)
+    call = alone("/test", lambda value: value + 1, machine)
     calling = threading.Thread(target=lambda: answered.append(call(1)))
     calling.start()
     example = Example(Catalogue([]), Pace(), tmp_path, machine)
@@ -177,4 +177,4 @@ def test_an_endpoint_that_tells_steps_gives_its_last() -> None:
         yield value
         yield value + 1
 
-    assert alone(call, Machine())(1) == 2
+    assert alone("/test", call, Machine())(1) == 2
