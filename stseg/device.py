@@ -1,13 +1,21 @@
-"""Where the network runs, and in which precision."""
+"""Where the network runs, in which precision, and what if memory does not suffice there."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from stseg.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -56,3 +64,62 @@ def choose_device(name: str = "auto", bfloat16: bool = True) -> Device:
 def _cpu_has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class Frugal:
+    """Runs batches on a device; what it learns of the device's memory stays.
+
+    Where memory runs out, batches become half as large; where not even one item fits, the rest is
+    done on the CPU. Each time one line in the log says so, and ``notes`` keeps it.
+
+    Args:
+        device: where to begin.
+        move: moves the model to another device.
+
+    Attributes:
+        device: where the work runs now.
+        notes: sentences of what had to be changed, for whoever waits.
+    """
+
+    def __init__(self, device: Device, move: Callable[[Device], object]) -> None:
+        self.device = device
+        self.notes: list[str] = []
+        self._move = move
+        self._most: int | None = None
+
+    def run(
+        self, items: Sequence[Item], work: Callable[[Sequence[Item], Device], Result]
+    ) -> list[Result]:
+        """The results of the parts of a batch, in order; one part where memory suffices.
+
+        Raises:
+            torch.OutOfMemoryError: it does not even suffice on the CPU.
+        """
+        results, done = [], 0
+        while done < len(items):
+            part = items[done : done + (self._most or len(items))]
+            failed = False
+            try:
+                results.append(work(part, self.device))
+            except torch.OutOfMemoryError:
+                if self.device.torch.type == "cpu" and len(part) == 1:
+                    raise
+                failed = True
+            if failed:  # out of the ``except``: its traceback would hold the tensors
+                self._shrink(len(part))
+            else:
+                done += len(part)
+        return results
+
+    def _shrink(self, tried: int) -> None:
+        if self.device.torch.type == "cuda":
+            torch.cuda.empty_cache()
+        if tried > 1:
+            self._most = tried // 2
+            note = f"{self.device.name} is out of memory: {self._most} at a time instead of {tried}"
+        else:
+            before, self.device = self.device, choose_device("cpu")
+            self._move(self.device)
+            note = f"{before.name} is out of memory: {self.device.name} does the rest"
+        self.notes.append(f"{note}.")
+        logger.warning("%s.", note)

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from stseg.errors import Cancelled, InputError
+from stseg.files import sweep
 from stseg.formats import EXTRAS, Check, streamed_array
 from stseg.records import Segmentation
 from stseg.render import COLOURS, flow_scale, grid, overlay
@@ -79,6 +80,7 @@ def export_all(
             EXTRAS[name].write(segmentation, staging / EXTRAS[name].file, check)
         text = json.dumps(summary(segmentation), indent=2, ensure_ascii=False)
         (staging / "summary.json").write_text(text + "\n", encoding="utf-8")
+        (folder / names[-1]).unlink(missing_ok=True)  # where there is a summary, all is whole
         for name in names:
             target = folder / name
             if target.is_dir():
@@ -113,6 +115,7 @@ def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             for name in names:
                 if not Path(name).suffix:  # a folder of pictures
                     _check_replaceable(folder / name)
+            sweep(folder, ".stseg-*")
             staging = Path(tempfile.mkdtemp(prefix=".stseg-", dir=folder))
         except OSError as error:
             raise InputError(

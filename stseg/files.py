@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from stseg.errors import InputError
+
+STALE = 3600.0
+"""Seconds after which an unfinished file that nobody writes to belongs to nobody."""
 
 
 @contextmanager
@@ -25,6 +32,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         with part.open("wb") as file:
             yield file
         part.replace(path)
+        sweep(path.parent, f".{path.name}.*.part")
     except BaseException as error:
         with suppress(OSError):  # its folder may be what is missing
             part.unlink()
@@ -39,6 +47,30 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or not there. Raises InputError if it cannot be."""
     with written_atomically(path) as file:
         file.write(data)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove what a killed process left half-written in ``folder``, once it is old enough.
+
+    Args:
+        folder: where our unfinished files and folders lie.
+        pattern: of their names. What was written to within ``STALE`` seconds may be in the making.
+    """
+    for left in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def no_space(error: OSError) -> str | None:
+    """The sentence for a full disk, from whatever writing failed; None for another error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return (
+        f"The disk is full ({error.strerror}). Free some space where the results and where the "
+        f"temporary files go ({tempfile.gettempdir()}), or choose other folders (--out, TMPDIR). "
+        "Nothing half-written is left."
+    )
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

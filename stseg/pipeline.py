@@ -204,6 +204,11 @@ class SegmentationRun:
         merge = self.settings.merge
         return record if merge is None or not done else merged(record, merge)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be changed because memory ran out, as sentences."""
+        return tuple(self._predictor.notes) if self._predictor else ()
+
     def _check(self) -> None:
         """Raise ``Cancelled`` if the run is to stop."""
         if self._stop():

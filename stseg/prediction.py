@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
-from stseg.device import Device
+from stseg.device import Device, Frugal
 from stseg.network import SegmentationNetwork
 from stseg.timeline import Predict, Prediction, Triplet
 from stseg.volume import FlowFields
@@ -100,7 +100,7 @@ class Predictor:
         latents: bool = True,
     ) -> None:
         self._network = network
-        self._device = device
+        self._frugal = Frugal(device, lambda to: network.to(to.torch))
         self._flow = flow
         self._ks = tuple(ks)
         self._check = check
@@ -108,6 +108,11 @@ class Predictor:
         self._waiting: dict[tuple[tuple[Triplet, ...], bool], dict[int, Prediction]] = {}
         self.seconds = 0.0
         """Time spent in the network so far."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What had to be changed because memory ran out, as sentences."""
+        return self._frugal.notes
 
     def of(self, k: int) -> Predict:
         """The predictions for one K."""
@@ -126,22 +131,38 @@ class Predictor:
 
     def _predict(self, triplets: Sequence[Triplet], backward: bool) -> dict[int, Prediction]:
         start = time.perf_counter()
+        parts = self._frugal.run(triplets, partial(self._pass, backward))
+        made = (
+            parts[0] if len(parts) == 1 else {k: _joined([p[k] for p in parts]) for k in self._ks}
+        )
+        self.seconds += time.perf_counter() - start
+        return made
+
+    def _pass(
+        self, backward: bool, triplets: Sequence[Triplet], device: Device
+    ) -> dict[int, Prediction]:
         volumes = np.stack([self._flow.volume(frames, backward) for frames in triplets])
         with torch.inference_mode():
-            batch = torch.from_numpy(volumes).to(self._device.torch)
-            with self._device.autocast():
+            batch = torch.from_numpy(volumes).to(device.torch)
+            with device.autocast():
                 features = self._network.features(batch)
                 logits = self._network.logits(features)
             masks = [quantised_masks(logits[k]) for k in self._ks]
             segments = [best_segment(each) for each in masks]
             seen = features if self._latents else features[:, :0]
             latents = latent_vectors(seen, segments, list(self._ks))
-            made = {
+            return {
                 k: Prediction(_numpy(m.transpose(1, 2)), _numpy(s), _numpy(x))
                 for k, m, s, x in zip(self._ks, masks, segments, latents, strict=True)
             }
-        self.seconds += time.perf_counter() - start
-        return made
+
+
+def _joined(parts: Sequence[Prediction]) -> Prediction:
+    """The predictions of a batch that may have been made in parts."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*((each.masks, each.segments, each.latents) for each in parts), strict=True)
+    return Prediction(*(np.concatenate(column) for column in columns))
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stseg.files import sweep
 from stseg.flow.weights import cache_folder
 from stseg.spool import Spool
 from stseg.volume import FlowFields
@@ -116,6 +117,7 @@ class FlowCache:
 
     def _shrink(self) -> None:
         """Delete what was used longest ago, until the rest fits; others may delete beside us."""
+        sweep(self._folder, ".part-*")
         found = []
         for path in self._folder.glob("*.npy"):
             with suppress(OSError):

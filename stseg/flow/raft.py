@@ -9,7 +9,7 @@ loaded weights into these sums of fewer operations; the result is the same but f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stseg.device import Device, choose_device
+from stseg.device import Device, Frugal, choose_device
 from stseg.errors import InputError
 from stseg.flow.weights import load_raft_weights
 from stseg.flow.winograd import Conv, Convolution, Direct, Winograd
@@ -450,6 +450,13 @@ class _Prepared:
         self._raft = raft
         self._image = image
 
+    def at(self, device: Device) -> None:
+        """Be on this device; what was encoded on another one is encoded again."""
+        if self._image.device.type != device.torch.type:
+            self._image = self._image.to(device.torch)
+            for name in ("features", "context"):
+                self.__dict__.pop(name, None)
+
     @cached_property
     def features(self) -> Tensor:
         """Features that are correlated."""
@@ -496,17 +503,24 @@ class Raft:
         self._warm_start = warm_start
         self._check = check
         self._last: deque[tuple[_Prepared, _Prepared, Tensor]] = deque(maxlen=2)
-        state = load_raft_weights(weights)
+        self._weights = weights
+        self._frugal = Frugal(self._device, self._move)
+        self._move(self._device)
+
+    def _move(self, device: Device) -> None:
+        """Load the network anew: what is folded for one device does not serve another."""
+        self._device = device
+        state = load_raft_weights(self._weights)
         small = state["fnet.conv1.weight"].shape[0] == SMALL.stem
         self.network = RaftNetwork(SMALL if small else LARGE)
         try:
             self.network.load_state_dict(state)
         except RuntimeError as error:
             raise InputError(
-                f"The weights in {weights} do not fit RAFT {'small' if small else 'large'}. "
+                f"The weights in {self._weights} do not fit RAFT {'small' if small else 'large'}. "
                 "Give one of the published files."
             ) from error
-        self.network.to(self._device.torch)
+        self.network.to(device.torch)
         self.network.fold(self._method)
 
     def _method(self, kernel: tuple[int, int]) -> Convolution:
@@ -541,10 +555,22 @@ class Raft:
     ) -> Float32[np.ndarray, "h w 2"]:
         """Motion from the first prepared frame to the second, in pixels of a frame of ``size``."""
         start = self._start(first, second) if self._warm_start else None
-        with torch.inference_mode(), self._device.autocast():
-            flow, coarse = self.network.refine(
-                first.features, second.features, first.context, self._iterations, start, self._check
-            )
+
+        def refine(pair: Sequence[_Prepared], device: Device) -> tuple[Tensor, Tensor]:
+            for frame in (first, second):
+                frame.at(device)
+            began = None if start is None else start.to(device.torch)
+            with torch.inference_mode(), device.autocast():
+                return self.network.refine(
+                    first.features,
+                    second.features,
+                    first.context,
+                    self._iterations,
+                    began,
+                    self._check,
+                )
+
+        ((flow, coarse),) = self._frugal.run([first], refine)
         if self._warm_start:
             self._last.append((first, second, coarse))
         height, width = first.size

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 
 from stseg.errors import Cancelled, InputError
+from stseg.files import no_space
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ UNEXPECTED = (
     "Something went wrong that is not your doing. It is written in the log of the app; try again, "
     "or with another clip."
 )
+
+DISK_FULL = "The disk of the server is full. Try again later, or with a shorter clip."
 
 STOPPED = "The work was stopped before its end."
 
@@ -90,5 +93,9 @@ def _sentences() -> Iterator[None]:
     except Cancelled as error:
         raise gr.Error(STOPPED, title=TITLE, print_exception=False) from error
     except Exception as error:
+        full = no_space(error) if isinstance(error, OSError) else None
+        if full is not None:
+            logger.error("%s", full)
+            raise gr.Error(DISK_FULL, title=TITLE, print_exception=False) from error
         logger.exception("Unexpected error")
         raise gr.Error(UNEXPECTED, title=TITLE, print_exception=False) from error

@@ -117,12 +117,13 @@ def segment_clip(
     footage = known or Footage(clip, settings, run.flow, pictures)
     shown = replace(_shown(run, pictures, wanted, latest), footage=footage)
     work = time.perf_counter() - begun
+    notes = "".join(f" {note}" for note in run.notes)
     yield Step("Segmented. Writing videos and labels …", 0, done, shown)
     for step in write_files(shown, folder, stop, wanted):
         now = step.shown
         if now is not None and now.files:
-            text = f"{clip.name}: {done} frames in {in_words(work)}, {told_choice(now.choice)}."
-            yield replace(step, text=text)
+            line = f"{clip.name}: {done} frames in {in_words(work)}, {told_choice(now.choice)}."
+            yield replace(step, text=line + notes)
         else:
             yield step
 
