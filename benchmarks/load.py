@@ -171,19 +171,20 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str, Path]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     (folder / "tmp").mkdir()
-    told = {"TMPDIR": str(folder / "tmp"), "STSEG_CACHE": str(folder / "cache")}
+    own = {"TMPDIR": str(folder / "tmp"), "STSEG_CACHE": str(folder / "cache")}
     log = folder / "log.txt"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port)],
             cwd=ROOT,
-            env={**os.environ, **told},
+            env={**os.environ, **own},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
     address, begun = f"http://127.0.0.1:{port}/", time.monotonic()
     while process.poll() is None and time.monotonic() - begun < 600:
-        if "what=example" in log.read_text(encoding="utf-8"):
+        told = log.read_text(encoding="utf-8")
+        if "what=example" in told and "Open http" in told:
             return process, address, log
         time.sleep(0.2)
     process.kill()
