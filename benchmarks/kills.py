@@ -204,7 +204,9 @@ def kills(count: int, seed: int, names: list[str] | None = None) -> tuple[int, l
             all_works = works(data, server)
             trials = [Trial(each, all_works[each], room) for each in names or all_works]
             for number in range(count):
-                wrong += trials[number % len(trials)].kill(number // len(trials), chance)
+                found = trials[number % len(trials)].kill(number // len(trials), chance)
+                print(f"{number + 1} of {count}", *found, sep="\n", flush=True)
+                wrong += found
     for trial in trials:
         print(f"{trial.name}: {trial.killed} killed", flush=True)
     return sum(trial.killed for trial in trials), wrong
@@ -215,9 +217,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0], allow_abbrev=False)
     parser.add_argument("--count", type=int, default=54, help="kills in all, at most 2000")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=None, help="kinds of work, such as train")
     arguments = parser.parse_args()
     begun = time.monotonic()
-    killed, wrong = kills(min(arguments.count, 2000), arguments.seed)
+    killed, wrong = kills(min(arguments.count, 2000), arguments.seed, arguments.only)
     print(f"{arguments.count} runs, {killed} killed before their end, {len(wrong)} not survived")
     print(f"{time.monotonic() - begun:.0f} s", *wrong[:10], sep="\n")
     return bool(wrong) or killed < arguments.count / 2
