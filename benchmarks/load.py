@@ -123,6 +123,7 @@ def visit(page: Page, findings: Findings, chance: random.Random, until: float) -
 def _segment(visitor: Visitor, findings: Findings, chance: random.Random) -> None:
     index, k = chance.randrange(len(CLIPS)), chance.randint(2, 8)
     said = {"K, number of segments": k, "Frames to read": FRAMES}
+    visitor.last = 1  # a slider goes no further than its clip
     _call(visitor, findings, "pick", said, {"key": f"0-{index}"})
     _call(visitor, findings, "announce", said)
     leave_after = chance.randint(0, 3) if chance.random() < 0.25 else None
@@ -136,6 +137,7 @@ def _segment(visitor: Visitor, findings: Findings, chance: random.Random) -> Non
         findings.results += 1
         if f"{CLIPS[index]}: {FRAMES} frames" not in status or f"K = {k}." not in status:
             findings.wrong.append(f"{CLIPS[index]} with K = {k} was asked for, and told: {status}")
+    visitor.last = FRAMES - 1
     for frame in (0, FRAMES // 2, FRAMES - 1):
         values = visitor.look("look", {"Frame": frame})
         findings.picture((CLIPS[index], k, frame), values)
@@ -152,7 +154,7 @@ def _scrub(visitor: Visitor, findings: Findings, chance: random.Random) -> None:
     while not visitor.left:
         begun = time.perf_counter()
         try:
-            visitor.look("look", {"Frame": chance.randrange(FRAMES)})
+            visitor.look("look", {"Frame": chance.randint(0, visitor.last)})
         except (Refused, httpx.HTTPError, RuntimeError) as error:
             if not visitor.left:
                 with findings.lock:

@@ -64,6 +64,7 @@ class Visitor:
         self._name = secrets.token_urlsafe(8)
         self._client = httpx.Client(base_url=f"{page.address}gradio_api/", timeout=PATIENCE)
         self._left = False
+        self.last = 1  # frame that the slider reaches
         # Nobody reads the signs of life: the open connection is what tells that the page is open.
         beat = self._client.build_request("GET", f"heartbeat/{self._name}")
         self._beat = self._client.send(beat, stream=True)

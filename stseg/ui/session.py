@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from stseg import memory
 from stseg.comparison import Compared
 from stseg.errors import InputError
 from stseg.limits import Limits
@@ -253,6 +254,7 @@ class Sessions:
             session = self._open.pop(name, None)
         if session is not None:
             session.close()
+            memory.give_back()
 
     def close_all(self) -> None:
         """The app ends."""
