@@ -74,7 +74,7 @@ def build_controls(limits: Limits) -> Controls:
         step=1,
         precision=0,
         label="K, number of segments",
-        info="Take one more than the motions you expect; spare segments stay empty.",
+        info="Take one more than the motions you expect; spare ones stay empty or split the rest.",
         elem_id="k",
         buttons=[],
     )
