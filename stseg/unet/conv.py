@@ -28,6 +28,30 @@ def weight_gradient_type() -> torch.dtype:
     return torch.bfloat16 if plain else torch.float32
 
 
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether oneDNN convolves in bfloat16 on this processor.
+
+    Where it does not, PyTorch has a path of its own that adds up in bfloat16, with a gradient of
+    the input that is off by several percent, and gives up the layout.
+    """
+    return bool(torch.backends.mkldnn.is_available()) and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Triple) -> Tensor:
+    """Convolution of bfloat16 numbers; in float32 where the processor lacks the other."""
+    if multiplies_bfloat16() or not torch.backends.mkldnn.is_available():
+        return F.conv3d(x, weight, bias, padding=padding)
+    bias = None if bias is None else bias.float()
+    ones = (1, 1, 1)
+    out: Tensor = torch.mkldnn_convolution(
+        x.float(), weight.float(), bias, padding, stride=ones, dilation=ones, groups=1
+    )
+    return out.to(x.dtype)
+
+
 class _BFloat16Conv3d(torch.autograd.Function):
     """Convolution in bfloat16, with the gradient of its weights in a type that can be trusted."""
 
@@ -38,7 +62,7 @@ class _BFloat16Conv3d(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
         ctx.biased = bias is not None
-        return F.conv3d(x, weight, bias, padding=padding)
+        return _convolve(x, weight, bias, padding)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -46,7 +70,10 @@ class _BFloat16Conv3d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = conv3d_input(x.shape, weight, grad, padding=ctx.padding)
+            kind = torch.bfloat16 if multiplies_bfloat16() else torch.float32
+            grad_x = conv3d_input(x.shape, weight.to(kind), grad.to(kind), padding=ctx.padding).to(
+                x.dtype
+            )
         if ctx.needs_input_grad[1]:
             exact = weight_gradient_type()
             grad_weight = conv3d_weight(

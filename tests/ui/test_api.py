@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 from app_process import Served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from layout import in_blocks
 
 from stseg.checkpoint import load_checkpoint
 from stseg.records import Clip
 from stseg.ui.api import ENDPOINTS, EndpointFile
-from stseg.ui.endpoint import Endpoint
 from stseg.ui.session import Sessions
 from stseg.video import probe
 
@@ -66,13 +64,7 @@ def test_stable_names(client: Client) -> None:
 @pytest.mark.parametrize("file", ENDPOINTS, ids=lambda file: str(file.NAME))
 def test_every_endpoint_describes_its_parameters(file: EndpointFile, tmp_path: Path) -> None:
     sessions = Sessions()
-
-    async def laid_out() -> Endpoint:
-        # In a loop that runs: outside of one Gradio makes its own, and never closes it.
-        with gr.Blocks():
-            return file.build(sessions)
-
-    endpoint = asyncio.run(laid_out())
+    endpoint = in_blocks(lambda: file.build(sessions))
     sessions.close_all()
     described = inspect.getdoc(endpoint.call)
     assert described is not None

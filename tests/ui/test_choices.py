@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from gradio.components import Component
+from layout import in_blocks
 
 from stseg.records import Clip, Settings
 from stseg.ui.clips import Catalogue
@@ -35,13 +35,7 @@ class Page:
         pace, catalogue = Pace(), Catalogue([])
         self._example = Example.__new__(Example)  # nothing is segmented in the background
         scene = Scene(catalogue, pace, "CPU")
-
-        async def laid_out() -> Any:
-            # In a loop that runs: outside of one Gradio makes its own, and never closes it.
-            with gr.Blocks():
-                return [tab.build() for tab in tabs({})]
-
-        scene.views = asyncio.run(laid_out())
+        scene.views = in_blocks(lambda: [tab.build() for tab in tabs({})])
         self.events = Events(self.sessions, catalogue, self._example, pace, scene)
         self.session: Session = self.sessions.of("one")
         self.session.clip, self.session.shown = shown.result.clip, shown

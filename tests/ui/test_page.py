@@ -194,6 +194,7 @@ def test_zip_of_flo_fields(visit: Visit, clip: Clip, tmp_path: Path) -> None:
     assert not visit.errors
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.click("button[role=tab]:has-text('Downloads')")
@@ -347,6 +348,10 @@ def test_visitors_see_only_their_own(
 
 def test_second_visitor_need_not_wait(visit: Visit, browser: Browser, served: Served) -> None:
     visit.pick("pause")
+    for tau in ("+2", "+3", "-1"):  # long work, which the other visitor must find going on
+        visit.page.click("#tau input")
+        visit.page.click(f"[role=option]:has-text('{tau}')")
+    visit.page.keyboard.press("Escape")
     visit.page.click("#segment")
     visit.wait_status("frame", 30)
     with browser.new_context() as context:
