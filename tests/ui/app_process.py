@@ -13,9 +13,12 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
+from stseg.device import choose_device
+
 ROOT = Path(__file__).resolve().parents[2]
 
-PATIENCE = float(os.environ.get("STSEG_PATIENCE", "1"))
+# The network takes four times as long on a CPU without bfloat16, and the browser shares its cores.
+PATIENCE = float(os.environ.get("STSEG_PATIENCE", "1" if choose_device().bfloat16 else "2"))
 """How many times longer to wait than on a machine that does nothing else."""
 
 
