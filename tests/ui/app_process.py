@@ -17,7 +17,7 @@ from stseg.device import choose_device
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The network takes four times as long on a CPU without bfloat16, and the browser shares its cores.
+# Without bfloat16 the network takes several times as long, on the cores that the browser shares.
 PATIENCE = float(os.environ.get("STSEG_PATIENCE", "1" if choose_device().bfloat16 else "2"))
 """How many times longer to wait than on a machine that does nothing else."""
 
