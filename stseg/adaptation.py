@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from stseg.accumulation import accumulate_gradients, move_training
 from stseg.augment import AugmentSettings, augment
 from stseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stseg.datasets import FlowSequence, TripletSet
-from stseg.device import Device, choose_device
+from stseg.device import Device, Frugal, choose_device
 from stseg.errors import Cancelled, InputError
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
 from stseg.flow.cache import FlowCache
@@ -182,7 +183,13 @@ class Adaptation:
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99)
         )
+        self._frugal = Frugal(self._device, self._move, most=1)
         self._generator = torch.Generator().manual_seed(settings.seed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What memory that ran out has changed, as sentences."""
+        return tuple(self._frugal.notes)
 
     def run(
         self, stop: Stop | None = None, frame: int = 0, every: int = 10
@@ -252,27 +259,34 @@ class Adaptation:
             other = torch.randint(len(self._others), (1,), generator=self._generator)
             ks.append(self._others[int(other)])
         self.network.train()
-        self._optimiser.zero_grad(set_to_none=True)
-        sums = torch.zeros(3, device=self._device.torch)
-        for number in chosen.tolist():
+
+        def losses(part: Sequence[tuple[Tensor, Tensor]], device: Device) -> tuple[Tensor, Tensor]:
             _check(stop)
-            flow = self._volumes.batch([number], self._size).to(self._device.torch)
-            volume, flow = augment(flow, self._model, self._augment, self._generator)
-            each = self._losses_of(volume, flow, ks)
+            ((volume, flow),) = part
+            each = self._losses_of(volume, flow, ks, device)
             total = each[0].total
             if len(each) > 1:
                 total = (total + SHARE * each[1].total) / (1 + SHARE)
             _check(stop)
-            (total / settings.batch).backward()
-            sums += _three(each[0])
+            return total, _three(each[0])
+
+        volumes = [self._volumes.batch([number], self._size) for number in chosen.tolist()]
+        augmented = [
+            augment(flow.to(self._device.torch), self._model, self._augment, self._generator)
+            for flow in volumes
+        ]
+        told = accumulate_gradients(self._frugal, self.network, augmented, losses)
         _check(stop)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimiser.step()
-        return _named(sums / settings.batch)
+        return _named(told)
 
-    def _losses_of(self, volume: Tensor, flow: Tensor, ks: list[int]) -> list[Losses]:
-        with self._device.autocast():
-            features = self.network.features(volume)
+    def _losses_of(
+        self, volume: Tensor, flow: Tensor, ks: list[int], device: Device
+    ) -> list[Losses]:
+        flow = flow.to(device.torch)
+        with device.autocast():
+            features = self.network.features(volume.to(device.torch))
             masks = [self.network.masks(features, k) for k in ks]
         return joint_losses(masks, flow, self._model, self._losses, self._fit)
 
@@ -281,23 +295,33 @@ class Adaptation:
         """Mean losses over some volumes of the clip, as they are."""
         self.network.eval()
         count = min(CHECKED, len(self._volumes))
-        sums = torch.zeros(3, device=self._device.torch)
-        for number in np.linspace(0, len(self._volumes) - 1, count).round().astype(int).tolist():
+        ks = [self.settings.k]
+
+        def losses(numbers: Sequence[int], device: Device) -> Tensor:
             _check(stop)
-            flow = self._volumes.batch([number], self._size).to(self._device.torch)
-            sums += _three(self._losses_of(flow, flow, [self.settings.k])[0])
-        return _named(sums / count)
+            flow = self._volumes.batch(numbers, self._size)
+            return _three(self._losses_of(flow, flow, ks, device)[0]).cpu()
+
+        spread = np.linspace(0, len(self._volumes) - 1, count).round().astype(int).tolist()
+        return _named(torch.stack(self._frugal.run(spread, losses)).mean(dim=0))
 
     @torch.no_grad()
     def _masks(self, frame: int) -> np.ndarray:
         """Soft masks of the watched frame on the network's own grid."""
         self.network.eval()
         nearest = min(max(frame - self._instants // 2, 0), len(self._volumes) - 1)
-        volume = self._volumes.batch([nearest], self._grid).to(self._device.torch)
-        with self._device.autocast():
-            masks = self.network(volume, self.settings.k)
-        centre: np.ndarray = masks[0, :, self._instants // 2].float().cpu().numpy()
+
+        def masks(numbers: Sequence[int], device: Device) -> Tensor:
+            volume = self._volumes.batch(numbers, self._grid).to(device.torch)
+            with device.autocast():
+                return self.network(volume, self.settings.k).float().cpu()
+
+        (whole,) = self._frugal.run([nearest], masks)
+        centre: np.ndarray = whole[0, :, self._instants // 2].numpy()
         return centre
+
+    def _move(self, device: Device) -> None:
+        move_training(self.network, self._optimiser, device)
 
 
 def trained_with(checkpoint: Checkpoint) -> TrainSettings:

@@ -75,17 +75,20 @@ class Frugal:
     Args:
         device: where to begin.
         move: moves the model to another device.
+        most: items a part may have from the beginning; None sets no limit.
 
     Attributes:
         device: where the work runs now.
         notes: sentences of what had to be changed, for whoever waits.
     """
 
-    def __init__(self, device: Device, move: Callable[[Device], object]) -> None:
+    def __init__(
+        self, device: Device, move: Callable[[Device], object], most: int | None = None
+    ) -> None:
         self.device = device
         self.notes: list[str] = []
         self._move = move
-        self._most: int | None = None
+        self._most = most
 
     def run(
         self, items: Sequence[Item], work: Callable[[Sequence[Item], Device], Result]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stseg.accumulation import accumulate_gradients, move_training
 from stseg.augment import AugmentSettings, augment
 from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
 from stseg.datasets import FlowSequence, FlowStore, TripletSet
-from stseg.device import Device
+from stseg.device import Device, Frugal
 from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
 from stseg.files import write_atomically
@@ -27,6 +30,8 @@ from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import Losses, LossSettings, joint_losses, segmentation_losses
 from stseg.motion import FitSettings, motion_model
 from stseg.network import NetworkSettings, SegmentationNetwork
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ class Trainer:
         self._save_seconds = save_seconds
         self._team = team
         self._model = motion_model(settings.motion_model)
-        store = FlowStore(sequences, device.torch)
+        store = _store(sequences, device)
         common = (store, settings.instants, settings.taus, settings.held_out)
         self._training = TripletSet(*common)
         self._validation = TripletSet(*common, validation=True)
@@ -208,6 +213,7 @@ class Trainer:
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=settings.stages[0].learning_rate
         )
+        self._frugal = Frugal(device, self._move)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self.step = 0
         self._rows: list[list[Any]] = []
@@ -332,19 +338,38 @@ class Trainer:
             other = torch.randint(len(ks) - 1, (1,), generator=self._generator)
             drawn.append(ks[1 + int(other)])
         self.network.train()
-        with self._device.autocast():
-            masks = self._heads(volume, drawn)
-        settings = self.settings
-        each = joint_losses(masks, flow, self._model, self._weights(stage), settings.fit)
-        total = torch.stack([losses.total for losses in each]).mean()
-        self._optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+
+        def losses(part: Sequence[int], device: Device) -> tuple[Tensor, Tensor]:
+            here = torch.as_tensor(part)
+            return self._losses_of(volume[here], flow[here], drawn, stage, device)
+
+        items = range(len(volume))
+        if self._team.size == 1:
+            told = accumulate_gradients(self._frugal, self.network, items, losses)
+        else:  # the others would wait for ever for a process that goes in more parts than they
+            self._optimiser.zero_grad(set_to_none=True)
+            total, told = losses(items, self._device)
+            total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self._optimiser.step()
-        first = each[0]
-        told = torch.stack([first.total, first.reconstruction, first.consistency]).detach()
         loss, reconstruction, consistency = self._team.mean(told).tolist()
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
+
+    def _losses_of(
+        self, volume: Tensor, flow: Tensor, ks: Sequence[int], stage: Stage, device: Device
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss over the heads, and L, L_r and L_c of the first."""
+        volume, flow = volume.to(device.torch), flow.to(device.torch)
+        with device.autocast():
+            masks = self._heads(volume, ks)
+        each = joint_losses(masks, flow, self._model, self._weights(stage), self.settings.fit)
+        first = each[0]
+        told = torch.stack([first.total, first.reconstruction, first.consistency]).detach()
+        return torch.stack([losses.total for losses in each]).mean(), told
+
+    def _move(self, device: Device) -> None:
+        self._device = device
+        move_training(self.network, self._optimiser, device)
 
     def _weights(self, stage: Stage) -> LossSettings:
         losses = self.settings.losses
@@ -371,16 +396,23 @@ class Trainer:
         total = torch.zeros((), device=self._device.torch)
         for start in range(0, len(indices), self.settings.batch):
             part = indices[start : start + self.settings.batch]
-            flow = self._validation.batch(part, stage.size)
-            with self._device.autocast():
-                masks = self.network(flow, self.settings.network.ks[0])
-            better = self._validation.batch(part, stage.size, reference=True)
-            total += self._losses(masks, better, stage).total * len(part)
+            for sums in self._frugal.run(part, partial(self._validation_loss, stage)):
+                total += sums.to(total.device)
         loss = float(self._team.mean(total)) * self._team.size / count
         if self._best is None or (-number, loss) < (-self._best[0], self._best[1]):
             self._best = (number, loss)
             self._keep(loss)
         return loss
+
+    def _validation_loss(self, stage: Stage, part: Sequence[int], device: Device) -> Tensor:
+        """Sum of the losses of these held-out volumes."""
+        size = stage.size
+        with device.autocast():
+            masks = self.network(
+                self._validation.batch(part, size).to(device.torch), self.settings.network.ks[0]
+            )
+        better = self._validation.batch(part, size, reference=True).to(device.torch)
+        return self._losses(masks, better, stage).total * len(part)
 
     def _keep(self, loss: float) -> None:
         if not self._team.leads:
@@ -395,6 +427,15 @@ class Trainer:
             "torch": torch.__version__,
         }
         save_checkpoint(self.folder / "best.safetensors", self.network, card)
+
+
+def _store(sequences: Sequence[FlowSequence], device: Device) -> FlowStore:
+    """The flow on the device, or beside it where it does not fit."""
+    try:
+        return FlowStore(sequences, device.torch)
+    except torch.OutOfMemoryError:
+        logger.warning("The flow does not fit on %s: it stays in main memory.", device.name)
+    return FlowStore(sequences)
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:

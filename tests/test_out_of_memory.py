@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,26 @@ import pytest
 import torch
 from torch import Tensor
 
+from stseg.accumulation import accumulate_gradients
+from stseg.adaptation import Adaptation, AdaptationSettings
+from stseg.datasets import FlowSequence, FlowStore
 from stseg.device import Device, Frugal
-from stseg.network import SegmentationNetwork
+from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
+from stseg.training import Progress, Stage, Trainer, TrainSettings
+from stseg.volume import FlowFields
+
+
+class Fake(Device):
+    """A device of another type than the CPU that needs no hardware."""
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def accelerator() -> Device:
-    """A device of another type than the CPU that needs no hardware."""
-    return Device(torch.device("meta"), bfloat16=False, name="CUDA: a fake")
+    return Fake(torch.device("meta"), bfloat16=False, name="CUDA: a fake")
 
 
 @pytest.mark.parametrize(("fits", "parts"), [(8, [5]), (2, [2, 2, 1]), (1, [1, 1, 1, 1, 1])])
@@ -93,3 +105,161 @@ def test_a_clip_in_smaller_batches_is_the_same_and_says_so(
     assert run.notes
     assert "out of memory" in run.notes[0]
     assert replace(settings) == run.result().settings
+
+
+# --- training and fit ----------------------------------------------------------------------------
+
+
+def sequences() -> list[FlowSequence]:
+    flow = torch.randn(9, 2, 16, 28, generator=torch.Generator().manual_seed(0))
+    flow[:, :, 4:12, 8:20] += 3
+    return [FlowSequence("made", flow.half())]
+
+
+SETTINGS = TrainSettings(
+    network=NetworkSettings(levels=2, features=4, ks=(4, 2)),
+    motion_model="affine",
+    stages=(Stage((16, 28), 3, 1e-3),),
+    batch=4,
+    validate_every=3,
+)
+
+
+@dataclass
+class Scarce:
+    """A network's passes run out of memory, as on a device that holds ``most`` volumes."""
+
+    most: int
+    on: int = 0
+    passes: int = 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        features = SegmentationNetwork.features
+
+        def limited(network: SegmentationNetwork, volume: Tensor) -> Tensor:
+            self.passes += 1
+            if self.passes > self.on and len(volume) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return features(network, volume)
+
+        monkeypatch.setattr(SegmentationNetwork, "features", limited)
+
+
+def test_training_in_smaller_batches_is_the_same(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def trained(name: str) -> list[Progress]:
+        return list(Trainer(SETTINGS, sequences(), tmp_path / name, cpu).run())
+
+    whole = trained("whole")
+    Scarce(most=1, on=1).install(monkeypatch)  # the first step still fits
+    with caplog.at_level(logging.WARNING):  # two of four, then one of two
+        parts = trained("parts")
+    for one, other in zip(whole, parts, strict=True):
+        assert other.losses == pytest.approx(one.losses, rel=1e-4)
+    assert parts[-1].validation == pytest.approx(whole[-1].validation, rel=1e-3)
+    assert "out of memory: 1 at a time instead of 2" in caplog.text
+
+
+def test_a_part_that_ran_out_of_memory_leaves_no_gradient(cpu: Device) -> None:
+    """Memory may run out in the backward pass, when some gradients are already there."""
+    layer = torch.nn.Linear(3, 1)
+    data = torch.randn(4, 3)
+    calls: list[int] = []
+
+    def losses(part: Sequence[int], device: Device) -> tuple[Tensor, Tensor]:
+        calls.append(len(part))
+        total = layer(data[list(part)]).square().mean()
+        if len(part) > 2:
+            total.backward(retain_graph=True)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return total, total[None]
+
+    told = accumulate_gradients(Frugal(cpu, lambda to: None), layer, range(4), losses)
+    assert calls == [4, 2, 2]
+    expected = torch.autograd.grad(layer(data).square().mean(), list(layer.parameters()))
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, expected[0])
+    assert told.item() == pytest.approx(layer(data).square().mean().item())
+
+
+def test_training_goes_on_on_the_cpu(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one volume fits: network and optimiser move, and the run ends."""
+    trainer = Trainer(SETTINGS, sequences(), tmp_path, cpu)
+    moved: list[Device] = []
+    move = trainer._move
+
+    def seen(device: Device) -> None:
+        moved.append(device)
+        move(device)
+
+    features = SegmentationNetwork.features
+
+    def none(network: SegmentationNetwork, volume: Tensor) -> Tensor:
+        if not moved:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return features(network, volume)
+
+    monkeypatch.setattr(SegmentationNetwork, "features", none)
+    trainer._frugal = Frugal(accelerator(), seen)
+    monkeypatch.setattr(Tensor, "to", _stays(Tensor.to))
+    steps = list(trainer.run())
+    assert len(steps) == 3
+    assert [each.torch.type for each in moved] == ["cpu"]
+    assert trainer._frugal.notes[-1].startswith("CUDA: a fake is out of memory: CPU")
+
+
+def test_a_fit_goes_on_on_the_cpu(
+    clip: Clip, tiny_model: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = FlowFields()
+    for _ in range(5):
+        flow.forward.append(np.ones((2, 128, 224), np.float16))
+    settings = AdaptationSettings(k=2, steps=2, size=(16, 28), batch=2)
+    plain = Adaptation(str(tiny_model), clip, flow, settings, cpu)
+    expected = list(plain.run(every=1))
+    fit = Adaptation(str(tiny_model), clip, flow, settings, cpu)
+    features = SegmentationNetwork.features
+
+    def none(network: SegmentationNetwork, volume: Tensor) -> Tensor:
+        if not fit.notes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return features(network, volume)
+
+    monkeypatch.setattr(SegmentationNetwork, "features", none)
+    monkeypatch.setattr(fit._frugal, "device", accelerator())
+    monkeypatch.setattr(Tensor, "to", _stays(Tensor.to))
+    found = list(fit.run(every=1))
+    assert [each.losses for each in found] == [each.losses for each in expected]
+    assert len(fit.notes) == 1
+    assert "does the rest" in fit.notes[0]
+
+
+def _stays(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``Tensor.to`` that leaves tensors where they are when the fake accelerator is asked for."""
+
+    def to(tensor: Tensor, *where: object, **how: object) -> Tensor:
+        if where and isinstance(where[0], torch.device) and where[0].type == "meta":
+            return tensor
+        return original(tensor, *where, **how)
+
+    return to
+
+
+def test_flow_that_does_not_fit_stays_in_main_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(FlowStore):
+        def __init__(
+            self, sequences: Sequence[FlowSequence], device: torch.device | None = None
+        ) -> None:
+            if device is not None:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            super().__init__(sequences)
+
+    monkeypatch.setattr("stseg.training.FlowStore", Full)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(Trainer(SETTINGS, sequences(), tmp_path, cpu).run())) == 3
+    assert "stays in main memory" in caplog.text
