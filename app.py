@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("stseg").setLevel(logging.INFO)
     arguments = parse(argv)
     # Imported late, so that --help answers at once.
+    from stseg import memory
     from stseg.errors import InputError
     from stseg.limits import read_limits
     from stseg.scratch import Scratch
@@ -93,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             app_kwargs={"routes": health_routes(app)},
             **launch_options(limits),
         )
+        memory.keep()
         logger.info("Open %s", public or address)
         app.blocks.block_thread()
     except OSError as error:  # the port is taken

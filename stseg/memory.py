@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -18,8 +19,19 @@ def resident() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def keep() -> None:
+    """Everything that is there now stays until the end: collections need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 def give_back() -> None:
-    """Return freed memory to the system: glibc keeps what many threads have freed in between."""
+    """Return what is no longer needed to the system.
+
+    Python waits long before it looks for cycles, which hold large arrays as well as small objects,
+    and glibc keeps what many threads have freed in between.
+    """
+    gc.collect()
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library

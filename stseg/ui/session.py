@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,9 @@ TIME_TO_LIVE = 12 * 3600.0
 SWEEP = 600.0
 """Seconds from one look for such visitors to the next."""
 
+REMEMBERED = 10_000
+"""Names of visitors who left that are known: a request of theirs that was still under way must not
+make them a new session, which nobody would close."""
 
 _JOB = "job-"
 
@@ -236,13 +240,20 @@ class Sessions:
         self._ended = threading.Event()
         self.machine = Machine()
         self._open: dict[str, Session] = {}
+        self._left: deque[str] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
     def of(self, name: str) -> Session:
-        """The session of this name; a new one for a new visitor."""
+        """The session of this name; a new one for a new visitor.
+
+        Raises:
+            InputError: the visitor left, and what was theirs is gone.
+        """
         with self._lock:
             session = self._open.get(name)
             if session is None:
+                if name in self._left:
+                    raise InputError("The connection to this page was lost. Load the page again.")
                 self._close_idle()
                 session = self._open[name] = Session(self._scratch.path, self.served, self.door)
             session.seen = time.monotonic()
@@ -252,6 +263,8 @@ class Sessions:
         """The visitor left."""
         with self._lock:
             session = self._open.pop(name, None)
+            if name and name not in self._left:
+                self._left.append(name)
         if session is not None:
             session.close()
             memory.give_back()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,28 @@ def test_each_visitor_has_their_own(sessions: Sessions, clip: Clip) -> None:
     assert not one.private.exists()
     assert not one.served.exists()
     assert other.private.exists()
+
+
+def test_a_late_request_does_not_bring_a_visitor_back(sessions: Sessions) -> None:
+    """One that was under way when they left would make a session that nobody closes."""
+    sessions.of("one")
+    sessions.close("one")
+    with pytest.raises(InputError, match="Load the page again"):
+        sessions.of("one")
+    assert len(sessions) == 0
+    sessions.close("")  # a client without a name is never gone
+    assert sessions.of("") is sessions.of("")
+
+
+def test_what_hangs_in_cycles_goes_with_the_visitor(sessions: Sessions) -> None:
+    class Large:
+        def __init__(self) -> None:
+            self.me = self
+
+    gone = weakref.ref(Large())
+    sessions.of("one")
+    sessions.close("one")
+    assert gone() is None
 
 
 def test_upload_leaves_the_served_folder(sessions: Sessions, tmp_path: Path) -> None:
