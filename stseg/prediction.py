@@ -100,7 +100,10 @@ class Predictor:
         latents: bool = True,
     ) -> None:
         self._network = network
-        self._frugal = Frugal(device, lambda to: network.to(to.torch))
+        # Without bfloat16 a batch of four takes seconds and gains nothing over one at a time: a
+        # stop would wait for it.
+        slow = device.torch.type == "cpu" and not device.bfloat16
+        self._frugal = Frugal(device, lambda to: network.to(to.torch), most=1 if slow else None)
         self._flow = flow
         self._ks = tuple(ks)
         self._check = check
@@ -141,6 +144,7 @@ class Predictor:
     def _pass(
         self, backward: bool, triplets: Sequence[Triplet], device: Device
     ) -> dict[int, Prediction]:
+        self._check()
         volumes = np.stack([self._flow.volume(frames, backward) for frames in triplets])
         with torch.inference_mode():
             batch = torch.from_numpy(volumes).to(device.torch)

@@ -129,7 +129,7 @@ def test_the_trunk_runs_once_for_all_k(
 ) -> None:
     every = Predictor(tiny_network, cpu, flow, (4, 2, 3), lambda: None)
     shared = {k: every.of(k)(TRIPLETS, False) for k in (4, 2, 3)}
-    assert passes == [2]
+    assert passes == [1, 1]  # each triplet once, whatever the number of K
     assert every._waiting == {}  # what everybody took does not pile up
     for k, found in shared.items():
         alone = Predictor(tiny_network, cpu, flow, (k,), lambda: None).of(k)(TRIPLETS, False)
@@ -159,3 +159,20 @@ def test_the_check_is_made_before_each_pass(
     with pytest.raises(RuntimeError, match="stopped"):
         Predictor(tiny_network, cpu, flow, (3,), stop).of(3)(TRIPLETS, False)
     assert passes == []
+
+
+def test_a_slow_cpu_is_asked_to_stop_between_triplets(
+    flow: FlowFields, cpu: Device, tiny_network: SegmentationNetwork, passes: list[int]
+) -> None:
+    """A batch takes seconds there, and a stop is not to wait for all of it."""
+
+    def stop() -> None:
+        if passes:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        Predictor(tiny_network, cpu, flow, (3,), stop).of(3)(TRIPLETS, False)
+    assert passes == [1]
+    fast = Device(torch.device("cpu"), bfloat16=True, name="CPU, bf16")
+    Predictor(tiny_network, fast, flow, (3,), lambda: None).of(3)(TRIPLETS, False)
+    assert passes == [1, 2]

@@ -81,6 +81,11 @@ class Machine:
         lease = self._lease
         return None if lease is None else time.monotonic() - lease.begun
 
+    def idle(self, seconds: float) -> bool:
+        """Wait up to so long for the work that goes on to end; whether it has."""
+        with self._free:
+            return self._free.wait_for(lambda: self._lease is None, seconds)
+
     def watched(self, stop: Stop) -> Stop:
         """``Lease.watched`` for the work that has the machine now; to be called from inside it."""
         return stop if self._lease is None else self._lease.watched(stop)

@@ -38,6 +38,9 @@ LIGHT: dict[str, Any] = {
 }
 """Whatever only looks at what is known runs at once, beside the long work of others."""
 
+FAREWELL = 5.0
+"""Seconds that the app waits, when it is closed, for what still computes."""
+
 HEADER = (
     f"<header><h1>{TITLE}</h1><p>Choose a clip and press Segment: a network that has never seen a "
     "label splits its optical flow into K motions, over space and time. "
@@ -80,6 +83,8 @@ class App:
         """Stop all work and remove all files."""
         self.example.close()
         self.sessions.close_all()
+        # A process that ends while torch still computes in a thread is aborted.
+        self.sessions.machine.idle(FAREWELL)
 
     def _build(self) -> gr.Blocks:
         with gr.Blocks(

@@ -81,6 +81,23 @@ def test_leaving_in_the_middle_frees_the_machine() -> None:
     assert not taken(machine)
 
 
+def test_whoever_closes_can_wait_for_the_work_to_end() -> None:
+    machine = Machine()
+    assert machine.idle(0.0)
+
+    def work(stop: Stop) -> Iterator[str]:
+        yield "in"
+        time.sleep(0.2)
+
+    steps = machine.steps("test", work, never)
+    next(steps)
+    assert not machine.idle(0.01)
+    rest = threading.Thread(target=lambda: list(steps))
+    rest.start()
+    assert machine.idle(10.0)
+    rest.join(timeout=10)
+
+
 @pytest.mark.parametrize("error", [InputError("No."), ZeroDivisionError(), TimeoutError()])
 def test_an_error_of_the_work_is_its_own_and_frees_the_machine(error: Exception) -> None:
     machine = Machine()
