@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from stseg.accumulation import accumulate_gradients
 from stseg.adaptation import Adaptation, AdaptationSettings
 from stseg.datasets import FlowSequence, FlowStore
 from stseg.device import Device, Frugal
+from stseg.flow.raft import SMALL, Raft, RaftNetwork
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
@@ -267,3 +269,33 @@ def test_flow_that_does_not_fit_stays_in_main_memory(
     with caplog.at_level(logging.WARNING):
         assert len(list(Trainer(SETTINGS, sequences(), tmp_path, cpu).run())) == 3
     assert "stays in main memory" in caplog.text
+
+
+def test_optical_flow_goes_on_on_the_cpu(
+    tmp_path: Path, cpu: Device, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    state = {f"module.{name}": each for name, each in RaftNetwork(SMALL).state_dict().items()}
+    torch.save(state, tmp_path / "small.pth")
+    images = [(rng.random((64, 96, 3)) * 255).astype(np.uint8) for _ in range(3)]
+
+    def flow(raft: Raft) -> list[np.ndarray]:
+        frames = [raft.prepare(image) for image in images]
+        return [raft.between(a, b, (64, 96)) for a, b in pairwise(frames)]
+
+    expected = flow(Raft(tmp_path / "small.pth", 2, cpu))
+    raft = Raft(tmp_path / "small.pth", 2, cpu)
+    refine = RaftNetwork.refine
+
+    def none(network: RaftNetwork, *given: object) -> object:
+        if not raft._frugal.notes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return refine(network, *given)
+
+    monkeypatch.setattr(RaftNetwork, "refine", none)
+    monkeypatch.setattr(raft._frugal, "device", accelerator())
+    monkeypatch.setattr(Tensor, "to", _stays(Tensor.to))
+    for one, other in zip(flow(raft), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert len(raft._frugal.notes) == 1
+    assert "does the rest" in raft._frugal.notes[0]
