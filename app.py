@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stseg import memory
 from stseg.logs import Lines
 
 DATA = "STSEG_DATA"
@@ -62,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(handlers=[handler])
     logging.getLogger("stseg").setLevel(logging.INFO)
     arguments = parse(argv)
+    memory.share_heaps()
     # Imported late, so that --help answers at once.
-    from stseg import memory
     from stseg.errors import InputError
     from stseg.limits import read_limits
     from stseg.scratch import Scratch
