@@ -38,6 +38,7 @@ FLOORS: dict[str, int] = {
     "stseg.published": 2,
     "stseg.splits": 2,
     "stseg.device": 2,
+    "stseg.accumulation": 3,
     "stseg.distributed": 2,
     "stseg.loss_chart": 2,
     "stseg.unet": 2,
