@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -177,8 +178,8 @@ def serve(folder: str) -> None:
     """Serve ``folder`` and print the port."""
 
     class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=folder)  # type: ignore[arg-type]
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=folder)
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass

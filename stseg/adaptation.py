@@ -321,6 +321,7 @@ class Adaptation:
         return centre
 
     def _move(self, device: Device) -> None:
+        self._device = device
         move_training(self.network, self._optimiser, device)
 
 

@@ -100,8 +100,8 @@ class Predictor:
         latents: bool = True,
     ) -> None:
         self._network = network
-        # Without bfloat16 a batch of four takes seconds and gains nothing over one at a time: a
-        # stop would wait for it.
+        # Without bfloat16 a batch of four takes seconds, for which a stop would wait, and is only a
+        # little faster than one at a time.
         slow = device.torch.type == "cpu" and not device.bfloat16
         self._frugal = Frugal(device, lambda to: network.to(to.torch), most=1 if slow else None)
         self._flow = flow

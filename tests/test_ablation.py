@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,9 +257,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     made: list[tuple[str, int]] = []
     segment = ablation_work.segment_all
 
-    def counted(clip: Clip, wanted: Sequence[Settings], *rest: object) -> object:
+    def counted(clip: Clip, wanted: Sequence[Settings], *rest: Any) -> object:
         made.append((clip.name, len(wanted)))
-        return segment(clip, wanted, *rest)  # type: ignore[arg-type]
+        return segment(clip, wanted, *rest)
 
     monkeypatch.setattr(ablation_work, "segment_all", counted)
     return made
