@@ -173,7 +173,7 @@ class Events:
         looks: Sequence[Any],
     ) -> Iterator[tuple[Any, ...]]:
         """Show the steps of long work until nobody waits for them any more."""
-        rest, first = session.frame, True
+        rest, first, settled = session.frame, True, False
         for step in steps:
             if not session.current(ticket):
                 return
@@ -182,16 +182,22 @@ class Events:
                 yield line, *self._scene.unchanged()[1:]
                 continue
             shown = step.shown.chosen(session.choice) or step.shown
-            whole = first or step.finished or shown.choice != _choice(session.shown)
+            changed = shown.choice != _choice(session.shown)
+            whole = first or step.finished or changed
+            # Pictures that are final are not drawn again: by now the visitor may look elsewhere.
+            draw = changed or not settled
+            settled = step.finished or not shown.growing
             session.shown, first = shown, False
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
                 session.keep_only(session.folder)
-            if session.following:
-                session.frame = rest if step.finished else len(shown) - 1
+            move = session.following
+            if move:
+                session.frame = rest if settled else len(shown) - 1
+                session.following = not settled
             total = max(step.total or 0, len(shown))
             settings = replace(settings, k=shown.result.k)
-            yield self._scene.shown(session, line, settings, looks, session.following, total, whole)
+            yield self._scene.shown(session, line, settings, looks, move, total, whole, draw)
 
     def failed(self, sentence: str) -> tuple[Any, ...]:
         """What the page shows when the long work came to an end that nobody wanted."""

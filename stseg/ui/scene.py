@@ -85,6 +85,7 @@ class Scene:
         move: bool = True,
         total: int = 0,
         whole: bool = True,
+        draw: bool = True,
     ) -> tuple[Any, ...]:
         """All of the scene for the result that the session shows.
 
@@ -96,9 +97,14 @@ class Scene:
             move: whether the slider goes to the session's frame.
             total: frames that will be there, where more are to come.
             whole: whether details are filled, or only brought up to date.
+            draw: whether pictures are drawn, or stay as they are.
         """
         shown = session.shown
         assert shown is not None
+        if draw:
+            pictures = self.pictures(session, looks, all_tabs=True)
+        else:
+            pictures = self.skip(sum(len(view.pictures) for view in self.views))
         details: list[Any] = []
         for view in self.views:
             if whole:
@@ -111,7 +117,7 @@ class Scene:
             line,
             self.badge(session, settings),
             slider_update(max(total, len(shown)), session.frame if move else None),
-            *self.pictures(session, looks, all_tabs=True),
+            *pictures,
             *details,
         )
 
