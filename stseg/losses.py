@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stseg.errors import InputError
 from stseg.motion import FitSettings, FittedMotion, MotionModel, fit_motion
 
 SMALL = 1e-12
@@ -78,10 +79,19 @@ class LossSettings:
     Attributes:
         beta: weight β of L_c; 0 trains without it (Table 1, "without L_c").
         eta: fraction η of sites left out of L_c.
+
+    Raises:
+        InputError: β is negative, or η not a fraction.
     """
 
     beta: float = 1.0
     eta: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.beta >= 0:
+            raise InputError(f"β is the weight of L_c and cannot be {self.beta}. Give 0 or more.")
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"η is a fraction of the sites, not {self.eta}. Give 0 to 1.")
 
 
 @dataclass(frozen=True)

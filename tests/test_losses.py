@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stseg.errors import InputError
 from stseg.losses import (
     LossSettings,
     consistency_loss,
@@ -222,6 +223,12 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_samples(chance: torch.Generator)
     for name in ("total", "reconstruction", "consistency"):
         mean = torch.stack([getattr(losses, name) for losses in each]).mean()
         torch.testing.assert_close(getattr(whole, name), mean, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [{"beta": -0.1}, {"beta": float("nan")}, {"eta": 1.1}])
+def test_weights_that_make_no_sense_get_a_sentence(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="Give 0"):
+        LossSettings(**wrong)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 0.25])

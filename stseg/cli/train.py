@@ -44,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resolution, steps, learning rate and weight of L_c of each stage instead of the "
         "variant's own",
     )
+    parser.add_argument(
+        "--beta", type=float, default=None, help="weight of L_c instead of the variant's own"
+    )
+    parser.add_argument(
+        "--eta",
+        type=float,
+        default=None,
+        help="fraction of sites that L_c leaves out instead of the variant's own, 0 to 1",
+    )
     parser.add_argument("--k", type=int, nargs="+", default=None, help="heads; the first validates")
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
@@ -116,6 +125,13 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         settings = replace(settings, network=replace(settings.network, ks=tuple(arguments.k)))
     if arguments.batch is not None:
         settings = replace(settings, batch=arguments.batch)
+    losses = {
+        name: value
+        for name, value in (("beta", arguments.beta), ("eta", arguments.eta))
+        if value is not None
+    }
+    if losses:
+        settings = replace(settings, losses=replace(settings.losses, **losses))
     if arguments.stage is not None:
         settings = replace(settings, stages=tuple(_stage(text) for text in arguments.stage))
     return settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from stseg.ui.session import Sessions
 from stseg.ui.work import segment_clip
 
 NAME = "segment"
+
+APART = 1.0
+"""Merge threshold at which no two labels are fused."""
 
 
 def build(sessions: Sessions) -> Endpoint:
@@ -31,6 +35,7 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         max_frames: int,
         subsequence: int,
+        merge: float,
         request: gr.Request,
     ) -> tuple[str, str, dict[str, Any]]:
         """Segment a video into what moves together.
@@ -45,6 +50,8 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
+            merge: labels are fused whose cosine over the whole clip is above this, -1 to 1; 1
+                fuses none.
 
         Returns:
             The grid video (MP4), a zip of indexed label PNGs, and the summary: settings,
@@ -52,6 +59,7 @@ def build(sessions: Sessions) -> Endpoint:
         """
         taus = tau if isinstance(tau, list) else [tau]
         settings = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        settings = replace(settings, merge=merge if merge != APART else None)
         call = Call(sessions, request)
         clip = call.clip(video)
         files: Mapping[str, Path] = {}
@@ -65,6 +73,10 @@ def build(sessions: Sessions) -> Endpoint:
 
     return Endpoint(
         segment,
-        inputs=(gr.File(label="video", type="filepath"), *settings_inputs()),
+        inputs=(
+            gr.File(label="video", type="filepath"),
+            *settings_inputs(),
+            gr.Number(APART, label="merge"),
+        ),
         outputs=(gr.File(label="grid video"), gr.File(label="labels"), gr.JSON(label="summary")),
     )

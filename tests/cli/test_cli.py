@@ -218,9 +218,14 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     stages = load_checkpoint(tmp_path / "r/best.safetensors").card["settings"]["stages"]
     assert [(stage["steps"], stage["beta"]) for stage in stages] == [(2, 0.0), (3, None)]
     again = [*words[:4], tmp_path / "s", *words[5:], "--start", tmp_path / "r/best.safetensors"]
-    assert run(capsys, *again, "--stage", "16x28:1:1e-3")[0] == 0
-    begun = load_checkpoint(tmp_path / "s/best.safetensors").card["start"]
-    assert (begun["file"], begun["card"]["step"]) == ("best.safetensors", 5)
+    again += ["--stage", "16x28:1:1e-3", "--eta", 0.05]
+    assert run(capsys, *again)[0] == 0
+    card = load_checkpoint(tmp_path / "s/best.safetensors").card
+    assert (card["start"]["file"], card["start"]["card"]["step"]) == ("best.safetensors", 5)
+    assert card["settings"]["losses"] == {"beta": 1.0, "eta": 0.05}
+    status, error = run(capsys, *again, "--eta", 5)
+    assert status == 2
+    assert "fraction" in error
     assert run(capsys, *words, "--stage", "16x28:3:fast")[0] == 2
     model = tmp_path / "r/best.safetensors"
     words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]

@@ -8,11 +8,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from app_process import Served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from layout import in_blocks
+from PIL import Image
 
 from stseg.checkpoint import load_checkpoint
 from stseg.records import Clip
@@ -38,6 +40,21 @@ def test_segment(client: Client, clip: Clip) -> None:
     assert summary["settings"]["eta"] == 0.01
     assert summary["clip"]["source"] == clip.source.name
     assert len(summary["segments"]) == 3
+
+
+def test_segments_that_move_alike_are_fused(client: Client, clip: Clip, tmp_path: Path) -> None:
+    _, labels, summary = client.predict(
+        video=handle_file(str(clip.source)), k=3, max_frames=5, merge=-1, api_name="/segment"
+    )
+    assert summary["settings"]["merge"] == -1
+    assert "--merge -1" in summary["command"]
+    with zipfile.ZipFile(labels) as archive:
+        archive.extractall(tmp_path / "labels")
+    pictures = sorted((tmp_path / "labels").rglob("*.png"))
+    assert len(pictures) == 5
+    assert all(len(np.unique(Image.open(path))) == 1 for path in pictures)
+    with pytest.raises(AppError, match="a similarity is from -1 to 1"):
+        client.predict(video=handle_file(str(clip.source)), merge=2, api_name="/segment")
 
 
 def test_a_mistake_is_a_sentence(client: Client, clip: Clip) -> None:
