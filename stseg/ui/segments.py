@@ -176,7 +176,8 @@ def _draw(
     truth = _truth(result.clip, frame, size_of(small))
     if truth is not None:
         figures.append(figure("truth", "Ground truth", labels(truth), "Its colours are its own."))
-    return (f'<div class="board">{"".join(figures)}</div>{_timeline(shown, frame)}',)
+    board = "board" if truth is None else "board seven"
+    return (f'<div class="{board}">{"".join(figures)}</div>{_timeline(shown, frame)}',)
 
 
 def size_of(image: np.ndarray) -> tuple[int, int]:
