@@ -23,7 +23,8 @@ from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import GRID, K_RANGE, Settings
 from stseg.synthetic import SceneSettings, render
-from stseg.video import VideoWriter, probe
+from stseg.video import probe
+from stseg.video_writer import VideoWriter
 
 PLOT = Path(__file__).with_name("scaling.png")
 FRAMES = (8, 16, 32, 64)

@@ -25,7 +25,8 @@ from stseg.device import Device, choose_device
 from stseg.losses import consistency_loss, reconstruction_loss
 from stseg.motion import MODELS, FitSettings, FittedMotion, fit_motion, fit_motion_lbfgs
 from stseg.pipeline import load_network
-from stseg.training import Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Trainer
 from stseg.unet.plain import plain
 from stseg.variants import VARIANTS
 

@@ -20,7 +20,8 @@ from stseg.flow.cache import FlowCache
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.spool import Spool
 from stseg.synthetic import SceneSettings, render, write_clip
-from stseg.training import Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Trainer
 from stseg.video import probe, read_frames
 from stseg.volume import FlowFields
 

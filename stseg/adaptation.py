@@ -26,7 +26,7 @@ from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.motion import FitSettings, motion_model
 from stseg.pipeline import flow_key
 from stseg.records import K_RANGE, TAU_MAX, Clip, Settings, grid_for
-from stseg.training import Stage, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
 from stseg.variants import model_path
 from stseg.video import read_frames
 from stseg.volume import FlowFields

@@ -37,10 +37,12 @@ from stseg.motion import FitSettings, FittedMotion, fit_motion, fit_motion_lbfgs
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import GRID, Clip
 from stseg.synthetic import SceneSettings, render
-from stseg.training import Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Trainer
 from stseg.unet.plain import plain
 from stseg.variants import VARIANTS
-from stseg.video import VideoWriter, probe, read_frames
+from stseg.video import probe, read_frames
+from stseg.video_writer import VideoWriter
 
 K = 4
 BATCH = 4

@@ -17,7 +17,8 @@ from stseg.measures import Measures, measure
 from stseg.records import Segmentation, Settings, label_map
 from stseg.render import captioned, colour_labels, overlay, shrink
 from stseg.variants import VARIANTS
-from stseg.video import VideoWriter, read_frames
+from stseg.video import read_frames
+from stseg.video_writer import VideoWriter
 
 MOST = 4
 """Variants that fit side by side."""

@@ -21,7 +21,8 @@ from stseg.records import Segmentation
 from stseg.render import COLOURS, flow_scale, grid, overlay
 from stseg.summary import command_line as command_line
 from stseg.summary import summary as summary
-from stseg.video import VideoWriter, read_frames
+from stseg.video import read_frames
+from stseg.video_writer import VideoWriter
 
 OUTPUTS = ("labels", "labels.npz", "overlay.mp4", "grid.mp4", "summary.json")
 """What ``export_all`` always writes; the summary comes last."""

@@ -20,7 +20,7 @@ from PIL import Image
 
 from stseg.errors import InputError
 from stseg.records import grid_for
-from stseg.video import VideoWriter
+from stseg.video_writer import VideoWriter
 
 PATHS = ("orbit", "cross")
 RANGES = {

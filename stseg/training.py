@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stseg.accumulation import accumulate_gradients, move_training
-from stseg.augment import AugmentSettings, augment
+from stseg.augment import augment
 from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
 from stseg.datasets import FlowSequence, FlowStore, TripletSet
 from stseg.device import Device, Frugal
@@ -28,79 +27,11 @@ from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import Losses, LossSettings, joint_losses, segmentation_losses
-from stseg.motion import FitSettings, motion_model
-from stseg.network import NetworkSettings, SegmentationNetwork
+from stseg.motion import motion_model
+from stseg.network import SegmentationNetwork
+from stseg.train_settings import Stage, TrainSettings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training at one resolution (coarse to fine).
-
-    Attributes:
-        size: (h, w) of the volumes.
-        steps: optimiser steps.
-        learning_rate: Adam's step at the start; it falls along a cosine to ``final`` of it.
-        final: fraction of the learning rate that is left at the end.
-        beta: weight of L_c in this stage; None takes that of the run. Without L_c at first the
-            masks find the borders of motions, with it they then agree over time.
-    """
-
-    size: tuple[int, int]
-    steps: int
-    learning_rate: float
-    final: float = 0.1
-    beta: float | None = None
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step ``step`` of the stage, from 0."""
-        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.learning_rate * (self.final + (1 - self.final) * cosine)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that defines a training run; it is kept in the checkpoint's card.
-
-    Attributes:
-        network: the network; the first of its K is the one that is validated.
-        motion_model: name of the segments' motion model in ``stseg.motion.MODELS``.
-        losses: β and η.
-        fit: how motion models are fitted.
-        augment: augmentations.
-        stages: resolutions, steps and learning rates, in order.
-        instants: fields in a volume: 3, or 1 for the frame-by-frame predecessor.
-        taus: temporal steps of the volumes.
-        batch: volumes in an optimiser step.
-        clip: largest norm of the gradient.
-        held_out: fraction at the end of each sequence for validation.
-        validate_every: steps between validations.
-        seed: of the weights, the order of the volumes and the augmentations. Two runs on one
-            machine with the same number of threads agree; other machines round otherwise.
-    """
-
-    network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
-    motion_model: str = "quadratic-time"
-    losses: LossSettings = field(default_factory=LossSettings)
-    fit: FitSettings = field(default_factory=FitSettings)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    stages: tuple[Stage, ...] = (
-        Stage((64, 112), 6000, 5e-4),
-        Stage((128, 224), 1800, 2e-4, final=0.02),
-    )
-    instants: int = 3
-    taus: tuple[int, ...] = (1,)
-    batch: int = 4
-    clip: float = 1.0
-    held_out: float = 0.1
-    validate_every: int = 250
-    seed: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.network import NetworkSettings
-from stseg.training import TrainSettings
+from stseg.train_settings import TrainSettings
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 

@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "stseg.records": 1,
     # One thing each: files, numbers, modules.
     "stseg.video": 2,
+    "stseg.video_writer": 3,
     "stseg.volume": 2,
     "stseg.linkage": 2,
     "stseg.settings_file": 2,
@@ -52,7 +53,7 @@ FLOORS: dict[str, int] = {
     "stseg.layouts": 3,
     "stseg.annotations": 3,
     "stseg.multiobject": 3,
-    "stseg.synthetic": 3,
+    "stseg.synthetic": 4,
     "stseg.similarity": 3,
     "stseg.formats": 4,
     "stseg.summary": 4,
@@ -67,6 +68,7 @@ FLOORS: dict[str, int] = {
     "stseg.charts": 4,
     "stseg.export": 5,
     # The loops.
+    "stseg.train_settings": 4,
     "stseg.training": 5,
     "stseg.variants": 6,
     "stseg.pipeline": 7,

@@ -23,7 +23,8 @@ from stseg.flow.raft import SMALL, RaftNetwork
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import Clip
 from stseg.synthetic import RenderedClip
-from stseg.training import Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Trainer
 
 PROMISED = {
     "network.plain_triplets_per_s",

@@ -21,7 +21,8 @@ from stseg.distributed import ALONE, Team, launched, team
 from stseg.errors import InputError
 from stseg.flow import write_flow_file
 from stseg.network import NetworkSettings
-from stseg.training import Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +35,8 @@ from stseg.datasets import read_training_flows
 from stseg.device import Device
 from stseg.distributed import team
 from stseg.network import NetworkSettings
-from stseg.training import Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Trainer
 
 torch.set_num_threads(1)
 folder, flows, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

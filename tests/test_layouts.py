@@ -9,7 +9,7 @@ from PIL import Image
 from stseg.errors import InputError
 from stseg.layouts import find_clips, open_clip, open_data_set
 from stseg.splits import DAVIS16, sequences_of
-from stseg.video import VideoWriter
+from stseg.video_writer import VideoWriter
 
 
 def pictures(folder: Path, count: int = 3, suffix: str = ".png") -> None:

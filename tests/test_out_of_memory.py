@@ -22,7 +22,8 @@ from stseg.flow.raft import SMALL, Raft, RaftNetwork
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
-from stseg.training import Progress, Stage, Trainer, TrainSettings
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Progress, Trainer
 from stseg.volume import FlowFields
 
 

@@ -18,7 +18,8 @@ from stseg.network import SegmentationNetwork
 from stseg.pipeline import SegmentationRun, load_network, segment
 from stseg.records import Clip, Segmentation, SegmentedFrame, Settings
 from stseg.synthetic import RenderedClip
-from stseg.video import VideoWriter, probe, read_frames
+from stseg.video import probe, read_frames
+from stseg.video_writer import VideoWriter
 from stseg.volume import FlowFields
 
 SIZE = (64, 96)

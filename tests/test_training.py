@@ -18,7 +18,8 @@ from stseg.device import Device
 from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.network import NetworkSettings
-from stseg.training import Progress, Stage, Trainer, TrainSettings, train
+from stseg.train_settings import Stage, TrainSettings
+from stseg.training import Progress, Trainer, train
 
 GRID = (16, 28)
 TINY = TrainSettings(

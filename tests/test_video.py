@@ -15,7 +15,8 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
 
 from stseg.errors import InputError
-from stseg.video import VideoWriter, probe, read_frames, thumbnail
+from stseg.video import probe, read_frames, thumbnail
+from stseg.video_writer import VideoWriter
 
 H, W = 32, 48
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 200, 40), (40, 50, 210), (235, 235, 235)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
-    from stseg.training import Stage, TrainSettings
+    from stseg.train_settings import Stage, TrainSettings
 
 NAME = "train"
 HELP = "Train a variant on folders of cached flow; a run that was cut goes on where it was."
@@ -138,7 +138,7 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
 
 
 def _stage(text: str) -> Stage:
-    from stseg.training import Stage
+    from stseg.train_settings import Stage
 
     found = re.fullmatch(r"(\d+)x(\d+):(\d+):([^:]+)(?::([^:]+))?", text)
     try:

@@ -16,7 +16,7 @@ from stseg.checkpoint import load_checkpoint
 from stseg.cli import main
 from stseg.export import OUTPUTS
 from stseg.records import Clip
-from stseg.video import VideoWriter
+from stseg.video_writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
