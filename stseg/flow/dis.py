@@ -19,8 +19,8 @@ class DIS:
     ultrafast 0.75 px at 276/s. So is the weight of the smoothness term, which OpenCV sets to 20:
     100 takes the mean L1 error relative to RAFT from 10.3 % to 9.2 % over 40 pairs of ten
     sequences (20 to 400 tried), at the same speed. And so is the number of refinements at each
-    scale, which is 5 in OpenCV: ten take that error from 22.9 % to 20.6 % over 45 pairs of fifteen
-    training sequences, at 0.81 of the speed; twenty to 19.3 % at 0.55.
+    scale, which is 5 in OpenCV: ten take that error from 22.8 % to 21.4 % over 45 pairs of fifteen
+    training sequences, at 0.75 of the speed; twenty to about 19 % at 0.5.
 
     The preset leaves out the finest scale of full frames. Halving them first, and using every
     scale, is the same for a frame of 854x480, and cheaper; the network's grid is half as fine again.
