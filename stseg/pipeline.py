@@ -53,7 +53,7 @@ class SegmentationRun:
 
     Iterate over ``frames()`` to work; ``result()`` gives the record of the frames yielded so far.
     Only a window of 2 max|τ| + 8 frames is in memory; flow and masks go to spools, which leave
-    memory for the disk beyond 64 MiB each (the masks of all K together).
+    memory for the disk beyond 16 MiB each (the masks of all K together).
 
     Which triplet a frame takes its masks from, also at the ends of the video, is said in
     ``stseg.timeline.Timeline``. Every frame gets labels.

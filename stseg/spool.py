@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-DEFAULT_MEMORY = 64 * 2**20
+DEFAULT_MEMORY = 16 * 2**20
 
 
 class Spool:
