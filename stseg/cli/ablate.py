@@ -7,6 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stseg.cli.annotated import (
+    add_data_arguments,
+    add_work_arguments,
+    choose_data,
+    flow_folder_of,
+    work_folder,
+)
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,15 +27,11 @@ if TYPE_CHECKING:
 NAME = "ablate"
 HELP = "Compare the variants (Table 1) and sweep over K, τ, η, linkage and sub-sequences."
 SWEEPS = ("k", "tau", "eta", "subsequence", "linkage")
-CACHED = "cached"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--dataset", default="auto", help="its layout, as in evaluate")
-    parser.add_argument("--split", default=None, help="a list of the data set; else all")
-    parser.add_argument("--sequences", nargs="+", default=None, help="only these sequences")
+    add_data_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the tables (JSON, CSV, Markdown, PNG)"
     )
@@ -46,23 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to sweep over; nothing with no name after it",
     )
     parser.add_argument("--model", default="full", help="model of the sweeps")
-    parser.add_argument(
-        "--flow",
-        default="dis",
-        help="a flow estimator; 'cached' for the flow beside the data; or a folder of flow",
-    )
     parser.add_argument("--k", type=int, default=4, help="number of segments, where not swept")
     parser.add_argument("--linkage", default="greedy", help="linkage, where not swept")
     parser.add_argument("--subsequence", type=int, default=10, help="frames, where not swept")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument(
-        "--work",
-        type=Path,
-        default=None,
-        help="folder in which figures are kept, so that an interrupted run goes on and several "
-        "processes share the work (default: scores in the cache folder)",
-    )
-    parser.add_argument("--fresh", action="store_true", help="measure anew what was kept")
+    add_work_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -78,12 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.ablation_tables import Line, as_text
     from stseg.ablation_work import ablate
     from stseg.evaluation import Failure
-    from stseg.layouts import open_data_set
 
-    data_set = open_data_set(arguments.root, arguments.dataset)
-    entries, absent = data_set.choose(arguments.split, arguments.sequences)
-    if absent:
-        print(f"Not on the disk: {', '.join(absent)}.", flush=True)
+    data_set, entries, _ = choose_data(arguments)
     rows = _rows(arguments)
     task = _task(arguments, data_set, entries)
     try:
@@ -162,38 +148,15 @@ def _task(
     arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]
 ) -> AblationTask:
     from stseg.ablation_work import AblationTask
-    from stseg.claims import WorkFolder
     from stseg.flow.cache import FlowCache
-    from stseg.flow.weights import cache_folder
 
     return AblationTask(
         data_set.protocol,
-        _flow_folder(arguments, data_set, entries),
-        WorkFolder(arguments.work or cache_folder() / "scores"),
+        flow_folder_of(arguments, data_set, entries),
+        work_folder(arguments),
         FlowCache(),
         arguments.fresh,
     )
-
-
-def _flow_folder(
-    arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]
-) -> Path | None:
-    """Where the flow lies; None where it is computed."""
-    from stseg.flow import ESTIMATORS
-    from stseg.known_flow import flow_folder
-    from stseg.records import flow_name
-
-    if arguments.flow == CACHED:
-        return flow_folder(data_set.root, [entry.name for entry in entries])
-    if flow_name(arguments.flow) in ESTIMATORS:
-        return None
-    folder = Path(arguments.flow)
-    if not folder.is_dir():
-        raise InputError(
-            f"{arguments.flow!r} is neither a flow estimator ({', '.join(ESTIMATORS)}) nor "
-            f"{CACHED!r} nor a folder of flow."
-        )
-    return folder
 
 
 def _write(arguments: argparse.Namespace, lines: Sequence[Line], failed: Mapping[str, str]) -> None:

@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stseg.cli.annotated import (
+    add_data_arguments,
+    add_work_arguments,
+    choose_data,
+    flow_folder_of,
+    work_folder,
+)
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,39 +23,18 @@ if TYPE_CHECKING:
 
 NAME = "evaluate"
 HELP = "Score a model on a data set: J and F as DAVIS measures them, by sub-sequence."
-CACHED = "cached"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument(
-        "--dataset",
-        default="auto",
-        help="its layout: davis16, segtrackv2, fbms59, folder (frames/ and masks/, or videos with "
-        "a folder of masks beside them); auto tells it by its folders",
-    )
-    parser.add_argument(
-        "--split",
-        default=None,
-        help="a list in ROOT/splits or ROOT/ImageSets, or train and val as published; else all "
-        "that has ground truth",
-    )
-    parser.add_argument("--sequences", nargs="+", default=None, help="only these sequences")
+    add_data_arguments(parser)
     parser.add_argument("--model", default="full", help="name of a variant, or a checkpoint file")
-    parser.add_argument(
-        "--flow",
-        default="dis",
-        help="a flow estimator; 'cached' for the flow beside the data (ROOT/flows/*/NAME.npz); or "
-        "a folder with NAME.npz or NAME/*.flo",
-    )
     parser.add_argument("--weights", default=None, help="weight file of the flow estimator")
     parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
     parser.add_argument("--linkage", default="greedy", help="greedy (the paper) or one-to-one")
     parser.add_argument("--subsequence", type=int, default=10, help="frames; 0 for whole videos")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
     parser.add_argument(
         "--labels",
@@ -56,14 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="also write DIR/NAME/labels/*.png and DIR/NAME/foreground/*.png",
     )
-    parser.add_argument(
-        "--work",
-        type=Path,
-        default=None,
-        help="folder in which results are kept, so that an interrupted run goes on and several "
-        "processes share the work (default: scores in the cache folder)",
-    )
-    parser.add_argument("--fresh", action="store_true", help="score anew what was kept")
+    add_work_arguments(parser)
     parser.add_argument("--table", action="store_true", help="print the published scores, too")
 
 
@@ -78,13 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from stseg.evaluation import Failure, SequenceScore, evaluate_task, report
     from stseg.files import write_atomically
-    from stseg.layouts import open_data_set
     from stseg.published import table
 
-    data_set = open_data_set(arguments.root, arguments.dataset)
-    entries, absent = data_set.choose(arguments.split, arguments.sequences)
-    if absent:
-        print(f"Not on the disk: {', '.join(absent)}.", flush=True)
+    data_set, entries, absent = choose_data(arguments)
     task = _task(arguments, data_set, entries)
     outcomes: dict[str, SequenceScore | Failure] = {}
     for outcome in evaluate_task(entries, task):
@@ -132,24 +107,11 @@ def _print_line(title: str, line: dict[str, Any]) -> None:
 
 
 def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]) -> Task:
-    from stseg.claims import WorkFolder
     from stseg.evaluation import Task
-    from stseg.flow import ESTIMATORS
     from stseg.flow.cache import FlowCache
-    from stseg.flow.weights import cache_folder
-    from stseg.known_flow import flow_folder
-    from stseg.records import Settings, flow_name
+    from stseg.records import Settings
 
-    flows: Path | None = None
-    if arguments.flow == CACHED:
-        flows = flow_folder(data_set.root, [entry.name for entry in entries])
-    elif flow_name(arguments.flow) not in ESTIMATORS:
-        flows = Path(arguments.flow)
-        if not flows.is_dir():
-            raise InputError(
-                f"{arguments.flow!r} is neither a flow estimator ({', '.join(ESTIMATORS)}) nor "
-                f"{CACHED!r} nor a folder of flow."
-            )
+    flows = flow_folder_of(arguments, data_set, entries)
     settings = Settings(
         k=arguments.k,
         taus=tuple(arguments.tau),
@@ -166,7 +128,7 @@ def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[En
         data_set.protocol,
         flows,
         arguments.labels,
-        WorkFolder(arguments.work or cache_folder() / "scores"),
+        work_folder(arguments),
         FlowCache(),
         arguments.fresh,
     )

@@ -22,8 +22,8 @@ class DIS:
     scale, which is 5 in OpenCV: ten take that error from 22.8 % to 21.4 % over 45 pairs of fifteen
     training sequences, at 0.75 of the speed; twenty to about 19 % at 0.5.
 
-    The preset leaves out the finest scale of full frames. Halving them first, and using every
-    scale, is the same for a frame of 854x480, and cheaper; the network's grid is half as fine again.
+    The preset leaves out the finest scale of full frames. Halving them first and using every scale
+    is the same for a frame of 854x480, and cheaper; the network's grid is half as fine again.
     """
 
     def __init__(self) -> None:
