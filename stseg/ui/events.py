@@ -122,7 +122,7 @@ class Events:
             return
         try:
             # K may have moved while this waited in the queue.
-            settings = own_settings(session, session.choice.k, *values[1:SETTINGS])
+            settings = own_settings(session, float(session.choice.k), *values[1:SETTINGS])
             known = session.shown.footage if session.shown else None
             same = known is not None and known.clip.source == clip.source
             session.frame = session.frame if same else 0  # same clip: stay where the eye is

@@ -14,7 +14,7 @@ from layout import in_blocks
 
 from stseg.records import Clip, Settings
 from stseg.ui.clips import Catalogue
-from stseg.ui.events import Events
+from stseg.ui.events import SEGMENT, Events
 from stseg.ui.example import Example
 from stseg.ui.legend import hidden_labels
 from stseg.ui.pace import Pace
@@ -120,3 +120,21 @@ def test_only_labels_can_be_hidden() -> None:
     assert hidden_labels([1, 7]) == [1, 7]
     assert hidden_labels(["1", None, 8, -1, 2.5]) == []
     assert hidden_labels("x") == []
+
+
+def test_what_is_final_is_drawn_once(page: Page) -> None:
+    """Later steps leave slider and pictures alone: the visitor may look elsewhere by then."""
+    page.session.begin(SEGMENT)
+    page.session.frame = 3
+    scenes = list(page.events.segment(REQUEST, *page.values))
+    assert "9 frames in" in scenes[-1][0]
+    pictures = slice(3, 3 + sum(page.fills))
+    touched = [
+        index
+        for index, scene in enumerate(scenes)
+        if "value" in scene[2] or any(each != gr.skip() for each in scene[pictures])
+    ]
+    assert touched
+    assert scenes[touched[-1]][2]["value"] == 3  # back where the visitor was before
+    assert touched[-1] < len(scenes) - 1
+    assert "Writing" in scenes[touched[-1]][0]
