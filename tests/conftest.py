@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from new_environment import Installation, install
 
 from stseg.checkpoint import load_checkpoint, save_checkpoint
 from stseg.device import Device
@@ -20,6 +21,9 @@ from stseg.video import probe
 # The same examples at every run, and no time limit on one: the machine may be busy.
 settings.register_profile("stseg", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.load_profile("stseg")
+NEW_ENVIRONMENT = "in_a_new_environment"
+"""Part of the name of the test that starts the app there."""
+
 torch.set_num_threads(1)  # tensors are small here: threads would wait more than they work
 
 
@@ -29,6 +33,21 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation | None]:
+    """Begun before the first test, where one of them wants it: it takes a minute and one core."""
+    wanted = any(NEW_ENVIRONMENT in item.name for item in request.session.items)
+    if not wanted:
+        yield None
+        return
+    begun = install(tmp_path_factory.mktemp("installation"))
+    yield begun
+    begun.process.terminate()
+    begun.process.wait()
 
 
 @pytest.fixture

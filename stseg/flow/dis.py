@@ -19,10 +19,10 @@ class DIS:
     second at 854x480 on two cores) medium gives 0.40 px at 51/s, fast 0.59 px at 189/s and
     ultrafast 0.75 px at 276/s. So is the weight of the smoothness term, which OpenCV sets to 20:
     100 takes the mean L1 error relative to RAFT from 10.3 % to 9.2 % over 40 pairs of ten
-    sequences (20 to 400 tried), at the same speed. And so are the
-    number of refinements at each scale (OpenCV: 5) and the distance of the patches (4): ten, and
-    five pixels, take that error from 22.8 % to 20.7 % over 45 pairs of fifteen training sequences,
-    at 0.93 of the speed; twenty refinements take it to about 19 %, at 0.5.
+    sequences (20 to 400 tried), at the same speed. And so are the number of refinements at each
+    scale (OpenCV: 5) and the distance of the patches (4): ten, and five pixels, take that error
+    from 22.8 % to 20.7 % over 45 pairs of fifteen training sequences, at 0.93 of the speed; twenty
+    refinements take it to about 19 %, at 0.5.
 
     The preset leaves out the finest scale of full frames. Halving them first and using every scale
     is the same for a frame of 854x480, and cheaper; the network's grid is half as fine again.

@@ -183,10 +183,10 @@ def test_the_authors_published_field(shared: Path) -> None:
     ]
     published = read_flo(shared / "davis16/flows/published/blackswan_00000.flo")
     flows = []
-    for bfloat16 in (True, False):
-        device = choose_device("cpu", bfloat16)
+    # Without bfloat16 in the processor both are the same.
+    for device in dict.fromkeys(choose_device("cpu", each) for each in (True, False)):
         raft = Raft(shared / "weights/raft-sintel.pth", 20, device)
         flow = raft.between(*(raft.prepare(image) for image in images), (480, 854))
         flows.append(flow.transpose(2, 0, 1))
         assert np.hypot(*(flows[-1] - published)).mean() < 0.1
-    assert np.hypot(*(flows[0] - flows[1])).mean() < 0.1
+    assert np.hypot(*(flows[0] - flows[-1])).mean() < 0.1
