@@ -104,6 +104,6 @@ def test_the_example_of_the_readme(
     assert probe(names["grid"]).frames == names["summary"]["clip"]["frames"]
     assert [row["settings"]["k"] for row in names["table"]] == [4, 2]
     assert len(names["alike"]["merged"]) == 3
-    assert len(names["losses"]["steps"]) == 1
+    assert len(names["losses"]["steps"]) == 2
     assert load_checkpoint(Path(names["checkpoint"])).network.settings.ks
     assert list(names["scores"]["sequences"]) == ["pause"]
