@@ -89,7 +89,7 @@ class SceneSettings:
     """
 
     size: tuple[int, int] = (270, 480)
-    frames: int = 36
+    frames: int = 24
     objects: int = 3
     seed: int = 0
     speed: float = 4.0
@@ -145,7 +145,7 @@ class _Layer:
 SHIPPED: tuple[tuple[str, SceneSettings], ...] = (
     ("orbit", SceneSettings(seed=17, objects=3)),
     ("crossing", SceneSettings(seed=6, objects=3, speed=5.0, paths="cross")),
-    ("pause", SceneSettings(seed=26, objects=2, stop=True)),
+    ("pause", SceneSettings(seed=26, objects=2, stop=True, frames=30)),
 )
 """Name and settings of the clips that come with the project, in ``assets/clips``."""
 

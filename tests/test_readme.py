@@ -80,7 +80,7 @@ def test_the_command_line_works_as_written(checkout: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     results = checkout / "results"
     summary = json.loads((results / "crossing" / "summary.json").read_text())
-    assert summary["clip"]["frames"] == 36
+    assert summary["clip"]["frames"] == 24
     with np.load(results / "orbit" / "labels.npz") as data:
         assert data["labels"].shape == (16, 270, 480)
         assert data["labels"].max() < 5

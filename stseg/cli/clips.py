@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shipped", action="store_true", help="render the three that ship instead")
     parser.add_argument("--count", type=int, default=3, help="number of clips")
     parser.add_argument("--seed", type=int, default=0, help="of the first clip; then one more each")
-    parser.add_argument("--frames", type=int, default=36, help="frames of a clip")
+    parser.add_argument("--frames", type=int, default=24, help="frames of a clip")
     parser.add_argument("--height", type=int, default=270, help="pixels")
     parser.add_argument("--width", type=int, default=480, help="pixels")
     parser.add_argument("--objects", type=int, default=3, help="objects, 2 to 5")

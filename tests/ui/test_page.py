@@ -116,11 +116,11 @@ def test_what_moves_without_new_work(visit: Visit) -> None:
     box = bands.bounding_box()
     assert box is not None
     bands.click(position={"x": box["width"] - 2, "y": 5})
-    page.wait_for_selector("#board figcaption:has-text('frame 35')")
+    page.wait_for_selector("#board figcaption:has-text('frame 23')")
     page.click("#previous")
-    page.wait_for_selector("#board figcaption:has-text('frame 34')")
+    page.wait_for_selector("#board figcaption:has-text('frame 22')")
     page.keyboard.press("ArrowRight")  # the focus is on a button: the arrow is the page's
-    page.wait_for_selector("#board figcaption:has-text('frame 35')")
+    page.wait_for_selector("#board figcaption:has-text('frame 23')")
     page.click("#play")
     page.wait_for_selector("#board figcaption:has-text('frame 2')", timeout=10_000 * PATIENCE)
     page.click("#play")
@@ -227,7 +227,7 @@ def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: P
         np.testing.assert_array_equal(mask, labels[7] == each["category_id"] - 1)
     with np.load(kept["soft-masks.npz"]) as data:
         masks = data["masks"]
-    assert masks.shape == (36, 2, 128, 224)
+    assert masks.shape == (24, 2, 128, 224)
     assert np.abs(masks.astype(int).sum(axis=1) - 255).max() <= 2
     assert not visit.errors
 
@@ -402,20 +402,20 @@ def test_flow_of_ones_own_and_its_colours(visit: Visit, tmp_path: Path) -> None:
     page.click("#advanced > button")
     rng = np.random.default_rng(0)
     short, whole = tmp_path / "short.npz", tmp_path / "brought.npz"
-    flow = rng.normal(0, 0.2, (35, 2, 128, 224)).astype(np.float32)
-    flow[:, 0, 40:90, 60:150] += np.linspace(2, 9, 35, dtype=np.float32)[:, None, None]
+    flow = rng.normal(0, 0.2, (23, 2, 128, 224)).astype(np.float32)
+    flow[:, 0, 40:90, 60:150] += np.linspace(2, 9, 23, dtype=np.float32)[:, None, None]
     write_flow_file(short, flow[:9], (270, 480))
     write_flow_file(whole, flow, (270, 480))
 
     page.set_input_files("#left input[type=file] >> nth=1", short)
     toast = page.wait_for_selector(".toast-body", timeout=10_000 * PATIENCE)
     assert toast is not None
-    assert "short.npz has 9 fields, but orbit has 36 frames" in toast.inner_text()
+    assert "short.npz has 9 fields, but orbit has 24 frames" in toast.inner_text()
 
     page.set_input_files("#left input[type=file] >> nth=1", whole)
     visit.wait_status("The flow brought.npz of orbit is taken", 10)
     page.click("#segment")
-    visit.wait_status("orbit: 36 frames", 60)
+    visit.wait_status("orbit: 24 frames", 60)
     before = visit.picture("flow")
     page.check("#flow-scale input[value=frame]")
     page.wait_for_function(
