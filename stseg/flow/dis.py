@@ -2,55 +2,112 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from stseg.flow.edge_aware import confidence, fill_in
+from stseg.records import grid_for
+
 MAX_SIDE = 427
 SMOOTHNESS = 100.0
-REFINEMENTS = 10
+REFINEMENTS = 3
 PATCH_STRIDE = 5
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What the search needs of a frame.
+
+    Attributes:
+        gray: the frame, reduced where it is large.
+        guide: its colours from 0 to 1, on the network's grid (a smaller frame keeps its size).
+    """
+
+    gray: UInt8[np.ndarray, "H W"]
+    guide: Float32[np.ndarray, "3 h w"]
+
+
 class DIS:
-    """OpenCV's DIS, preset "medium", on gray frames whose longer side is at most 427 pixels.
+    """OpenCV's DIS in both directions, believed where they agree and filled in elsewhere.
 
-    The preset is measured: on camel of DAVIS2016 against RAFT (mean end-point error, pairs a
-    second at 854x480 on two cores) medium gives 0.40 px at 51/s, fast 0.59 px at 189/s and
-    ultrafast 0.75 px at 276/s. So is the weight of the smoothness term, which OpenCV sets to 20:
-    100 takes the mean L1 error relative to RAFT from 10.3 % to 9.2 % over 40 pairs of ten
-    sequences (20 to 400 tried), at the same speed. And so are the number of refinements at each
-    scale (OpenCV: 5) and the distance of the patches (4): ten, and five pixels, take that error
-    from 22.8 % to 20.7 % over 45 pairs of fifteen training sequences, at 0.93 of the speed; twenty
-    refinements take it to about 19 %, at 0.5.
+    Frames are reduced to a longer side of 427 pixels, and the flow is on the network's grid: finer
+    detail is not kept. What it is good for is the border of what moves, where the bare search
+    spreads the motion over what is hidden or without texture.
 
-    The preset leaves out the finest scale of full frames. Halving them first and using every scale
-    is the same for a frame of 854x480, and cheaper; the network's grid is half as fine again.
+    Everything here is measured; ``benchmarks/README.md`` has the tables. The search takes 5 pixels
+    between patches, 3 refinements at each scale and a smoothness of 100 (OpenCV's preset "medium":
+    4, 5 and 20): ten refinements are closer to RAFT by themselves, but hardly so when what cannot
+    be believed is filled in, and both directions at three cost as much as one at ten.
     """
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(0)
-        self._dis.setPatchStride(PATCH_STRIDE)
-        self._dis.setVariationalRefinementAlpha(SMOOTHNESS)
-        self._dis.setVariationalRefinementIterations(REFINEMENTS)
+        self._search = _search(), _search()
+        self._aside = ThreadPoolExecutor(1, "stseg-dis")
+        self._latest: _Pair | None = None
 
-    def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w"]:
-        """What ``between`` needs of one frame: gray, and reduced where it is large."""
+    def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> Frame:
+        """What ``between`` needs of one frame."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         longest = max(gray.shape)
         if longest > MAX_SIDE:
             size = [max(16, round(side * MAX_SIDE / longest)) for side in gray.shape]
             gray = cv2.resize(gray, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(gray)
+        grid = grid_for((image.shape[0], image.shape[1]))
+        height, width = (min(sides) for sides in zip(grid, gray.shape, strict=True))
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        guide = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255
+        return Frame(np.ascontiguousarray(gray), guide)
 
     def between(
-        self,
-        first: UInt8[np.ndarray, "h w"],
-        second: UInt8[np.ndarray, "h w"],
-        size: tuple[int, int],
+        self, first: Frame, second: Frame, size: tuple[int, int]
     ) -> Float32[np.ndarray, "h w 2"]:
         """Motion from the first prepared frame to the second, in pixels of a frame of ``size``."""
-        flow = self._dis.calc(first, second, np.zeros((*first.shape, 2), np.float32))
-        scale = np.array([size[1] / first.shape[1], size[0] / first.shape[0]], np.float32)
-        return flow * scale
+        height, width = first.guide.shape[1:]
+        sites = np.divide((width, height), first.gray.shape[::-1], dtype=np.float32)
+        flow, back = (
+            cv2.resize(each, (width, height), interpolation=cv2.INTER_AREA) * sites
+            for each in self._both(first, second)
+        )
+        believed = confidence(flow, back, first.guide.mean(axis=0), second.guide.mean(axis=0))
+        scale = np.array([size[1] / width, size[0] / height], np.float32)
+        return fill_in(flow, believed, first.guide) * scale
+
+    def _both(self, first: Frame, second: Frame) -> tuple[np.ndarray, np.ndarray]:
+        """Motion there and back. The last pair is kept: its way back may be asked for next."""
+        latest = self._latest
+        if latest is None or {latest.first, latest.second} != {first, second}:
+            other = self._aside.submit(_motion, self._search[1], second.gray, first.gray)
+            there = _motion(self._search[0], first.gray, second.gray)
+            latest = self._latest = _Pair(first, second, there, other.result())
+        flows = latest.there, latest.back
+        return flows if latest.first is first else (flows[1], flows[0])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two frames, and the motion between them in pixels of the reduced frames."""
+
+    first: Frame
+    second: Frame
+    there: Float32[np.ndarray, "H W 2"]
+    back: Float32[np.ndarray, "H W 2"]
+
+
+def _search() -> cv2.DISOpticalFlow:
+    """OpenCV's search, which keeps its memory from pair to pair: one for each direction."""
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    search.setPatchStride(PATCH_STRIDE)
+    search.setVariationalRefinementAlpha(SMOOTHNESS)
+    search.setVariationalRefinementIterations(REFINEMENTS)
+    return search
+
+
+def _motion(
+    search: cv2.DISOpticalFlow, first: UInt8[np.ndarray, "H W"], second: UInt8[np.ndarray, "H W"]
+) -> Float32[np.ndarray, "H W 2"]:
+    return np.asarray(search.calc(first, second, np.zeros((*first.shape, 2), np.float32)))

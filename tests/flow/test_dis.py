@@ -6,7 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from stseg.flow import to_grid
 from stseg.flow.dis import DIS, MAX_SIDE
+from stseg.records import grid_for
+from stseg.synthetic import SceneSettings, render
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -49,18 +52,55 @@ def test_large_frames_are_reduced_and_vectors_keep_the_pixels_of_the_source(
     first, second = pair(*size, 12, -6)
     dis = DIS()
     prepared = dis.prepare(first)
-    assert max(prepared.shape) == MAX_SIDE
-    assert prepared.shape[0] / prepared.shape[1] == pytest.approx(size[0] / size[1], rel=0.01)
+    gray = prepared.gray.shape
+    assert max(gray) == MAX_SIDE
+    assert gray[0] / gray[1] == pytest.approx(size[0] / size[1], rel=0.01)
     flow = dis.between(prepared, dis.prepare(second), size)
-    assert flow.shape[:2] == prepared.shape
+    assert flow.shape[:2] == tuple(map(min, grid_for(size), gray))
     assert np.median(flow[..., 0]) == pytest.approx(12, abs=0.3)
     assert np.median(flow[..., 1]) == pytest.approx(-6, abs=0.3)
 
 
 def test_a_frame_that_fits_is_not_reduced() -> None:
-    image = texture(MAX_SIDE // 2, MAX_SIDE)
+    image = texture(100, 200)
     prepared = DIS().prepare(image)
-    np.testing.assert_array_equal(prepared, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    np.testing.assert_array_equal(prepared.gray, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    np.testing.assert_allclose(prepared.guide, image.transpose(2, 0, 1) / 255, rtol=1e-6)
+
+
+def test_the_way_back_is_the_same_whether_it_was_at_hand_or_not() -> None:
+    first, second = pair(96, 128, 3, 1)
+    size = (96, 128)
+    dis = DIS()
+    frames = dis.prepare(first), dis.prepare(second)
+    there = dis.between(*frames, size)
+    back = dis.between(*frames[::-1], size)
+    np.testing.assert_array_equal(back, between(second, first))
+    np.testing.assert_array_equal(dis.between(*frames, size), there)
+    assert np.median(there[..., 0]) == pytest.approx(3, abs=0.1)
+    assert np.median(back[..., 0]) == pytest.approx(-3, abs=0.1)
+
+
+@pytest.mark.parametrize("paths", ["orbit", "cross"])
+def test_borders_of_what_moves_are_better_than_those_of_the_bare_search(paths: str) -> None:
+    clip = render(SceneSettings(frames=4, seed=5, speed=6.0, paths=paths))
+    dis, bare = DIS(), cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grid = grid_for(clip.settings.size)
+    errors = []
+    for t, exact in enumerate(clip.flow):
+        frames = [dis.prepare(image) for image in clip.frames[t : t + 2]]
+        plain = bare.calc(
+            *(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in clip.frames[t : t + 2]), None
+        )
+        ours = dis.between(*frames, clip.settings.size)
+        edge = cv2.morphologyEx(clip.labels[t], cv2.MORPH_GRADIENT, np.ones((21, 21), np.uint8))
+        near = cv2.resize(edge, grid[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        truth = to_grid(exact.transpose(1, 2, 0), grid)
+        errors.append(
+            [np.abs(to_grid(flow, grid) - truth)[:, near].mean() for flow in (ours, plain)]
+        )
+    ours_mean, plain_mean = np.mean(errors, axis=0)
+    assert ours_mean < 0.85 * plain_mean
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 64), (64, 16), (17, 23), (33, 16), (16, 2000)])
