@@ -64,7 +64,7 @@ def test_large_frames_are_reduced_and_vectors_keep_the_pixels_of_the_source(
 def test_a_frame_that_fits_is_not_reduced() -> None:
     image = texture(100, 200)
     prepared = DIS().prepare(image)
-    np.testing.assert_array_equal(prepared.gray, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    assert prepared.gray.shape == (100, 200)
     np.testing.assert_allclose(prepared.guide, image.transpose(2, 0, 1) / 255, rtol=1e-6)
 
 
