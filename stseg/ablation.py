@@ -170,6 +170,7 @@ def _line(settings: Settings, predict: Predict, clip: Clip, flow: FlowFields) ->
         clip.size,
         settings.subsequence,
         settings.similarity_weight,
+        settings.stride,
     )
 
 

@@ -89,8 +89,8 @@ class Linker:
     """Follows the segments of one video, triplet by triplet.
 
     The first triplet names the labels by area, the largest first. Consecutive triplets of τ = 1
-    share two frames, on which they are compared; for a larger τ they share none, and are compared
-    instant by instant, one frame apart.
+    share two frames, on which they are compared (one, where every second triplet is left out); for
+    a larger τ they share none, and are compared instant by instant, one frame apart.
 
     The score of label l and segment m, over the s instants compared, is Σ_s IoU(l, m) and, where
     the linkage ends in "+similarity", ω · (1/s) Σ_s cos(χ_l, χ_m) more: what moves alike is linked
@@ -118,12 +118,14 @@ class Linker:
         self,
         segments: UInt8[np.ndarray, "3 h w"],
         latents: Float32[np.ndarray, "3 k c"] | None = None,
+        frames: int = 1,
     ) -> UInt8[np.ndarray, " k"]:
         """Linked label of each segment of the next triplet.
 
         Args:
             segments: argmax of the network's masks at the three instants, in order of time.
             latents: χ of the segments at these instants; only for a linkage by similarity.
+            frames: from the triplet before to this one, 1 or 2.
         """
         found = self._seen(segments, latents)
         known = self._known
@@ -133,8 +135,8 @@ class Linker:
             assignment[np.argsort(-areas, kind="stable")] = np.arange(self._k, dtype=np.uint8)
         elif self._shared:
             assignment = self._compare(
-                Partition(known.holders[1:], known.latents[1:]),
-                Partition(found.holders[:2], found.latents[:2]),
+                Partition(known.holders[frames:], known.latents[frames:]),
+                Partition(found.holders[:-frames], found.latents[:-frames]),
             )
         else:
             assignment = self._compare(known, found)

@@ -52,8 +52,8 @@ class SegmentationRun:
     """One run of the pipeline over one clip.
 
     Iterate over ``frames()`` to work; ``result()`` gives the record of the frames yielded so far.
-    Only a window of 2 max|τ| + 8 frames is in memory; flow and masks go to spools, which leave
-    memory for the disk beyond 16 MiB each (the masks of all K together).
+    Only a window of 2 max|τ| + 8 frames is in memory, 12 with a stride of 2; flow and masks go to
+    spools, which leave memory for the disk beyond 16 MiB each (the masks of all K together).
 
     Which triplet a frame takes its masks from, also at the ends of the video, is said in
     ``stseg.timeline.Timeline``. Every frame gets labels.
@@ -139,6 +139,7 @@ class SegmentationRun:
                 self.clip.size,
                 settings.subsequence,
                 settings.similarity_weight,
+                settings.stride,
             )
             for k in self.ks
         ]

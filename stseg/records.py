@@ -29,6 +29,7 @@ SHORT_NAMES = {"raft": "raft-sintel"}
 """Short names of flow estimators: RAFT without more is the paper's, with Sintel weights."""
 
 K_RANGE = (2, 8)
+STRIDES = (1, 2)
 TAU_MAX = 8
 
 
@@ -86,6 +87,8 @@ class Settings:
         similarity_weight: weight ω of the similarity in these.
         merge: fuse the labels whose similarity over the whole clip is above this, from -1 to 1
             (see ``stseg.similarity.merge``); None fuses none.
+        stride: frames from one triplet to the next: 1, as the paper has it, or 2, which halves the
+            work of the network (see ``stseg.timeline.Timeline``).
         device: "auto", "cpu" or "cuda".
         subsequence: link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole
             video.
@@ -108,6 +111,7 @@ class Settings:
     max_frames: int | None = None
     similarity_weight: float = 1.0
     merge: float | None = None
+    stride: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flow", flow_name(self.flow))
@@ -141,6 +145,16 @@ class Settings:
             raise InputError(
                 f"The merge threshold is {self.merge}, but a similarity is from -1 to 1. Choose "
                 "for instance 0.8."
+            )
+        if self.stride not in STRIDES:
+            raise InputError(
+                f"The stride is {self.stride}, but triplets are taken at every frame (1) or at "
+                "every second one (2). Choose one of these."
+            )
+        if self.stride > 1 and [abs(tau) for tau in self.taus] != [1]:
+            raise InputError(
+                "A stride of 2 is for one τ of 1 or -1: other triplets have nothing to say of the "
+                "frames between. Choose a stride of 1 or another τ."
             )
         if self.device not in DEVICES:
             raise InputError(f"There is no device {self.device!r}. Choose auto, cpu or cuda.")

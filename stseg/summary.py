@@ -42,6 +42,8 @@ def command_line(
         words += ["--frames", str(settings.max_frames)]
     if settings.similarity_weight != Settings.similarity_weight:
         words += ["--similarity-weight", str(settings.similarity_weight)]
+    if settings.stride != Settings.stride:
+        words += ["--stride", str(settings.stride)]
     if settings.merge is not None:
         words += ["--merge", str(settings.merge)]
     return shlex.join(words)

@@ -71,6 +71,10 @@ class Timeline:
     frame has no motion to a next one (the first frame, for negative τ): it takes the masks of its
     neighbour, moved along the neighbour's flow. Its latents are those of the neighbour.
 
+    With a stride of 2 only every second triplet is predicted, and the frames between take the
+    prediction of the triplet after them, at its first instant. The last triplet that fits is always
+    among them.
+
     With several τ the first one is the reference: where the triplets of the others fit, their
     central predictions are matched to it one-to-one by IoU, and the soft masks are averaged; so
     are the latents, each over the τ whose triplet has a site of the segment.
@@ -84,6 +88,7 @@ class Timeline:
         size: (H, W) of the source, which is the unit of the flow.
         subsequence: link anew at every multiple of so many frames; 0 never does.
         similarity: weight of the similarity of χ in the linkages that use it.
+        stride: frames from one triplet to the next; 2 only for a single τ of 1 or -1.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Timeline:
         size: tuple[int, int],
         subsequence: int = 0,
         similarity: float = 1.0,
+        stride: int = 1,
     ) -> None:
         self._flow = flow
         self._predict = predict
@@ -108,7 +114,9 @@ class Timeline:
         self._linker = Linker(k, linkage, self._reach, similarity)
         # The first frame with a field is 0 forwards and 1 backwards.
         self._first = 0 if self._tau > 0 else 1
-        self._next_centre = self._first + self._reach
+        self._stride = stride
+        self._begin = self._first + self._reach  # the first triplet that fits
+        self._centre: int | None = None  # of the latest triplet
         self._next_frame = 0
         self._triplets: dict[int, tuple[_Seen, np.ndarray]] = {}
         self._latest: FramePrediction | None = None
@@ -124,18 +132,24 @@ class Timeline:
         furthest = max(abs(tau) for tau in self._taus)
         # Before the end nobody knows which triplets fit: only those with room on all sides go on.
         stop = last - self._reach + 1 if ended else frames - 1 - furthest
-        while self._next_centre < stop:
-            count = min(BATCH, stop - self._next_centre)
-            if count < BATCH and not ended:
-                break
-            self._predict_centres(range(self._next_centre, self._next_centre + count), frames)
-            self._next_centre += count
+        while centres := self._open_centres(stop, ended):
+            self._predict_centres(centres, frames)
             yield from self._decided(frames, last, ended)
         if ended:
             yield from self._decided(frames, last, ended)
 
-    def _predict_centres(self, centres: range, frames: int) -> None:
-        seen = [[one] for one in self._run(self._tau, [triplet(c, self._tau) for c in centres])]
+    def _open_centres(self, stop: int, ended: bool) -> list[int]:
+        """Centres of the next pass of the network, below ``stop``; before the end a full one."""
+        begin = self._begin if self._centre is None else self._centre + self._stride
+        centres = list(range(begin, stop, self._stride))
+        latest = centres[-1] if centres else self._centre
+        if ended and self._begin < stop and (latest is None or latest < stop - 1):
+            centres.append(stop - 1)
+        return centres[:BATCH] if ended or len(centres) >= BATCH else []
+
+    def _predict_centres(self, centres: Sequence[int], frames: int) -> None:
+        triplets = [triplet(centre, self._tau) for centre in centres]
+        seen = {c: [one] for c, one in zip(centres, self._run(self._tau, triplets), strict=True)}
         for tau in self._taus[1:]:
             first, last = (0, frames - 2) if tau > 0 else (1, frames - 1)
             fitting = [c for c in centres if first + abs(tau) <= c <= last - abs(tau)]
@@ -143,13 +157,15 @@ class Timeline:
                 continue
             others = self._run(tau, [triplet(centre, tau) for centre in fitting])
             for centre, other in zip(fitting, others, strict=True):
-                seen[centre - centres.start].append(other)
-        for centre, every in zip(centres, seen, strict=True):
-            if self._subsequence and centre % self._subsequence == 0:
+                seen[centre].append(other)
+        for centre, every in seen.items():
+            before = centre - 1 if self._centre is None else self._centre
+            if self._subsequence and centre // self._subsequence != before // self._subsequence:
                 self._linker.forget()
             one = _averaged(every)
-            assignment = self._linker.follow(one.segments, one.latents)
+            assignment = self._linker.follow(one.segments, one.latents, centre - before)
             self._triplets[centre] = one, assignment
+            self._centre = centre
 
     def _run(self, tau: int, triplets: Sequence[Triplet]) -> list[_Seen]:
         """What the network says of these triplets, their instants in order of time."""
@@ -188,13 +204,19 @@ class Timeline:
             (frame + self._reach, 0),
             (frame - self._reach, 2),
         ):
-            fits = centre >= self._first + self._reach
-            if fits and (not ended or centre <= last - self._reach):
-                if centre not in self._triplets:
-                    return None  # still to come
+            if centre in self._triplets:
                 one, assignment = self._triplets[centre]
                 return one.at(instant, assignment)
+            if self._to_come(centre, last - self._reach if ended else None):
+                return None
         return self._repeated_ends(frame, last) if ended else None
+
+    def _to_come(self, centre: int, final: int | None) -> bool:
+        """Whether a triplet will be predicted; ``final`` is the last that fits, once known."""
+        if centre < self._begin or (self._centre is not None and centre <= self._centre):
+            return False
+        regular = (centre - self._begin) % self._stride == 0
+        return regular if final is None else centre == final or (regular and centre < final)
 
     def _repeated_ends(self, frame: int, last: int) -> FramePrediction:
         """For a video too short: the triplet of ``frame`` with the fields at the ends repeated."""

@@ -95,6 +95,13 @@ def test_plan() -> None:
         "Space-time, with L_c, K = 4, τ = +2",
     ]
     assert planned["Space-time, without L_c, K = 4"] == replace(base, model="no-lc")
+    halved = plan(replace(base, stride=2), ["full"], taus=[2, -1])
+    assert [(each.taus, each.stride) for each in halved.values()] == [
+        ((1,), 2),
+        ((2,), 1),
+        ((-1,), 2),
+    ]
+    assert list(halved)[1].endswith("τ = +2, stride 1")
     with pytest.raises(InputError, match="at least two"):
         plan(base, ["full"], ks=[4])  # the same twice
     with pytest.raises(InputError, match="5 variants are chosen, but 4 fit"):

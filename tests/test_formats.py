@@ -103,8 +103,9 @@ def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:
         similarity_weight=2.5,
         eta=0.123456789,
     )
-    write_settings(every, tmp_path / "every.json")
-    assert read_settings(tmp_path / "every.json") == every
+    for settings in (every, Settings(stride=2)):
+        write_settings(settings, tmp_path / "every.json")
+        assert read_settings(tmp_path / "every.json") == settings
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,9 @@ def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:
         ({"model": None}, "The setting 'model' cannot be None. Correct it."),
         ({"k": 40}, "K is 40, but the number of segments is from 2 to 8."),
         ({"merge": 2}, "The merge threshold is 2.0, but a similarity is from -1 to 1."),
+        ({"stride": 3}, "The stride is 3, but triplets are taken at every frame (1) or"),
+        ({"stride": 2, "taus": [2]}, "A stride of 2 is for one τ of 1 or -1:"),
+        ({"stride": 2, "taus": [1, 2]}, "A stride of 2 is for one τ of 1 or -1:"),
         ({"similarity_weight": -1}, "The weight of similarity is -1.0, but"),
     ],
 )

@@ -148,6 +148,15 @@ def test_triplets_of_tau_1_are_compared_on_the_frames_they_share() -> None:
     assert match(overlap(first, second, 2), "one-to-one").tolist() == [0, 1]
 
 
+def test_every_second_triplet_is_compared_on_the_one_frame_that_they_share() -> None:
+    a = np.array([[0, 0, 0, 1]] * 4, np.uint8)
+    linker = Linker(2, "one-to-one")
+    assert linker.follow(np.stack([1 - a, 1 - a, a])).tolist() == [1, 0]  # a: label 1 is larger
+    # Its first instant is the last one of the triplet before; the others are of no account.
+    assert linker.follow(np.stack([1 - a, a, a]), frames=2).tolist() == [0, 1]
+    assert linker.follow(np.stack([a, 1 - a, 1 - a]), frames=2).tolist() == [0, 1]
+
+
 def test_triplets_of_a_larger_tau_are_compared_instant_by_instant() -> None:
     """Three scenes far apart: only the same instant of the next triplet looks alike."""
     scenes = np.array(

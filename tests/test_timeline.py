@@ -86,14 +86,17 @@ def timeline(
     k: int = K,
     linkage: str = "one-to-one",
     size: tuple[int, int] = (H, W),
+    stride: int = 1,
 ) -> Timeline:
-    return Timeline(flow, asked(flow, predict), k, taus, linkage, size)
+    return Timeline(flow, asked(flow, predict), k, taus, linkage, size, stride=stride)
 
 
-def step_by_step(taus: tuple[int, ...], n: int, predict: Network) -> list[FramePrediction]:
+def step_by_step(
+    taus: tuple[int, ...], n: int, predict: Network, stride: int = 1
+) -> list[FramePrediction]:
     """As the pipeline does it: a call for each frame that is read, and one at the end."""
     flow = FlowFields()
-    line = timeline(flow, predict, taus)
+    line = timeline(flow, predict, taus, stride=stride)
     predictions: list[FramePrediction] = []
     for frame in range(n):
         add_frame(flow, frame)
@@ -107,11 +110,13 @@ def step_by_step(taus: tuple[int, ...], n: int, predict: Network) -> list[FrameP
     return predictions
 
 
-def at_once(taus: tuple[int, ...], n: int, predict: Network) -> list[FramePrediction]:
+def at_once(
+    taus: tuple[int, ...], n: int, predict: Network, stride: int = 1
+) -> list[FramePrediction]:
     flow = FlowFields()
     for frame in range(n):
         add_frame(flow, frame)
-    predictions = list(timeline(flow, predict, taus).advance(n, ended=True))
+    predictions = list(timeline(flow, predict, taus, stride=stride).advance(n, ended=True))
     assert [index for index, _ in predictions] == list(range(n))
     return [prediction for _, prediction in predictions]
 
@@ -296,6 +301,47 @@ def test_other_taus_are_put_into_the_order_of_the_first(taus: tuple[int, ...]) -
         if 3 <= index <= n - 4:
             # The mean of equal masks in equal order is as sharp as each of them.
             assert prediction.masks.max(0).min() == pytest.approx(255 * (0.8 + 0.2 / k), abs=1)
+
+
+@pytest.mark.parametrize("tau", [1, -1])
+@pytest.mark.parametrize("n", range(2, 22))
+def test_with_a_stride_of_2_the_frames_between_have_an_instant_of_the_triplet_after(
+    tau: int, n: int
+) -> None:
+    slowly, fast = step_by_step((tau,), n, Tell(), 2), at_once((tau,), n, Tell(), 2)
+    assert [told(one) for one in slowly] == [told(one) for one in fast]
+    first, last = (0, n - 2) if tau > 0 else (1, n - 1)  # frames that have a field
+    early, late = (0, 2) if tau > 0 else (2, 0)
+    centres = {*range(first + 1, last, 2), *([last - 1] if first < last - 1 else [])}
+    for frame, prediction in enumerate(fast):
+        seen = min(max(frame, first), last)
+        if seen in centres or not centres:
+            expected = (seen, 1)
+        elif seen + 1 in centres:
+            expected = (seen, early)
+        else:
+            expected = (seen, late)
+        assert told(prediction) == expected, f"frame {frame}"
+
+
+@pytest.mark.parametrize(("n", "triplets"), [(4, 1), (5, 2), (20, 9), (21, 10), (80, 39)])
+def test_a_stride_of_2_halves_the_work(n: int, triplets: int) -> None:
+    shown = Tell()
+    at_once((1,), n, shown, 2)
+    assert len(shown.shown) == triplets
+
+
+@pytest.mark.parametrize("tau", [1, -1])
+@pytest.mark.parametrize("linkage", LINKAGES)
+@pytest.mark.parametrize("n", [5, 12, 13])
+def test_labels_stay_with_a_stride_of_2(tau: int, linkage: str, n: int) -> None:
+    k, flow = 4, painted(n)
+    predict = asked(flow, renaming(k, seed=7))
+    line = Timeline(flow, predict, k, (tau,), linkage, (12, 4800), stride=2)
+    first, last = (0, n - 2) if tau > 0 else (1, n - 1)
+    for index, prediction in line.advance(n, ended=True):
+        if first <= index <= last:
+            np.testing.assert_array_equal(prediction.labels(), stripes(index, k).argmax(0))
 
 
 @pytest.mark.parametrize("tau", [1, 2, -1])

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
     parser.add_argument("--linkage", default="greedy", help="greedy (the paper) or one-to-one")
     parser.add_argument("--subsequence", type=int, default=10, help="frames; 0 for whole videos")
+    parser.add_argument("--stride", type=int, default=1, help="frames between triplets, 1 or 2")
     parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
     parser.add_argument(
         "--labels",
@@ -122,6 +123,7 @@ def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[En
         linkage=arguments.linkage,
         device=arguments.device,
         subsequence=arguments.subsequence,
+        stride=arguments.stride,
     )
     return Task(
         settings,

@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=UNSAID,
         help="link anew every so many frames (0: never)",
     )
+    parser.add_argument(
+        "--stride",
+        type=int,
+        default=UNSAID,
+        help="frames from one triplet to the next: 2 takes half the time, for one tau of 1 (1)",
+    )
     parser.add_argument("--device", default=UNSAID, help="auto, cpu or cuda (auto)")
     parser.add_argument(
         "--frames",

@@ -111,7 +111,7 @@ def available_estimators() -> list[str]:
 def to_grid(
     flow: Float32[np.ndarray, "h w 2"], grid: tuple[int, int]
 ) -> Float32[np.ndarray, "2 g h2"]:
-    """Flow resized to a grid by area averaging, bilinear where it grows; vectors keep their unit."""
+    """Flow resized to a grid by area, or bilinear where it grows; vectors keep their unit."""
     grows = grid[0] > flow.shape[0] or grid[1] > flow.shape[1]
     way = cv2.INTER_LINEAR if grows else cv2.INTER_AREA  # which repeats sites where it enlarges
     resized = cv2.resize(flow, (grid[1], grid[0]), interpolation=way)

@@ -33,6 +33,7 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         max_frames: int,
         subsequence: int,
+        stride: int,
         request: gr.Request,
     ) -> tuple[str, list[dict[str, Any]]]:
         """Segment a video under two to four variants and compare them.
@@ -54,13 +55,14 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
+            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
 
         Returns:
             The variants side by side (MP4), and the table: a list with one dictionary a variant
             (title, flicker, residual, L_r, L_c, J and F where known, seconds, settings).
         """
         taus = tau if isinstance(tau, list) else [tau]
-        base = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        base = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence, stride)
         check_offered(models, other_flow)
         planned = plan(base, models, other_k, other_tau, other_flow)
         call = Call(sessions, request)

@@ -35,6 +35,7 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         max_frames: int,
         subsequence: int,
+        stride: int,
         merge: float,
         request: gr.Request,
     ) -> tuple[str, str, dict[str, Any]]:
@@ -50,6 +51,7 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
+            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
             merge: labels are fused whose cosine over the whole clip is above this, -1 to 1; 1
                 fuses none.
 
@@ -58,7 +60,9 @@ def build(sessions: Sessions) -> Endpoint:
             versions, timings and statistics of each segment.
         """
         taus = tau if isinstance(tau, list) else [tau]
-        settings = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        settings = read_settings(
+            k, taus, eta, flow, model, linkage, max_frames, subsequence, stride
+        )
         settings = replace(settings, merge=merge if merge != APART else None)
         call = Call(sessions, request)
         clip = call.clip(video)

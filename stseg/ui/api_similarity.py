@@ -30,6 +30,7 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         max_frames: int,
         subsequence: int,
+        stride: int,
         threshold: float,
         measure: str,
         request: gr.Request,
@@ -46,6 +47,7 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
+            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
             threshold: segments whose cosine over the clip is above it fuse, -1 to 1.
             measure: "cosine" or "dot" (the dot product, divided by the number of features).
 
@@ -57,7 +59,9 @@ def build(sessions: Sessions) -> Endpoint:
             the frame of each merged label. "threshold", "measure", "settings": as they were used.
         """
         taus = tau if isinstance(tau, list) else [tau]
-        settings = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence)
+        settings = read_settings(
+            k, taus, eta, flow, model, linkage, max_frames, subsequence, stride
+        )
         call = Call(sessions, request)
         run = SegmentationRun(call.clip(video), settings, stop=call.stop)
         for _ in run.frames():

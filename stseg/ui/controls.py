@@ -27,7 +27,9 @@ LINKAGE_TITLES = {
     "greedy+similarity": "IoU + similarity, greedy",
 }
 
-SETTINGS = 8
+STRIDE_TITLES = [("at every frame (the paper)", 1), ("at every second frame: half the time", 2)]
+
+SETTINGS = 9
 """Number of values that ``read_settings`` takes; they come before what else an event reads."""
 
 OWN_FLOW = "own"
@@ -143,11 +145,18 @@ def build_controls(limits: Limits) -> Controls:
             info="Link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole clip.",
             elem_id="subsequence",
         )
+        stride = gr.Dropdown(
+            choices=STRIDE_TITLES,
+            value=DEFAULTS.stride,
+            label="Triplets",
+            info="The frames between take the masks of the triplet after them; for one τ of ±1.",
+            elem_id="stride",
+        )
     with gr.Row():
         segment = gr.Button("Segment", variant="primary", elem_id="segment", min_width=80)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
     badge = gr.HTML("", elem_id="badge")
-    settings = (k, taus, eta, flow, model, linkage, frames, subsequence)
+    settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride)
     return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
 
 
@@ -168,6 +177,7 @@ def read_settings(
     linkage: str,
     frames: float | None,
     subsequence: float | None = 0,
+    stride: int = 1,
 ) -> Settings:
     """What the controls say.
 
@@ -187,6 +197,7 @@ def read_settings(
         linkage=linkage,
         max_frames=int(frames) if frames else None,
         subsequence=int(subsequence or 0),
+        stride=int(stride),
     )
 
 

@@ -81,4 +81,5 @@ def settings_inputs() -> tuple[Component, ...]:
         gr.Textbox(DEFAULTS.linkage, label="linkage"),
         gr.Number(0, precision=0, label="max_frames"),
         gr.Number(0, precision=0, label="subsequence"),
+        gr.Number(DEFAULTS.stride, precision=0, label="stride"),
     )

@@ -20,7 +20,7 @@ class Pace:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flow: dict[str, float] = {}  # a megapixel, by estimator
-        self._network = 0.15  # a frame and τ
+        self._network = 0.15  # a triplet
 
     def learn(self, result: Segmentation) -> None:
         """Take over what a run measured."""
@@ -32,7 +32,7 @@ class Pace:
                 work = len(result) * _megapixels(result.clip) * _passes(result.settings)
                 self._flow[result.settings.flow] = flow / work
             if network > 0:
-                self._network = network / (len(result) * len(result.settings.taus))
+                self._network = network / (len(result) * _triplets(result.settings))
 
     def seconds(self, clip: Clip, settings: Settings, flow_known: bool) -> float | None:
         """Seconds that ``clip`` will take, or None where its length is not known."""
@@ -40,7 +40,7 @@ class Pace:
         if frames is None:
             return None
         with self._lock:
-            a_frame = self._network * len(settings.taus)
+            a_frame = self._network * _triplets(settings)
             if not flow_known:
                 flow = self._flow.get(settings.flow, _FLOW.get(settings.flow, _SLOW_FLOW))
                 a_frame += flow * _megapixels(clip) * _passes(settings)
@@ -67,6 +67,11 @@ def in_words(seconds: float) -> str:
 def _megapixels(clip: Clip) -> float:
     ratio = min(1.0, _MAX_SIDE / max(clip.size))
     return clip.size[0] * clip.size[1] * ratio**2 / 1e6
+
+
+def _triplets(settings: Settings) -> float:
+    """Triplets a frame."""
+    return len(settings.taus) / settings.stride
 
 
 def _passes(settings: Settings) -> int:

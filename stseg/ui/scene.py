@@ -29,6 +29,7 @@ NAMES = {
     "linkage": "the linkage",
     "max_frames": "the number of frames",
     "subsequence": "the sub-sequence",
+    "stride": "the triplets",
 }
 """Settings whose change needs Segment, as the badge says it; η changes no label."""
 
