@@ -71,9 +71,9 @@ class Timeline:
     frame has no motion to a next one (the first frame, for negative τ): it takes the masks of its
     neighbour, moved along the neighbour's flow. Its latents are those of the neighbour.
 
-    With a stride of 2 only every second triplet is predicted, and the frames between take the
-    prediction of the triplet after them, at its first instant. The last triplet that fits is always
-    among them.
+    With a stride of 2 only every second triplet is predicted, the last one that fits always. The
+    frames between are the last instant of one triplet and the first of the next, and take the mean
+    of both predictions, made as that of several τ.
 
     With several τ the first one is the reference: where the triplets of the others fit, their
     central predictions are matched to it one-to-one by IoU, and the soft masks are averaged; so
@@ -199,16 +199,18 @@ class Timeline:
         if ended and frame > last:
             assert self._latest is not None
             return self._moved(self._latest, last)
-        for centre, instant in (
-            (frame, 1),
-            (frame + self._reach, 0),
-            (frame - self._reach, 2),
-        ):
-            if centre in self._triplets:
-                one, assignment = self._triplets[centre]
-                return one.at(instant, assignment)
-            if self._to_come(centre, last - self._reach if ended else None):
-                return None
+        final = last - self._reach if ended else None
+        if frame in self._triplets:
+            one, assignment = self._triplets[frame]
+            return one.at(1).named(assignment)
+        beside = [(frame + self._reach, 0), (frame - self._reach, 2)]
+        if any(self._to_come(centre, final) for centre in (frame, beside[0][0])):
+            return None
+        found = [(self._triplets[c], instant) for c, instant in beside if c in self._triplets]
+        if found:
+            parts = found if self._stride > 1 else found[:1]
+            assignment = found[0][0][1]
+            return _mean([one.at(instant) for (one, _), instant in parts]).named(assignment)
         return self._repeated_ends(frame, last) if ended else None
 
     def _to_come(self, centre: int, final: int | None) -> bool:
@@ -227,13 +229,26 @@ class Timeline:
         else:
             known = self._latest.linked()
             assignment = self._linker.beside(known, one.segments[1:2], one.latents[1:2])
-        return one.at(1, assignment)
+        return one.at(1).named(assignment)
 
     def _moved(self, neighbour: FramePrediction, frame: int) -> FramePrediction:
         """The prediction of ``frame``, carried to the next frame in the direction of τ."""
         flow = self._flow.at(frame, backward=self._tau < 0)
         moved = move_masks(dequantise(neighbour.masks), flow, self._size)
         return replace(neighbour, masks=quantise(moved))
+
+
+@dataclass(frozen=True)
+class _Instant:
+    """What the network says of one frame."""
+
+    masks: UInt8[np.ndarray, "k h w"]
+    segments: UInt8[np.ndarray, "h w"]
+    latents: Float32[np.ndarray, "k c"]
+
+    def named(self, assignment: UInt8[np.ndarray, " k"]) -> FramePrediction:
+        """The frame with the linked labels of its segments."""
+        return FramePrediction(self.masks, assignment, self.latents)
 
 
 @dataclass(frozen=True)
@@ -244,34 +259,42 @@ class _Seen:
     segments: UInt8[np.ndarray, "3 h w"]
     latents: Float32[np.ndarray, "3 k c"]
 
-    def at(self, instant: int, assignment: UInt8[np.ndarray, " k"]) -> FramePrediction:
+    def at(self, instant: int) -> _Instant:
         """One of the three frames."""
-        return FramePrediction(self.masks[instant], assignment, self.latents[instant])
+        return _Instant(self.masks[instant], self.segments[instant], self.latents[instant])
 
 
 def _averaged(seen: Sequence[_Seen]) -> _Seen:
     """The first one, its central instant averaged with those of the others."""
+    first = seen[0]
+    if len(seen) == 1:
+        return first
+    mean = _mean([each.at(1) for each in seen])
+    masks, segments, latents = first.masks.copy(), first.segments.copy(), first.latents.copy()
+    masks[1], segments[1], latents[1] = mean.masks, mean.segments, mean.latents
+    return _Seen(masks, segments, latents)
+
+
+def _mean(seen: Sequence[_Instant]) -> _Instant:
+    """One frame as several triplets show it: put into the order of the first, and averaged."""
     first, *others = seen
     if not others:
         return first
-    k = len(first.masks[1])
-    total = first.masks[1].astype(np.float32)
-    latents = first.latents[1].copy()
-    counts = _present(first.segments[1], k).astype(np.float32)
+    k = len(first.masks)
+    total = first.masks.astype(np.float32)
+    latents = first.latents.copy()
+    counts = _present(first.segments, k).astype(np.float32)
     for other in others:
-        scores = overlap(first.segments[1:2], other.segments[1:2], k)
+        scores = overlap(first.segments[None], other.segments[None], k)
         place = match(scores, "one-to-one")
-        total[place] += other.masks[1]
-        latents[place] += other.latents[1]
-        counts[place] += _present(other.segments[1], k)
-    masks, segments = first.masks.copy(), first.segments.copy()
-    masks[1] = quantise(total / total.sum(axis=0))
-    segments[1] = masks[1].argmax(axis=0)
+        total[place] += other.masks
+        latents[place] += other.latents
+        counts[place] += _present(other.segments, k)
+    masks = quantise(total / total.sum(axis=0))
+    segments = masks.argmax(axis=0).astype(np.uint8)
     latents /= np.maximum(counts, 1)[:, None]
-    latents[~_present(segments[1], k)] = 0
-    joined = first.latents.copy()
-    joined[1] = latents
-    return _Seen(masks, segments, joined)
+    latents[~_present(segments, k)] = 0
+    return _Instant(masks, segments, latents)
 
 
 def _present(segments: UInt8[np.ndarray, "h w"], k: int) -> Bool[np.ndarray, " k"]:
