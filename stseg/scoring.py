@@ -247,8 +247,8 @@ def report(
 ) -> dict[str, Any]:
     """All scores as JSON values, scores as fractions of 1.
 
-    ``mean`` is over the sequences; with the protocol ``frames`` J, F and their recall are over all
-    frames of all sequences. A score that some sequences do not have is averaged over the others.
+    ``mean`` is over the sequences; with the protocol ``frames`` J of every kind, F and their recall
+    are over all frames of all sequences. A score that some sequences do not have is averaged over the others.
 
     Args:
         scores: of the sequences.
@@ -266,6 +266,11 @@ def report(
         for letter, lists in (("J", [s.j for s in scores]), ("F", [s.f for s in scores])):
             pooled = statistics(np.concatenate([np.array(each, np.float64) for each in lists]))
             mean |= {letter: pooled.mean, f"{letter}_recall": pooled.recall}
+        lengths = [len(each.j) for each in scores]
+        for key in ("J_once", "J_unsupervised"):  # each is a mean over the frames already
+            if key in mean:
+                values = [each[key] for each in sequences.values()]
+                mean[key] = float(np.average(values, weights=lengths))
     return {
         **about,
         "protocol": protocol,

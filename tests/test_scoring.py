@@ -163,6 +163,8 @@ def test_means_are_of_sequences_or_of_frames(annotated: Clip) -> None:
     assert davis["scored"] == {"sequences": 2, "frames": N}
     frames = report(both, Settings(), {"model": "m"}, "frames")
     assert frames["mean"]["J"] == pytest.approx((10 + 2 / 3) / 12)
+    assert frames["mean"]["J_once"] == pytest.approx((10 + 2 / 3) / 12)
+    assert davis["mean"]["J_once"] == pytest.approx((1 + 1 / 3) / 2)
     assert frames["mean"]["J_recall"] == pytest.approx(10 / 12)
     assert "objects_iou" not in frames["mean"]
 
