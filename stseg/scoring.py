@@ -248,7 +248,8 @@ def report(
     """All scores as JSON values, scores as fractions of 1.
 
     ``mean`` is over the sequences; with the protocol ``frames`` J of every kind, F and their recall
-    are over all frames of all sequences. A score that some sequences do not have is averaged over the others.
+    are over all frames of all sequences. A score that some sequences do not have is averaged over
+    the others.
 
     Args:
         scores: of the sequences.
