@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -34,14 +35,15 @@ PANEL = (360, 420)
 Points = list[tuple[float, float]]
 
 
-def cpu_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """CPU time of ``work``, the least of a few."""
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        found.append(time.process_time() - start)
-    return min(found)
+def cpu_seconds(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """CPU time of each, the least of some rounds: a slow minute meets all of them."""
+    found = np.full((rounds, len(works)), np.inf)
+    for each in found:
+        for index, work in enumerate(works):
+            start = time.process_time()
+            work()
+            each[index] = time.process_time() - start
+    return [float(least) for least in found.min(axis=0)]
 
 
 def against_frames(network: SegmentationNetwork, counts: Sequence[int]) -> Points:
@@ -60,19 +62,24 @@ def against_frames(network: SegmentationNetwork, counts: Sequence[int]) -> Point
                 pass
 
         work(min(counts))
-        return [(count, cpu_seconds(lambda count=count: work(count), 2)) for count in counts]
+        works = [partial(work, count) for count in counts]
+        return list(zip(map(float, counts), cpu_seconds(works, 2), strict=True))
 
 
-def of_network(network: SegmentationNetwork, size: tuple[int, int], k: int) -> float:
-    """One volume of that size into K masks."""
-    device, volume = choose_device("cpu"), torch.randn(1, 2, 3, *size)
+def of_network(
+    network: SegmentationNetwork, wanted: Sequence[tuple[tuple[int, int], int]]
+) -> list[float]:
+    """One volume of each size into so many masks."""
+    device = choose_device("cpu")
 
-    def work() -> None:
+    def work(volume: torch.Tensor, k: int) -> None:
         with torch.inference_mode(), device.autocast():
             network(volume, k)
 
-    work()
-    return cpu_seconds(work)
+    works = [partial(work, torch.randn(1, 2, 3, *size), k) for size, k in wanted]
+    for each in works:
+        each()
+    return cpu_seconds(works, 6)
 
 
 def straight(points: Points) -> tuple[float, float, float]:
@@ -129,9 +136,19 @@ def main() -> None:
         (
             "network against sites",
             "sites of the grid",
-            [(float(h * w), of_network(network, (h, w), 4)) for h, w in sizes],
+            list(
+                zip(
+                    [float(h * w) for h, w in sizes],
+                    of_network(network, [(size, 4) for size in sizes]),
+                    strict=True,
+                )
+            ),
         ),
-        ("network against K", "K", [(float(k), of_network(network, GRID, k)) for k in ks]),
+        (
+            "network against K",
+            "K",
+            list(zip(map(float, ks), of_network(network, [(GRID, k) for k in ks]), strict=True)),
+        ),
     ]
     for title, unit, points in plots:
         told = ", ".join(f"{x:g}: {y:.3f} s" for x, y in points)

@@ -42,27 +42,26 @@ class DIS:
     Everything here is measured; ``benchmarks/README.md`` has the tables. The search takes 5 pixels
     between patches, 3 refinements at each scale and a smoothness of 100 (OpenCV's preset "medium":
     4, 5 and 20): ten refinements are closer to RAFT by themselves, but hardly so when what cannot
-    be believed is filled in, and both directions at three cost as much as one at ten. A blur of
-    0.7 pixels takes off what compression adds.
+    be believed is filled in. The way back only has to tell what to believe, and is not refined. A
+    blur of 0.7 pixels takes off what compression adds.
     """
 
     def __init__(self) -> None:
-        self._search = _search(), _search()
+        self._there, self._back = _search(REFINEMENTS), _search(0)
         self._aside = ThreadPoolExecutor(1, "stseg-dis")
-        self._latest: _Pair | None = None
 
     def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> Frame:
         """What ``between`` needs of one frame."""
-        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        longest = max(gray.shape)
-        if longest > MAX_SIDE:
-            size = [max(16, round(side * MAX_SIDE / longest)) for side in gray.shape]
-            gray = cv2.resize(gray, (size[1], size[0]), interpolation=cv2.INTER_AREA)
         grid = grid_for((image.shape[0], image.shape[1]))
+        longest = max(image.shape[:2])
+        if longest > MAX_SIDE:
+            height, width = (max(16, round(s * MAX_SIDE / longest)) for s in image.shape[:2])
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), BLUR)
         height, width = (min(sides) for sides in zip(grid, gray.shape, strict=True))
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         guide = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255
-        return Frame(cv2.GaussianBlur(gray, (0, 0), BLUR), guide)
+        return Frame(gray, guide)
 
     def between(
         self, first: Frame, second: Frame, size: tuple[int, int]
@@ -70,42 +69,23 @@ class DIS:
         """Motion from the first prepared frame to the second, in pixels of a frame of ``size``."""
         height, width = first.guide.shape[1:]
         sites = np.divide((width, height), first.gray.shape[::-1], dtype=np.float32)
+        other = self._aside.submit(_motion, self._back, second.gray, first.gray)
         flow, back = (
             cv2.resize(each, (width, height), interpolation=cv2.INTER_AREA) * sites
-            for each in self._both(first, second)
+            for each in (_motion(self._there, first.gray, second.gray), other.result())
         )
         believed = confidence(flow, back, first.guide.mean(axis=0), second.guide.mean(axis=0))
         scale = np.array([size[1] / width, size[0] / height], np.float32)
         return fill_in(flow, believed, first.guide) * scale
 
-    def _both(self, first: Frame, second: Frame) -> tuple[np.ndarray, np.ndarray]:
-        """Motion there and back. The last pair is kept: its way back may be asked for next."""
-        latest = self._latest
-        if latest is None or {latest.first, latest.second} != {first, second}:
-            other = self._aside.submit(_motion, self._search[1], second.gray, first.gray)
-            there = _motion(self._search[0], first.gray, second.gray)
-            latest = self._latest = _Pair(first, second, there, other.result())
-        flows = latest.there, latest.back
-        return flows if latest.first is first else (flows[1], flows[0])
 
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two frames, and the motion between them in pixels of the reduced frames."""
-
-    first: Frame
-    second: Frame
-    there: Float32[np.ndarray, "H W 2"]
-    back: Float32[np.ndarray, "H W 2"]
-
-
-def _search() -> cv2.DISOpticalFlow:
+def _search(refinements: int) -> cv2.DISOpticalFlow:
     """OpenCV's search, which keeps its memory from pair to pair: one for each direction."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     search.setPatchStride(PATCH_STRIDE)
     search.setVariationalRefinementAlpha(SMOOTHNESS)
-    search.setVariationalRefinementIterations(REFINEMENTS)
+    search.setVariationalRefinementIterations(refinements)
     return search
 
 
