@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 
+from stseg.flow.dis import MAX_SIDE
 from stseg.records import Clip, Segmentation, Settings
 
-_MAX_SIDE = 1024
-"""Flow is computed on frames of at most this side (``stseg.flow.dis``)."""
+_SIDES = {"dis": MAX_SIDE}
+_SIDE = 1024
+"""Flow is computed on frames of at most this side: by estimator, and of all others."""
 
 # Until something has been measured here: seconds a megapixel on two cores of a small server.
-_FLOW = {"dis": 0.1}
+_FLOW = {"dis": 0.5}
 _SLOW_FLOW = 10.0
 
 
@@ -29,7 +31,11 @@ class Pace:
         flow, network = result.seconds.get("flow", 0.0), result.seconds.get("network", 0.0)
         with self._lock:
             if flow > 0:
-                work = len(result) * _megapixels(result.clip) * _passes(result.settings)
+                work = (
+                    len(result)
+                    * _megapixels(result.clip, result.settings)
+                    * _passes(result.settings)
+                )
                 self._flow[result.settings.flow] = flow / work
             if network > 0:
                 self._network = network / (len(result) * _triplets(result.settings))
@@ -43,7 +49,7 @@ class Pace:
             a_frame = self._network * _triplets(settings)
             if not flow_known:
                 flow = self._flow.get(settings.flow, _FLOW.get(settings.flow, _SLOW_FLOW))
-                a_frame += flow * _megapixels(clip) * _passes(settings)
+                a_frame += flow * _megapixels(clip, settings) * _passes(settings)
         return frames * a_frame
 
 
@@ -64,8 +70,8 @@ def in_words(seconds: float) -> str:
     return f"{round(seconds / 60)} min"
 
 
-def _megapixels(clip: Clip) -> float:
-    ratio = min(1.0, _MAX_SIDE / max(clip.size))
+def _megapixels(clip: Clip, settings: Settings) -> float:
+    ratio = min(1.0, _SIDES.get(settings.flow, _SIDE) / max(clip.size))
     return clip.size[0] * clip.size[1] * ratio**2 / 1e6
 
 

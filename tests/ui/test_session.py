@@ -283,6 +283,11 @@ def test_pace(clip: Clip) -> None:
     assert known is not None
     assert fresh is not None
     assert fresh > known
+    halved = pace.seconds(clip, Settings(stride=2), flow_known=True)
+    assert halved == pytest.approx(known / 2)
+    large, larger = (Clip(clip.source, "x", (9 * n, 16 * n), 25.0, 50) for n in (60, 120))
+    # DIS reduces both to the same size.
+    assert pace.seconds(large, Settings(), False) == pace.seconds(larger, Settings(), False)
     unknown = Clip(clip.source, "x", clip.size, clip.fps, 0)
     assert pace.seconds(unknown, Settings(), flow_known=False) is None
     assert [in_words(value) for value in (0.2, 20.0, 200.0)] == ["a second", "20 s", "3 min"]
