@@ -41,7 +41,7 @@ class Page:
         self.session.clip, self.session.shown = shown.result.clip, shown
         self.session.choice = shown.choice
         options = [_value(option) for view in scene.views for option in view.options]
-        settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0]
+        settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0, 1]
         self.values = [*settings, 0.0, 1.0, 0, *options]
         self.fills = [len(view.pictures) for view in scene.views]
         self.details = [view.details for view in scene.views]

@@ -66,8 +66,8 @@ def test_motion_of_the_example(visit: Visit) -> None:
     box = bands.bounding_box()
     assert box is not None
     bands.click(position={"x": box["width"] / 2, "y": 20})
-    page.wait_for_selector("#motion .caption:has-text('Frame 18')")
-    assert page.input_value("#frame input[type=number]") == "18"
+    page.wait_for_selector("#motion .caption:has-text('Frame 12')")
+    assert page.input_value("#frame input[type=number]") == "12"
     assert all(source(page, name) != old for name, old in before.items())
     assert page.locator("#motion .numbers tbody tr").count() == 2
 

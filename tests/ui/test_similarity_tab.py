@@ -66,8 +66,8 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     box = across.bounding_box()
     assert box is not None
     across.click(position={"x": 0.26 * box["width"], "y": 0.76 * box["height"]})
-    page.wait_for_selector("#similarity figure[data-name=pair-a]:has-text('Segment 0, frame 27')")
-    page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 9')")
+    page.wait_for_selector("#similarity figure[data-name=pair-a]:has-text('Segment 0, frame 18')")
+    page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 6')")
 
     # At -1 everything fuses: one colour is left, and the page says so.
     colours = [",".join(map(str, colour)) for colour in COLOURS]
@@ -79,7 +79,7 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     set_threshold(page, 1)
     page.wait_for_selector("#similarity figcaption:has-text('2 of 2 left')")
 
-    assert page.locator("#similarity .map .point").count() == 72
+    assert page.locator("#similarity .map .point").count() == 48
     page.locator("#similarity .map .point.label-1[data-frame='20']").dispatch_event("click")
     page.wait_for_selector("#similarity .caption:has-text('Segments of frame 20')")
     assert page.input_value("#frame input[type=number]") == "20"
