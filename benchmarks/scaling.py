@@ -117,7 +117,7 @@ def panel(points: Points, title: str, unit: str) -> np.ndarray:
     for value in (0.0, height / 1.15):
         write(f"{value:.2g} s", (8, place(0, value)[1] + 4))
     for value in (float(x.min()), width):
-        write(f"{value:.4g}", (place(value, 0)[0] - 12, bottom + 18))
+        write(f"{value:,.0f}", (min(place(value, 0)[0] - 12, columns - 56), bottom + 18))
     return picture
 
 
