@@ -9,7 +9,7 @@ import gradio as gr
 from stseg.comparison import Compared, compare, comparison_video, plan, with_variant
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.ui.controls import check_offered, read_settings
-from stseg.ui.endpoint import Call, Endpoint, settings_inputs
+from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
 from stseg.ui.session import Sessions
 from stseg.volume import FlowFields
 
@@ -99,6 +99,7 @@ def build(sessions: Sessions) -> Endpoint:
             gr.JSON([], label="other_tau"),
             gr.JSON([], label="other_flow"),
             *settings_inputs(),
+            stride_input(),
         ),
         outputs=(gr.File(label="comparison video"), gr.JSON(label="table")),
     )

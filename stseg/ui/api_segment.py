@@ -12,7 +12,7 @@ import gradio as gr
 
 from stseg.errors import InputError
 from stseg.ui.controls import read_settings
-from stseg.ui.endpoint import Call, Endpoint, settings_inputs
+from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
 from stseg.ui.session import Sessions
 from stseg.ui.work import segment_clip
 
@@ -35,8 +35,8 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         max_frames: int,
         subsequence: int,
-        stride: int,
         merge: float,
+        stride: int,
         request: gr.Request,
     ) -> tuple[str, str, dict[str, Any]]:
         """Segment a video into what moves together.
@@ -51,9 +51,9 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
-            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
             merge: labels are fused whose cosine over the whole clip is above this, -1 to 1; 1
                 fuses none.
+            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
 
         Returns:
             The grid video (MP4), a zip of indexed label PNGs, and the summary: settings,
@@ -81,6 +81,7 @@ def build(sessions: Sessions) -> Endpoint:
             gr.File(label="video", type="filepath"),
             *settings_inputs(),
             gr.Number(APART, label="merge"),
+            stride_input(),
         ),
         outputs=(gr.File(label="grid video"), gr.File(label="labels"), gr.JSON(label="summary")),
     )

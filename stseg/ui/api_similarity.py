@@ -11,7 +11,7 @@ from stseg.pipeline import SegmentationRun
 from stseg.records import Segmentation
 from stseg.ui.affinity import Affinity
 from stseg.ui.controls import read_settings
-from stseg.ui.endpoint import Call, Endpoint, settings_inputs
+from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
 from stseg.ui.session import Sessions
 
 NAME = "similarity"
@@ -30,9 +30,9 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         max_frames: int,
         subsequence: int,
-        stride: int,
         threshold: float,
         measure: str,
+        stride: int,
         request: gr.Request,
     ) -> dict[str, Any]:
         """Compare the segments of a video in the network's own features, and merge those alike.
@@ -47,9 +47,9 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
-            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
             threshold: segments whose cosine over the clip is above it fuse, -1 to 1.
             measure: "cosine" or "dot" (the dot product, divided by the number of features).
+            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
 
         Returns:
             A dictionary. "whole_clip": matrix of label against label over the clip. "frames": the
@@ -78,6 +78,7 @@ def build(sessions: Sessions) -> Endpoint:
             *settings_inputs(),
             gr.Number(1.0, label="threshold"),
             gr.Textbox("cosine", label="measure"),
+            stride_input(),
         ),
         outputs=(gr.JSON(label="similarity"),),
     )

@@ -70,8 +70,13 @@ class Call:
             raise Cancelled("The call was stopped.")
 
 
+def stride_input() -> Component:
+    """The setting that came later: last of all parameters, so that earlier clients go on."""
+    return gr.Number(DEFAULTS.stride, precision=0, label="stride")
+
+
 def settings_inputs() -> tuple[Component, ...]:
-    """Parameters that ``read_settings`` takes, in its order, under the names of the API."""
+    """Parameters that ``read_settings`` takes first, in its order, under the names of the API."""
     return (
         gr.Number(DEFAULTS.k, precision=0, label="k"),
         gr.JSON(list(DEFAULTS.taus), label="tau"),
@@ -81,5 +86,4 @@ def settings_inputs() -> tuple[Component, ...]:
         gr.Textbox(DEFAULTS.linkage, label="linkage"),
         gr.Number(0, precision=0, label="max_frames"),
         gr.Number(0, precision=0, label="subsequence"),
-        gr.Number(DEFAULTS.stride, precision=0, label="stride"),
     )

@@ -44,8 +44,14 @@ def test_segment(client: Client, clip: Clip) -> None:
 
 def test_segments_that_move_alike_are_fused(client: Client, clip: Clip, tmp_path: Path) -> None:
     _, labels, summary = client.predict(
-        video=handle_file(str(clip.source)), k=3, max_frames=5, merge=-1, api_name="/segment"
+        video=handle_file(str(clip.source)),
+        k=3,
+        max_frames=5,
+        merge=-1,
+        stride=2,
+        api_name="/segment",
     )
+    assert summary["settings"]["stride"] == 2
     assert summary["settings"]["merge"] == -1
     assert "--merge -1" in summary["command"]
     with zipfile.ZipFile(labels) as archive:
@@ -75,6 +81,7 @@ def test_stable_names(client: Client) -> None:
     assert list(named) == [f"/{file.NAME}" for file in ENDPOINTS]
     names = [each["parameter_name"] for each in named["/segment"]["parameters"]]
     assert names[:8] == ["video", "k", "tau", "eta", "flow", "model", "linkage", "max_frames"]
+    assert names[8:] == ["subsequence", "merge", "stride"]
     assert all(each["parameter_has_default"] for each in named["/segment"]["parameters"][1:])
 
 
