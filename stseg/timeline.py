@@ -204,8 +204,10 @@ class Timeline:
             one, assignment = self._triplets[frame]
             return one.at(1).named(assignment)
         beside = [(frame + self._reach, 0), (frame - self._reach, 2)]
-        if any(self._to_come(centre, final) for centre in (frame, beside[0][0])):
+        if any(self._to_come(centre, final) for centre in (frame, frame + self._reach)):
             return None
+        if self._subsequence and beside[0][0] // self._subsequence != frame // self._subsequence:
+            beside.reverse()  # the labels are those of the frame's own sub-sequence
         found = [(self._triplets[c], instant) for c, instant in beside if c in self._triplets]
         if found:
             parts = found if self._stride > 1 else found[:1]

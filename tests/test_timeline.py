@@ -355,6 +355,29 @@ def test_labels_stay_with_a_stride_of_2(tau: int, linkage: str, n: int) -> None:
             np.testing.assert_array_equal(prediction.labels(), stripes(index, k).argmax(0))
 
 
+@pytest.mark.parametrize("subsequence", [4, 5])
+def test_with_a_stride_of_2_a_frame_has_the_labels_of_its_own_sub_sequence(
+    subsequence: int,
+) -> None:
+    """Two halves that change their size at each boundary, so that naming by area tells them."""
+    k, n = 2, 22
+
+    def predict(volumes: list[np.ndarray]) -> np.ndarray:
+        out = np.empty((len(volumes), k, 3, 12, 48), np.float32)
+        for masks, volume in zip(out, volumes, strict=True):
+            part = int(volume[0, 1, 0, 0]) // subsequence
+            masks[0] = np.where(np.arange(48) < (40 if part % 2 else 8), 0.9, 0.1)
+            masks[1] = 1 - masks[0]
+        return out
+
+    flow = painted(n)
+    predict_ = asked(flow, predict)
+    line = Timeline(flow, predict_, k, (1,), "one-to-one", (12, 4800), subsequence, stride=2)
+    for frame, prediction in line.advance(n - 2, ended=False):
+        odd = (frame // subsequence) % 2
+        assert prediction.assignment.tolist() == ([0, 1] if odd else [1, 0]), frame
+
+
 @pytest.mark.parametrize("tau", [1, 2, -1])
 @pytest.mark.parametrize("subsequence", [0, 1, 4, 5])
 def test_labels_start_anew_at_each_sub_sequence(tau: int, subsequence: int) -> None:

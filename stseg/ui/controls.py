@@ -149,7 +149,7 @@ def build_controls(limits: Limits) -> Controls:
             choices=STRIDE_TITLES,
             value=DEFAULTS.stride,
             label="Triplets",
-            info="The frames between take the masks of the triplet after them; for one τ of ±1.",
+            info="A frame between takes the mean of the triplets beside it; for one τ of +1 or -1.",
             elem_id="stride",
         )
     with gr.Row():
@@ -177,7 +177,7 @@ def read_settings(
     linkage: str,
     frames: float | None,
     subsequence: float | None = 0,
-    stride: int = 1,
+    stride: float | None = 1,
 ) -> Settings:
     """What the controls say.
 
@@ -197,7 +197,7 @@ def read_settings(
         linkage=linkage,
         max_frames=int(frames) if frames else None,
         subsequence=int(subsequence or 0),
-        stride=int(stride),
+        stride=int(stride or 1),
     )
 
 
