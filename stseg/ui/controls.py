@@ -27,7 +27,7 @@ LINKAGE_TITLES = {
     "greedy+similarity": "IoU + similarity, greedy",
 }
 
-STRIDE_TITLES = [("at every frame (the paper)", 1), ("at every second frame: half the time", 2)]
+STRIDE_TITLES = [("at every frame (paper)", 1), ("at every second frame", 2)]
 
 SETTINGS = 9
 """Number of values that ``read_settings`` takes; they come before what else an event reads."""
@@ -149,7 +149,7 @@ def build_controls(limits: Limits) -> Controls:
             choices=STRIDE_TITLES,
             value=DEFAULTS.stride,
             label="Triplets",
-            info="A frame between takes the mean of the triplets beside it; for one τ of +1 or -1.",
+            info="Every second halves the time, frames between take a mean; for one τ of +1 or -1.",
             elem_id="stride",
         )
     with gr.Row():
