@@ -177,7 +177,7 @@ def read_settings(
     linkage: str,
     frames: float | None,
     subsequence: float | None = 0,
-    stride: float | None = 1,
+    stride: int | None = 1,
 ) -> Settings:
     """What the controls say.
 
