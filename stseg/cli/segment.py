@@ -114,6 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from stseg.export import check_folder, export_all, outputs
     from stseg.flow.cache import FlowCache
+    from stseg.memory import give_back
     from stseg.pipeline import SegmentationRun
     from stseg.records import Settings
     from stseg.settings_file import read_settings
@@ -138,6 +139,8 @@ def run(arguments: argparse.Namespace) -> None:
         for _ in work.frames():
             bar.update()
     segmentation = work.result()
+    del work  # the network's memory is free for the encoders of the videos
+    give_back()
     with tqdm(total=len(segmentation), desc="writing", unit="frame") as bar:
         export_all(
             segmentation,
