@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stseg.adaptation import Adaptation, AdaptationSettings, read_fields
+from stseg.adaptation import Adaptation, AdaptationSettings
 from stseg.checkpoint import load_checkpoint
+from stseg.clip_flow import read_fields
 from stseg.device import choose_device
 from stseg.files import write_atomically
 from stseg.flow.cache import FlowCache

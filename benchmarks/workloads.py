@@ -19,7 +19,8 @@ from stseg.flow import weights
 from stseg.flow.cache import FlowCache
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.spool import Spool
-from stseg.synthetic import SceneSettings, render, write_clip
+from stseg.synthetic import SceneSettings, render
+from stseg.synthetic_files import write_clip
 from stseg.train_settings import Stage, TrainSettings
 from stseg.training import Trainer
 from stseg.video import probe, read_frames

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from stseg.device import choose_device
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, heed
 from stseg.foreground import moving_labels, own_motion
 from stseg.linkage import uses_similarity
 from stseg.measures import consistency
@@ -135,8 +135,7 @@ def segment_all(
         raise InputError("A negative τ needs backward flow, which is not there. Leave it out.")
 
     def check() -> None:
-        if stop is not None and stop():
-            raise Cancelled("The ablation was stopped.")
+        heed(stop, "ablation")
 
     device = choose_device(first.device)
     alike = any(uses_similarity(each.linkage) for each in wanted)

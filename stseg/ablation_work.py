@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from stseg.ablation import Figures, measure, same_pass, segment_all
-from stseg.adaptation import read_fields
 from stseg.claims import Record, WorkFolder, in_turn
+from stseg.clip_flow import read_fields
 from stseg.errors import InputError
 from stseg.evaluation import Failure, pause
 from stseg.flow.cache import FlowCache

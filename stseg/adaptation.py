@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,20 +18,14 @@ from stseg.augment import AugmentSettings, augment
 from stseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stseg.datasets import FlowSequence, TripletSet
 from stseg.device import Device, Frugal, choose_device
-from stseg.errors import Cancelled, InputError
-from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
-from stseg.flow.cache import FlowCache
+from stseg.errors import Cancelled, InputError, Stop, heed
 from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.motion import FitSettings, motion_model
-from stseg.pipeline import flow_key
-from stseg.records import K_RANGE, TAU_MAX, Clip, Settings, grid_for
+from stseg.records import K_RANGE, TAU_MAX, Clip, grid_for
 from stseg.train_settings import Stage, TrainSettings
 from stseg.variants import model_path
-from stseg.video import read_frames
 from stseg.volume import FlowFields
-
-Stop = Callable[[], bool]
 
 NAMES = ("loss", "reconstruction", "consistency")
 
@@ -261,13 +255,13 @@ class Adaptation:
         self.network.train()
 
         def losses(part: Sequence[tuple[Tensor, Tensor]], device: Device) -> tuple[Tensor, Tensor]:
-            _check(stop)
+            heed(stop, "fit")
             ((volume, flow),) = part
             each = self._losses_of(volume, flow, ks, device)
             total = each[0].total
             if len(each) > 1:
                 total = (total + SHARE * each[1].total) / (1 + SHARE)
-            _check(stop)
+            heed(stop, "fit")
             return total, _three(each[0])
 
         volumes = [self._volumes.batch([number], self._size) for number in chosen.tolist()]
@@ -276,7 +270,7 @@ class Adaptation:
             for flow in volumes
         ]
         told = accumulate_gradients(self._frugal, self.network, augmented, losses)
-        _check(stop)
+        heed(stop, "fit")
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimiser.step()
         return _named(told)
@@ -298,7 +292,7 @@ class Adaptation:
         ks = [self.settings.k]
 
         def losses(numbers: Sequence[int], device: Device) -> Tensor:
-            _check(stop)
+            heed(stop, "fit")
             flow = self._volumes.batch(numbers, self._size)
             return _three(self._losses_of(flow, flow, ks, device)[0]).cpu()
 
@@ -373,48 +367,6 @@ def chart(told: Sequence[AdaptationProgress], size: tuple[float, float] = (8.0, 
     whole = [each.clip_losses["loss"] for each in known if each.clip_losses is not None]
     marks = Curve("L of the clip", [each.step for each in known], whole, "#009e73", True)
     return loss_chart([*curves, marks], size=size)
-
-
-def read_fields(
-    clip: Clip, settings: Settings, cache: FlowCache | None = None, stop: Stop | None = None
-) -> Generator[int, None, FlowFields]:
-    """Forward flow of a clip: brought, from the cache, or computed. Yields the frames read so far.
-
-    Args:
-        clip: the clip.
-        settings: which estimator, and how many frames.
-        cache: where computed flow is kept and looked up.
-        stop: asked after each frame.
-
-    Raises:
-        InputError: the estimator or the flow that was brought is unusable.
-        Cancelled: ``stop`` said so.
-    """
-    if settings.flow not in ESTIMATORS and Path(settings.flow).exists():
-        return own_flow(Path(settings.flow), clip, settings.max_frames)
-    key = flow_key(clip, settings)
-    stored = None if cache is None else cache.load(key, backward=False)
-    if stored is not None:
-        return stored
-    using = estimator(
-        FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device),
-        lambda: _check(stop),
-    )
-    fields = FlowFields()
-    images = read_frames(clip, settings.max_frames)
-    for done, (_, forward, _) in enumerate(flow_pairs(images, using, grid_for(clip.size)), start=1):
-        _check(stop)
-        if forward.size:
-            fields.forward.append(forward.astype(np.float16))
-        yield done
-    if cache is not None:
-        cache.store(key, fields)
-    return fields
-
-
-def _check(stop: Stop | None) -> None:
-    if stop is not None and stop():
-        raise Cancelled("The fit was stopped.")
 
 
 def _three(losses: Losses) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from scipy.optimize import linear_sum_assignment
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, Stop, heed
 from stseg.flow import ESTIMATORS
 from stseg.measures import Measures, measure
 from stseg.records import Segmentation, Settings, label_map
@@ -22,8 +22,6 @@ from stseg.video_writer import VideoWriter
 
 MOST = 4
 """Variants that fit side by side."""
-
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -195,8 +193,7 @@ def comparison_video(
     n = min(len(each.result) for each in variants)
     with VideoWriter(path, clip.fps) as video:
         for index, image in enumerate(read_frames(clip, n)):
-            if stop is not None and stop():
-                raise Cancelled("The comparison was stopped.")
+            heed(stop, "comparison")
             small = shrink(image, tile)
             size = (small.shape[0] // 2 * 2, small.shape[1] // 2 * 2)
             small = np.ascontiguousarray(small[: size[0], : size[1]])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stseg.claims import WorkFolder, in_turn
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, Stop, heed
 from stseg.flow.cache import FlowCache
 from stseg.known_flow import cached_flow, flow_of
 from stseg.layouts import Entry, open_clip
@@ -79,7 +79,7 @@ class Task:
     cache: FlowCache | None = None
     fresh: bool = False
     pictures: bool = False
-    stop: Callable[[], bool] | None = None
+    stop: Stop | None = None
     report: Callable[[str, int], None] | None = None
 
 
@@ -137,10 +137,9 @@ def evaluate_task(entries: Sequence[Entry], task: Task) -> Iterator[SequenceScor
     yield from outcomes
 
 
-def pause(stop: Callable[[], bool] | None) -> None:
+def pause(stop: Stop | None) -> None:
     """Wait for other processes. Raises Cancelled when ``stop`` says so."""
-    if stop is not None and stop():
-        raise Cancelled("The evaluation was stopped.")
+    heed(stop, "evaluation")
     time.sleep(WAIT)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, heed
 from stseg.files import sweep
 from stseg.formats import EXTRAS, Check, streamed_array
 from stseg.records import Segmentation
@@ -72,8 +72,7 @@ def export_all(
     names = outputs(also)
 
     def check() -> None:
-        if stop is not None and stop():
-            raise Cancelled("The export was stopped.")
+        heed(stop, "export")
 
     with _staging(folder, names) as staging:
         _write_frames(segmentation, staging, report or (lambda done, total: None), check)

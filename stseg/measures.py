@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, Stop, heed
 from stseg.losses import consistency_loss, reconstruction_loss
 from stseg.metrics import contour_accuracy, region_similarity
 from stseg.motion import fit_motion, motion_model
@@ -25,8 +25,6 @@ MOTION_MODEL = "quadratic-time"
 INSTANTS = 3
 SAMPLES = 24
 """At most so many volumes of a clip are fitted, evenly spread over it."""
-
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,10 @@ def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
     stop = stop or (lambda: False)
     rows = []
     for masks, flow in volumes(result):
-        _check(stop)
+        heed(stop, "measuring")
         rows.append(_losses(masks, flow, result.settings.eta))
     reconstruction, consistency, residual = np.mean(rows, axis=0)
-    _check(stop)
+    heed(stop, "measuring")
     flickering = flicker(result)
     j, f = _scores(result, stop)
     return Measures(
@@ -158,15 +156,10 @@ def _scores(result: Segmentation, stop: Stop) -> tuple[float, float] | tuple[Non
             counts = [label_counts(labels[index], inside[index], result.k) for index in inside]
             chosen = oracle_foreground(np.sum(counts, axis=0)) if counts else ()
             for index, expected in inside.items():
-                _check(stop)
+                heed(stop, "measuring")
                 mask = np.isin(labels[index], chosen)
                 j.append(region_similarity(mask, expected))
                 f.append(contour_accuracy(mask, expected))
     except InputError:  # no ground truth, or none that fits this clip
         return None, None
     return (float(np.mean(j)), float(np.mean(f))) if j else (None, None)
-
-
-def _check(stop: Stop) -> None:
-    if stop():
-        raise Cancelled("The measuring was stopped.")

@@ -15,7 +15,7 @@ import torch
 
 from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, heed
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
 from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key
 from stseg.linkage import uses_similarity
@@ -212,8 +212,7 @@ class SegmentationRun:
 
     def _check(self) -> None:
         """Raise ``Cancelled`` if the run is to stop."""
-        if self._stop():
-            raise Cancelled("The run was stopped.")
+        heed(self._stop, "run")
 
     def _read(self) -> Iterator[np.ndarray | None]:
         """Images of the clip, with the flow up to each in ``self.flow``; None for known flow."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, heed
 from stseg.foreground import moving_labels
 from stseg.metrics import contour_accuracy, region_similarity, statistics
 from stseg.multiobject import joint_counts, objects_iou
@@ -135,8 +135,7 @@ def score(
         chosen.append(foreground)
         guess = moving_labels(segmentation, part) if frames else ()
         for index in frames:
-            if stop is not None and stop():
-                raise Cancelled("The evaluation was stopped.")
+            heed(stop, "evaluation")
             mask, inside = np.isin(labels[index], foreground or ()), codes[index] != 0
             j[index] = region_similarity(mask, inside)
             f[index] = contour_accuracy(mask, inside)

@@ -15,7 +15,8 @@ from stseg.checkpoint import load_checkpoint, save_checkpoint
 from stseg.device import Device
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import Clip
-from stseg.synthetic import RenderedClip, SceneSettings, render, write_clip
+from stseg.synthetic import RenderedClip, SceneSettings, render
+from stseg.synthetic_files import write_clip
 from stseg.video import probe
 
 # The same examples at every run, and no time limit on one: the machine may be busy.

@@ -32,7 +32,8 @@ from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
 from stseg.scoring import score
 from stseg.stability import flicker
-from stseg.synthetic import SceneSettings, render, write_clip
+from stseg.synthetic import SceneSettings, render
+from stseg.synthetic_files import write_clip
 from stseg.truth import ground_truth
 from stseg.volume import FlowFields
 

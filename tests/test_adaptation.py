@@ -14,10 +14,10 @@ from stseg.adaptation import (
     Adaptation,
     AdaptationSettings,
     chart,
-    read_fields,
     trained_with,
 )
 from stseg.checkpoint import load_checkpoint, save_checkpoint
+from stseg.clip_flow import read_fields
 from stseg.device import Device
 from stseg.errors import Cancelled, InputError
 from stseg.flow.cache import FlowCache

@@ -23,7 +23,8 @@ from stseg.known_flow import cached_flow, flow_folder, flow_of
 from stseg.layouts import Entry, open_clip, open_data_set
 from stseg.pipeline import load_network
 from stseg.records import Clip, Settings
-from stseg.synthetic import RenderedClip, SceneSettings, render, write_clip
+from stseg.synthetic import RenderedClip, SceneSettings, render
+from stseg.synthetic_files import write_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 N = 9

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@cache
 def cpu_seconds(*words: str) -> float:
     """CPU time of a process, the best of three: what other work on the machine distorts least."""
     found = []

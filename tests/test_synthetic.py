@@ -18,8 +18,8 @@ from stseg.synthetic import (
     SceneSettings,
     render,
     stop_steps,
-    write_clip,
 )
+from stseg.synthetic_files import write_clip
 
 ASSETS = Path(__file__).parents[1] / "assets" / "clips"
 SMALL = SceneSettings(size=(96, 160), frames=6, seed=5)

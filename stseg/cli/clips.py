@@ -30,7 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from tqdm import tqdm
 
-    from stseg.synthetic import SceneSettings, render, write_clip, write_shipped
+    from stseg.synthetic import SceneSettings, render
+    from stseg.synthetic_files import write_clip, write_shipped
 
     if arguments.shipped:
         write_shipped(arguments.out)

@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from tqdm import tqdm
 
-    from stseg.adaptation import Adaptation, AdaptationProgress, chart, read_fields
+    from stseg.adaptation import Adaptation, AdaptationProgress, chart
+    from stseg.clip_flow import read_fields
     from stseg.device import choose_device
     from stseg.files import write_atomically
     from stseg.flow.cache import FlowCache

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import gradio as gr
 
+from stseg.errors import Stop
 from stseg.ui import api_compare, api_evaluate, api_fit, api_segment, api_similarity
 from stseg.ui.endpoint import Endpoint
 from stseg.ui.guard import guarded
 from stseg.ui.machine import Machine
 from stseg.ui.session import Sessions
-from stseg.ui.work import Stop
 
 
 class EndpointFile(Protocol):

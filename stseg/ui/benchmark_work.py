@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stseg.claims import WorkFolder
-from stseg.errors import Cancelled, InputError
+from stseg.errors import Cancelled, InputError, heed
 from stseg.evaluation import Failure, SequenceScore, Task, evaluate_task
 from stseg.flow.cache import FlowCache
 from stseg.flow.weights import cache_folder
@@ -127,8 +127,7 @@ def scores_of(
             if isinstance(outcome, Failure):
                 outcome = replace(outcome, reason=_without_place(outcome.reason, root))
             desk.outcomes.append(outcome)
-            if task.stop is not None and task.stop():
-                raise Cancelled("The benchmark was stopped.")
+            heed(task.stop, "benchmark")
 
     def now(stopped: bool = False) -> Scores:
         order = [entry.name for entry in entries]

@@ -10,11 +10,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import InputError, Stop, heed
 from stseg.records import Clip
 from stseg.ui.controls import DEFAULTS
 from stseg.ui.session import Session, Sessions
-from stseg.ui.work import Stop
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ class Call:
 
     def check(self) -> None:
         """Raise ``Cancelled`` when the client left or called again."""
-        if self.stop():
-            raise Cancelled("The call was stopped.")
+        heed(self.stop, "call")
 
 
 def stride_input() -> Component:

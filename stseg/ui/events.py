@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Settings
 from stseg.ui import markup
@@ -21,7 +21,7 @@ from stseg.ui.pace import Pace
 from stseg.ui.scene import Scene
 from stseg.ui.session import Session, Sessions
 from stseg.ui.shown import Choice, Shown
-from stseg.ui.work import Step, Stop, segment_clip, told_choice, write_files
+from stseg.ui.work import Step, segment_clip, told_choice, write_files
 
 EXAMPLE_WAIT = 120.0
 

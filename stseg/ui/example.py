@@ -10,13 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 
-from stseg.errors import Cancelled, InputError
+from stseg.errors import Cancelled, InputError, Stop
 from stseg.records import Settings
 from stseg.ui.clips import Catalogue
 from stseg.ui.machine import Machine
 from stseg.ui.pace import Pace
 from stseg.ui.shown import Choice, Shown
-from stseg.ui.work import Step, Stop, segment_clip
+from stseg.ui.work import Step, segment_clip
 
 logger = logging.getLogger(__name__)
 

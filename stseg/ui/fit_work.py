@@ -15,14 +15,15 @@ from stseg.adaptation import (
     Adaptation,
     AdaptationProgress,
     AdaptationSettings,
-    read_fields,
 )
+from stseg.clip_flow import read_fields
+from stseg.errors import Stop
 from stseg.flow.cache import FlowCache
 from stseg.loss_chart import Curve
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.shown import Footage
-from stseg.ui.work import INTERVAL, Stop
+from stseg.ui.work import INTERVAL
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 

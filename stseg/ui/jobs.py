@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from stseg.comparison import Compared, compare, title_of, with_variant
-from stseg.errors import Cancelled, InputError
+from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Segmentation, Settings
 from stseg.ui import markup
@@ -18,7 +18,6 @@ from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
 from stseg.ui.guard import guarded
 from stseg.ui.session import Session, Sessions
 from stseg.ui.view import Context, Job, Progress
-from stseg.ui.work import Stop
 
 
 def own_settings(session: Session, *values: Any) -> Settings:

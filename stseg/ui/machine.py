@@ -12,9 +12,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from stseg import memory
-from stseg.errors import Cancelled, InputError
+from stseg.errors import Cancelled, InputError, Stop
 from stseg.logs import event
-from stseg.ui.work import Stop
 
 logger = logging.getLogger(__name__)
 

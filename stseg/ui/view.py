@@ -10,10 +10,10 @@ from typing import Any
 from gradio.components import Component
 
 from stseg.comparison import Compared
+from stseg.errors import Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.shown import Shown
-from stseg.ui.work import Stop
 
 
 @dataclass(frozen=True)

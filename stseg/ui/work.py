@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stseg.errors import Cancelled
+from stseg.errors import Cancelled, Stop
 from stseg.export import command_line, export_all
 from stseg.files import write_atomically
 from stseg.flow import ESTIMATORS
@@ -32,8 +32,6 @@ LONGEST_SIDE = 854
 
 INTERVAL = 0.5
 """Seconds between two steps, so that the page can keep up."""
-
-Stop = Callable[[], bool]
 
 Wanted = Callable[[], Choice]
 """Asked which labels are looked at now."""
