@@ -145,9 +145,8 @@ def main() -> None:
             if not arguments.no_plain:
                 works["plain"] = plain_step(replace(settings, batch=4), sequences)
             seconds = best_of(works, arguments.runs, arguments.steps)
-        line = (
-            f"training at {text}: as it ships {settings.batch / seconds['shipped']:.2f} samples/s"
-        )
+        shipped = settings.batch / seconds["shipped"]
+        line = f"training at {text}: as it ships {shipped:.2f} samples/s"
         if "plain" in seconds:
             rate = 4 / seconds["plain"]
             times = shipped / rate

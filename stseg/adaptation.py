@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from stseg.accumulation import accumulate_gradients, move_training
-from stseg.augment import AugmentSettings, augment
+from stseg.augment import AugmentSettings, disturb, turn
 from stseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stseg.datasets import FlowSequence, TripletSet
 from stseg.device import Device, Frugal, choose_device
@@ -158,12 +158,12 @@ class Adaptation:
         self._model = motion_model(trained.motion_model)
         self._fit = trained.fit
         self._augment = trained.augment
-        self._losses = LossSettings(beta=settings.beta, eta=settings.eta)
+        self._losses = replace(trained.losses, beta=settings.beta, eta=settings.eta)
         self._instants = trained.instants
         fields = [torch.from_numpy(field) for field in flow.forward]
         taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
         if fields:
-            sequence = FlowSequence(clip.name, torch.stack(fields))
+            sequence = FlowSequence(clip.name, torch.stack(fields), size=clip.size)
             self._volumes = TripletSet([sequence], trained.instants, taus, held_out=0.0)
         if not fields or not len(self._volumes):
             needed = (trained.instants - 1) * min(taus) + 2
@@ -254,35 +254,38 @@ class Adaptation:
             ks.append(self._others[int(other)])
         self.network.train()
 
-        def losses(part: Sequence[tuple[Tensor, Tensor]], device: Device) -> tuple[Tensor, Tensor]:
+        def losses(part: Sequence[tuple[Tensor, ...]], device: Device) -> tuple[Tensor, Tensor]:
             heed(stop, "fit")
-            ((volume, flow),) = part
-            each = self._losses_of(volume, flow, ks, device)
+            ((volume, flow, motion),) = part
+            each = self._losses_of(volume, flow, motion, ks, device)
             total = each[0].total
             if len(each) > 1:
                 total = (total + SHARE * each[1].total) / (1 + SHARE)
             heed(stop, "fit")
             return total, _three(each[0])
 
-        volumes = [self._volumes.batch([number], self._size) for number in chosen.tolist()]
-        augmented = [
-            augment(flow.to(self._device.torch), self._model, self._augment, self._generator)
-            for flow in volumes
-        ]
-        told = accumulate_gradients(self._frugal, self.network, augmented, losses)
+        volumes = [self._augmented(number) for number in chosen.tolist()]
+        told = accumulate_gradients(self._frugal, self.network, volumes, losses)
         heed(stop, "fit")
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimiser.step()
         return _named(told)
 
+    def _augmented(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One volume: what the network sees, what the losses look at, and where sites move to."""
+        flow = self._volumes.batch([number], self._size).to(self._device.torch)
+        flow, error = turn(flow, self._augment, self._generator)
+        motion = flow * self._volumes.travel([number]).to(flow)
+        return *disturb(flow, error, self._model, self._augment, self._generator), motion
+
     def _losses_of(
-        self, volume: Tensor, flow: Tensor, ks: list[int], device: Device
+        self, volume: Tensor, flow: Tensor, motion: Tensor, ks: list[int], device: Device
     ) -> list[Losses]:
-        flow = flow.to(device.torch)
+        flow, motion = flow.to(device.torch), motion.to(device.torch)
         with device.autocast():
             features = self.network.features(volume.to(device.torch))
             masks = [self.network.masks(features, k) for k in ks]
-        return joint_losses(masks, flow, self._model, self._losses, self._fit)
+        return joint_losses(masks, flow, self._model, self._losses, self._fit, motion)
 
     @torch.no_grad()
     def _clip_losses(self, stop: Stop) -> dict[str, float]:
@@ -294,7 +297,8 @@ class Adaptation:
         def losses(numbers: Sequence[int], device: Device) -> Tensor:
             heed(stop, "fit")
             flow = self._volumes.batch(numbers, self._size)
-            return _three(self._losses_of(flow, flow, ks, device)[0]).cpu()
+            motion = flow * self._volumes.travel(numbers)
+            return _three(self._losses_of(flow, flow, motion, ks, device)[0]).cpu()
 
         spread = np.linspace(0, len(self._volumes) - 1, count).round().astype(int).tolist()
         return _named(torch.stack(self._frugal.run(spread, losses)).mean(dim=0))
@@ -320,7 +324,7 @@ class Adaptation:
 
 
 def trained_with(checkpoint: Checkpoint) -> TrainSettings:
-    """Motion model, fit, augmentation and instants of a checkpoint's training, from its card.
+    """Motion model, losses, fit, augmentation and instants of a training, from the card it left.
 
     A card that does not say takes those of the paper.
 
@@ -340,6 +344,7 @@ def trained_with(checkpoint: Checkpoint) -> TrainSettings:
         return replace(
             plain,
             motion_model=motion_model(said["motion_model"]).name,
+            losses=LossSettings(**said.get("losses", {})),
             fit=FitSettings(**said["fit"]),
             augment=AugmentSettings(**said["augment"]),
             instants=int(said["instants"]),

@@ -78,9 +78,7 @@ def augment(
     generator: torch.Generator,
     reference: Float[Tensor, "b 2 t h w"] | None = None,
 ) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"]]:
-    """The network's input and the flow that the loss is measured on.
-
-    Flips, reversals and the global motion change both; a corrupted instant only the input.
+    """The network's input and the flow that the loss is measured on: ``turn``, then ``disturb``.
 
     Args:
         flow: triplets, in pixels a frame.
@@ -89,6 +87,21 @@ def augment(
         generator: source of chance, on the CPU.
         reference: better flow of the same frames for the loss; None takes ``flow``.
     """
+    better, error = turn(flow, settings, generator, reference)
+    return disturb(better, error, model, settings, generator)
+
+
+def turn(
+    flow: Float[Tensor, "b 2 t h w"],
+    settings: AugmentSettings,
+    generator: torch.Generator,
+    reference: Float[Tensor, "b 2 t h w"] | None = None,
+) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"] | None]:
+    """Flips and reversals: what is left is still the motion of something that could be filmed.
+
+    Returns:
+        The flow for the loss, and the error of what the network sees; None where both are one.
+    """
     b = flow.shape[0]
     better = flow if reference is None else reference
     error = None if reference is None else flow - reference  # of the estimate that the network sees
@@ -96,12 +109,31 @@ def augment(
         flip = torch.rand(b, generator=generator) < 0.5
         better, error = _where(flip, _mirrored, better, error)
     if settings.reverse:
-        turn = torch.rand(b, generator=generator) < 0.5
-        better, error = _where(turn, _reversed, better, error)
+        turned = torch.rand(b, generator=generator) < 0.5
+        better, error = _where(turned, _reversed, better, error)
+    return better, error
+
+
+def disturb(
+    better: Float[Tensor, "b 2 t h w"],
+    error: Float[Tensor, "b 2 t h w"] | None,
+    model: MotionModel,
+    settings: AugmentSettings,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"]]:
+    """Global motion, for the network's input and for the loss; a corrupted instant, for the input.
+
+    Args:
+        better: flow for the loss.
+        error: of what the network sees; None where both are one.
+        model: motion model of the global motion.
+        settings: what is on.
+        generator: source of chance, on the CPU.
+    """
     if settings.global_motion > 0:
         better = add_global_motion(better, model, settings.global_motion, generator)
     volume = better if error is None else better + error
-    if settings.corrupt > 0 and flow.shape[2] > 1:
+    if settings.corrupt > 0 and better.shape[2] > 1:
         volume = corrupt_instant(volume, settings.corrupt, generator)
     return volume, better
 

@@ -30,11 +30,13 @@ class FlowSequence:
         flow: (n - 1, 2, h, w) float16, what the network sees.
         reference: better flow of the same frames, of the same shape, which the losses are measured
             on; None measures them on ``flow``.
+        size: (H, W) of the frames, which is the unit of the vectors; None for vectors in sites.
     """
 
     name: str
     flow: Tensor
     reference: Tensor | None = None
+    size: tuple[int, int] | None = None
 
 
 def read_training_flows(
@@ -64,7 +66,7 @@ def read_training_flows(
             paths = [path for path in paths if path.stem in set(names)]
         for path in paths:
             try:
-                flow, _ = read_flow_file(path)
+                flow, frame = read_flow_file(path)
                 if len(flow) < MIN_FLOWS:
                     raise InputError(f"{path} has {len(flow)} fields; a triplet needs {MIN_FLOWS}.")
             except InputError as error:
@@ -72,7 +74,7 @@ def read_training_flows(
                 skipped += 1
                 continue
             better = _reference(reference, folder, path.name, flow.shape)
-            sequences.append(FlowSequence(path.stem, torch.from_numpy(flow), better))
+            sequences.append(FlowSequence(path.stem, torch.from_numpy(flow), better, frame))
     if not sequences:
         raise InputError(
             f"No usable flow file is left in {', '.join(map(str, folders))} "
@@ -120,6 +122,9 @@ class FlowStore:
         self.lengths = [len(sequence.flow) for sequence in sequences]
         sizes = [(each.flow.shape[-2], each.flow.shape[-1]) for each in sequences]
         kinds = sorted(set(sizes))
+        frames = [each.size or size for each, size in zip(sequences, sizes, strict=True)]
+        self.frames = torch.tensor([(w, h) for h, w in frames], dtype=torch.float32)
+        """Width and height of each sequence's frames, in the unit of its vectors."""
         self._fields: list[Tensor] = []
         self._references: list[Tensor] = []  # the same tensors, where nobody has a reference
         # Of every field, in the order of the sequences: which tensor it is in, and where.
@@ -142,6 +147,11 @@ class FlowStore:
                 where = slice(starts[index], starts[index + 1])
                 self._kind[where] = number
                 self._place[where] = torch.arange(begin, end)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the fields are."""
+        return self._fields[0].device
 
     @property
     def rough(self) -> bool:
@@ -222,6 +232,8 @@ class TripletSet:
         taus_of = torch.tensor([each.tau for each in self._triplets], dtype=torch.long)
         centres = torch.tensor(starts, dtype=torch.long)
         self._fields = centres[:, None] + taus_of[:, None] * steps  # (volumes, instants)
+        owners = torch.tensor([each.sequence for each in self._triplets], dtype=torch.long)
+        self._travel = taus_of[:, None] / self._store.frames[owners]  # (volumes, 2)
 
     def __len__(self) -> int:
         return len(self._triplets)
@@ -239,6 +251,11 @@ class TripletSet:
         chosen = self._fields[torch.as_tensor(indices, dtype=torch.long)]
         fields = self._store.gather(chosen.flatten(), size, reference)
         return fields.unflatten(0, (-1, self._instants)).transpose(1, 2)
+
+    def travel(self, indices: Sequence[int]) -> Float[Tensor, "b 2 1 1 1"]:
+        """How far a pixel a frame goes from instant to instant, in frame widths and heights."""
+        chosen = self._travel[torch.as_tensor(indices, dtype=torch.long)]
+        return chosen.to(self._store.device)[..., None, None, None]
 
     @property
     def rough(self) -> bool:

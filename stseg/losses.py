@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stseg.correspondence import read_along
 from stseg.errors import InputError
 from stseg.motion import FitSettings, FittedMotion, MotionModel, fit_motion
 
@@ -35,19 +36,44 @@ def reconstruction_loss(
     return (masks * residual).sum(dim=(1, 3, 4)).mean()
 
 
-def flow_change(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b s h w"]:
-    """L1 change of the flow between consecutive instants, s = t - 1 of them."""
-    return (flow[:, :, 1:] - flow[:, :, :-1]).abs().sum(dim=1)
+def _change(
+    values: Float[Tensor, "b c t h w"], motion: Float[Tensor, "b 2 t h w"] | None
+) -> Float[Tensor, "b c s h w"]:
+    """Change from each instant to the next, s = t - 1 of them: at the site, or along the motion.
+
+    Along the motion, what leaves the frame counts as unchanged.
+    """
+    earlier, later = values[:, :, :-1], values[:, :, 1:]
+    if motion is None:
+        return later - earlier
+    met, inside = read_along(later, motion[:, :, :-1])
+    return (met - earlier) * inside[:, None]
 
 
-def visible_sites(flow: Float[Tensor, "b 2 t h w"], eta: float) -> Bool[Tensor, "b s h w"]:
+def flow_change(
+    flow: Float[Tensor, "b 2 t h w"], motion: Float[Tensor, "b 2 t h w"] | None = None
+) -> Float[Tensor, "b s h w"]:
+    """L1 change of the flow between consecutive instants, s = t - 1 of them.
+
+    Args:
+        flow: of the volume.
+        motion: see ``consistency_loss``.
+    """
+    return _change(flow, motion).abs().sum(dim=1)
+
+
+def visible_sites(
+    flow: Float[Tensor, "b 2 t h w"],
+    eta: float,
+    motion: Float[Tensor, "b 2 t h w"] | None = None,
+) -> Bool[Tensor, "b s h w"]:
     """Sites that L_c looks at (eq. 5): all but the fraction η with the largest flow change.
 
     Choice: the quantile is taken over all changes of one triplet together, so that an instant of
     strong occlusion may lose more than its share. Exactly round(η n) of the n sites are left out,
     ties broken by position; η = 0 keeps all and η = 1 none.
     """
-    change = flow_change(flow)
+    change = flow_change(flow, motion)
     sites = change.flatten(1)
     hidden = round(eta * sites.shape[1])
     visible = torch.ones_like(sites, dtype=torch.bool)
@@ -60,16 +86,28 @@ def consistency_loss(
     masks: Float[Tensor, "b k t h w"],
     flow: Float[Tensor, "b 2 t h w"],
     eta: float = 0.01,
+    motion: Float[Tensor, "b 2 t h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """L_c (eq. 4): mean L1 change of the masks between consecutive instants, occlusions left out.
 
     The mean is over segments, sites and pairs of instants; sites that η leaves out count as
     unchanged. One instant alone has no change: 0.
+
+    Eq. 4 compares a site with itself, so that a mask that follows what moves pays for it. With
+    ``motion`` (ours, not the paper's) a site is compared with the place that it moves to, in L_c
+    and in eq. 5; what leaves the frame counts as unchanged.
+
+    Args:
+        masks: of the volume.
+        flow: of the volume; eq. 5 looks at it.
+        eta: fraction of sites left out.
+        motion: from each instant to the next, as a fraction of the frame's width and height (of
+            the last instant it is not read); None compares every site with itself.
     """
     if masks.shape[2] < 2:
         return masks.new_zeros(())
-    change = (masks[:, :, 1:] - masks[:, :, :-1]).abs().mean(dim=1)  # (b, t - 1, h, w)
-    return (change * visible_sites(flow, eta)).mean()
+    change = _change(masks, motion).abs().mean(dim=1)  # (b, t - 1, h, w)
+    return (change * visible_sites(flow, eta, motion)).mean()
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,7 @@ class LossSettings:
     Attributes:
         beta: weight β of L_c; 0 trains without it (Table 1, "without L_c").
         eta: fraction η of sites left out of L_c.
+        along_motion: L_c compares a site with the place that it moves to, not with itself.
 
     Raises:
         InputError: β is negative, or η not a fraction.
@@ -86,6 +125,7 @@ class LossSettings:
 
     beta: float = 1.0
     eta: float = 0.01
+    along_motion: bool = False
 
     def __post_init__(self) -> None:
         if not self.beta >= 0:
@@ -109,9 +149,10 @@ def segmentation_losses(
     model: MotionModel,
     settings: LossSettings,
     fit: FitSettings,
+    motion: Float[Tensor, "b 2 t h w"] | None = None,
 ) -> Losses:
     """L = L_r + β L_c (eq. 6), with the motion models fitted to the masks held fixed."""
-    return joint_losses([masks], flow, model, settings, fit)[0]
+    return joint_losses([masks], flow, model, settings, fit, motion)[0]
 
 
 def joint_losses(
@@ -120,6 +161,7 @@ def joint_losses(
     model: MotionModel,
     settings: LossSettings,
     fit: FitSettings,
+    motion: Float[Tensor, "b 2 t h w"] | None = None,
 ) -> list[Losses]:
     """The losses of several heads on the same flow: one fit for the segments of all of them.
 
@@ -129,15 +171,22 @@ def joint_losses(
         model: motion model of the segments.
         settings: β and η.
         fit: how the models are fitted.
+        motion: from each instant to the next (see ``consistency_loss``), for L_c along the motion.
+
+    Raises:
+        ValueError: the settings want L_c along the motion, and none is given.
     """
+    if settings.along_motion and motion is None:
+        raise ValueError("L_c along the motion needs the motion from each instant to the next.")
+    path = motion if settings.along_motion else None
     together = torch.cat([masks.detach() for masks in heads], dim=1)
     fitted = fit_motion(flow, together, model, fit)
     parts = fitted.coefficients.split([masks.shape[1] for masks in heads], dim=1)
     losses = []
     for masks, coefficients in zip(heads, parts, strict=True):
-        motion = FittedMotion(model, fitted.size, coefficients)
-        reconstruction = reconstruction_loss(masks, flow, motion)
-        consistency = consistency_loss(masks, flow, settings.eta)
+        models = FittedMotion(model, fitted.size, coefficients)
+        reconstruction = reconstruction_loss(masks, flow, models)
+        consistency = consistency_loss(masks, flow, settings.eta, path)
         total = reconstruction + settings.beta * consistency
         losses.append(Losses(total, reconstruction, consistency))
     return losses

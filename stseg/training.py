@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stseg.accumulation import accumulate_gradients, move_training
-from stseg.augment import augment
+from stseg.augment import disturb, turn
 from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
 from stseg.datasets import FlowSequence, FlowStore, TripletSet
 from stseg.device import Device, Frugal
@@ -26,7 +26,7 @@ from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.loss_chart import CURVES, Curve, loss_chart
-from stseg.losses import Losses, LossSettings, joint_losses, segmentation_losses
+from stseg.losses import LossSettings, joint_losses, segmentation_losses
 from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
 from stseg.train_settings import Stage, TrainSettings
@@ -260,9 +260,12 @@ class Trainer:
         better = None
         if self._training.rough:
             better = self._training.batch(numbers, stage.size, reference=True)
-        volume, flow = augment(flow, self._model, self.settings.augment, self._generator, better)
+        chances = self.settings.augment, self._generator
+        flow, error = turn(flow, *chances, better)
+        motion = flow * self._training.travel(numbers)  # what is added next moves nothing
+        volume, flow = disturb(flow, error, self._model, *chances)
         mine = self._team.share(self.settings.batch)
-        volume, flow = volume[mine], flow[mine]
+        volume, flow, motion = volume[mine], flow[mine], motion[mine]
         ks = self.settings.network.ks
         drawn = [ks[0]]
         if len(ks) > 1:  # one of the other heads shares the trunk's pass
@@ -272,7 +275,7 @@ class Trainer:
 
         def losses(part: Sequence[int], device: Device) -> tuple[Tensor, Tensor]:
             here = torch.as_tensor(part)
-            return self._losses_of(volume[here], flow[here], drawn, stage, device)
+            return self._losses_of(volume[here], flow[here], motion[here], drawn, stage, device)
 
         items = range(len(volume))
         if self._team.size == 1:
@@ -287,13 +290,20 @@ class Trainer:
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
 
     def _losses_of(
-        self, volume: Tensor, flow: Tensor, ks: Sequence[int], stage: Stage, device: Device
+        self,
+        volume: Tensor,
+        flow: Tensor,
+        motion: Tensor,
+        ks: Sequence[int],
+        stage: Stage,
+        device: Device,
     ) -> tuple[Tensor, Tensor]:
         """Mean loss over the heads, and L, L_r and L_c of the first."""
-        volume, flow = volume.to(device.torch), flow.to(device.torch)
+        volume, flow, motion = (each.to(device.torch) for each in (volume, flow, motion))
         with device.autocast():
             masks = self._heads(volume, ks)
-        each = joint_losses(masks, flow, self._model, self._weights(stage), self.settings.fit)
+        weights, fit = self._weights(stage), self.settings.fit
+        each = joint_losses(masks, flow, self._model, weights, fit, motion)
         first = each[0]
         told = torch.stack([first.total, first.reconstruction, first.consistency]).detach()
         return torch.stack([losses.total for losses in each]).mean(), told
@@ -305,11 +315,6 @@ class Trainer:
     def _weights(self, stage: Stage) -> LossSettings:
         losses = self.settings.losses
         return losses if stage.beta is None else replace(losses, beta=stage.beta)
-
-    def _losses(self, masks: Tensor, flow: Tensor, stage: Stage) -> Losses:
-        return segmentation_losses(
-            masks, flow, self._model, self._weights(stage), self.settings.fit
-        )
 
     @torch.no_grad()
     def _validate(self) -> float | None:
@@ -342,8 +347,12 @@ class Trainer:
             masks = self.network(
                 self._validation.batch(part, size).to(device.torch), self.settings.network.ks[0]
             )
-        better = self._validation.batch(part, size, reference=True).to(device.torch)
-        return self._losses(masks, better, stage).total * len(part)
+        better = self._validation.batch(part, size, reference=True)
+        motion = (better * self._validation.travel(part)).to(device.torch)
+        weights, fit = self._weights(stage), self.settings.fit
+        better = better.to(device.torch)
+        losses = segmentation_losses(masks, better, self._model, weights, fit, motion)
+        return losses.total * len(part)
 
     def _keep(self, loss: float) -> None:
         if not self._team.leads:

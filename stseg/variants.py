@@ -1,4 +1,4 @@
-"""The published settings, by name: what each changes in the training, and where it is from."""
+"""The settings that ship, by name: what each changes in the training, and where it is from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.network import NetworkSettings
-from stseg.train_settings import TrainSettings
+from stseg.train_settings import Stage, TrainSettings
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
@@ -23,7 +23,7 @@ class Variant:
     Attributes:
         name: its name, and that of its checkpoint file.
         title: what the screen calls it.
-        source: section or table of the paper.
+        source: section or table of the paper, or whose it is.
         settings: how it is trained.
     """
 
@@ -46,6 +46,16 @@ _FRAME = replace(
     losses=LossSettings(beta=0.0),
     instants=1,
 )
+_MOTION_LC = replace(
+    _FULL,
+    losses=LossSettings(along_motion=True),
+    stages=(  # tight masks first, then masks that agree over time
+        Stage((32, 56), 1500, 5e-4, beta=0.0),
+        Stage((64, 112), 1500, 5e-4, beta=0.0),
+        Stage((64, 112), 800, 4e-4),
+        Stage((128, 224), 220, 2e-4),
+    ),
+)
 
 VARIANTS: dict[str, Variant] = {
     each.name: each
@@ -64,6 +74,7 @@ VARIANTS: dict[str, Variant] = {
             replace(_FULL, motion_model="quadratic"),
         ),
         Variant("frame", "Frame by frame", "EM, Meunier et al., TPAMI 2022", _FRAME),
+        Variant("motion-lc", "Space-time, L_c along the motion", "ours, after eq. 4", _MOTION_LC),
     )
 }
 

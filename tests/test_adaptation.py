@@ -21,6 +21,7 @@ from stseg.clip_flow import read_fields
 from stseg.device import Device
 from stseg.errors import Cancelled, InputError
 from stseg.flow.cache import FlowCache
+from stseg.losses import LossSettings
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
@@ -215,10 +216,12 @@ def test_the_card_decides_the_motion_model(tmp_path: Path) -> None:
         "motion_model": "affine",
         "fit": {"steps": 3, "stride": 1, "floor": 0.1},
         "augment": {"global_motion": 0.0, "corrupt": 0.0, "flip": False, "reverse": False},
+        "losses": {"beta": 0.5, "eta": 0.2, "along_motion": True},
         "instants": 3,
     }
     save_checkpoint(path, network, {"settings": said})
     settings = trained_with(load_checkpoint(path))
+    assert settings.losses == LossSettings(0.5, 0.2, along_motion=True)
     assert settings.motion_model == "affine"
     assert settings.fit.steps == 3
     assert not settings.augment.flip

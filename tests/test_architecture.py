@@ -47,6 +47,7 @@ FLOORS: dict[str, int] = {
     "stseg.flow": 3,
     "stseg.network": 3,
     "stseg.losses": 3,
+    "stseg.correspondence": 2,
     "stseg.augment": 3,
     "stseg.timeline": 3,
     "stseg.selection": 2,

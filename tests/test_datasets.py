@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,25 @@ def test_volumes_have_the_size_asked_for_and_keep_their_unit(size: tuple[int, in
     assert batch.dtype == torch.float32
     expected = torch.tensor([[0.0, 1, 2], [2, 3, 4]])
     torch.testing.assert_close(batch.mean(dim=(1, 3, 4)), expected)
+
+
+def test_motion_between_instants_is_told_in_frames() -> None:
+    """A pixel a frame, over τ frames, of a frame of 480x854 or of the sites themselves."""
+    known = replace(numbered(7), size=(480, 854))
+    triplets = TripletSet([known, numbered(5, h=4, w=6)], taus=(1, -2), held_out=0.0)
+    travel = triplets.travel(range(len(triplets)))
+    assert travel.shape == (len(triplets), 2, 1, 1, 1)
+    found = {tuple(each) for each in travel.flatten(1).tolist()}
+    expected = [(1 / 854, 1 / 480), (-2 / 854, -2 / 480), (1 / 6, 1 / 4), (-2 / 6, -2 / 4)]
+    assert len(found) == 4
+    for each in expected:
+        assert any(each == pytest.approx(other) for other in found)
+
+
+def test_the_size_of_the_frames_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.npz")
+    (sequence,) = read_training_flows([tmp_path])
+    assert sequence.size == (48, 84)
 
 
 def test_volumes_are_reduced_by_area() -> None:

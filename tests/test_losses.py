@@ -156,6 +156,54 @@ def test_masks_that_stay_cost_nothing(chance: torch.Generator) -> None:
     assert float(consistency_loss(masks, noise(chance))) == 0
 
 
+def test_masks_that_follow_the_motion_cost_nothing_along_it(chance: torch.Generator) -> None:
+    """Everything moves two sites right and one down, as a fraction of the frame of 8x12 sites."""
+    _, h, w = SIZE
+    first = soft(chance)[:, :, 0]
+    masks = torch.stack([first.roll((t, 2 * t), (2, 3)) for t in range(3)], dim=2)
+    motion = masks.new_tensor([2 / w, 1 / h]).view(1, 2, 1, 1, 1).expand(1, 2, *SIZE)
+    flow = motion * 100
+    assert float(consistency_loss(masks, flow, 0.0, motion)) == pytest.approx(0, abs=1e-12)
+    assert float(consistency_loss(masks, flow, 0.0)) > 0.1  # eq. 4 at every site
+    assert float(consistency_loss(masks, flow, 0.0, -motion)) > 0.1
+
+
+def test_without_motion_it_is_the_papers_loss(chance: torch.Generator) -> None:
+    masks, flow = soft(chance, b=2), noise(chance, b=2)
+    still = torch.zeros_like(flow)
+    for eta in (0.0, 0.1, 1.0):
+        one, two = consistency_loss(masks, flow, eta), consistency_loss(masks, flow, eta, still)
+        torch.testing.assert_close(one, two)
+
+
+def test_occlusions_are_looked_for_along_the_motion(chance: torch.Generator) -> None:
+    """Flow that goes with what moves does not change along the motion, nor at its borders."""
+    size = (2, 6, 10)
+    object_at = torch.zeros(size, dtype=torch.bool)
+    object_at[0, 2:4, 2:5] = object_at[1, 2:4, 4:7] = True
+    flow = torch.zeros(1, 2, *size, dtype=torch.float64)
+    flow[0, 0][object_at] = 2.0
+    motion = flow / flow.new_tensor([size[2], size[1]]).view(1, 2, 1, 1, 1)
+    there, along = flow_change(flow)[0, 0], flow_change(flow, motion)[0, 0]
+    assert int((there > 0.1).sum()) == 8  # covered and uncovered, two columns each
+    covered = along > 1e-9
+    assert covered.nonzero().tolist() == [[2, 5], [2, 6], [3, 5], [3, 6]]
+
+
+def test_motion_is_asked_for(chance: torch.Generator) -> None:
+    weights = LossSettings(along_motion=True)
+    masks, flow = soft(chance), noise(chance)
+    with pytest.raises(ValueError, match="needs the motion"):
+        segmentation_losses(masks, flow, QUADRATIC, weights, EVERY)
+    motion = 0.05 * flow
+    losses = segmentation_losses(masks, flow, QUADRATIC, weights, EVERY, motion)
+    torch.testing.assert_close(
+        losses.consistency, consistency_loss(masks, flow, weights.eta, motion)
+    )
+    plain = segmentation_losses(masks, flow, QUADRATIC, LossSettings(), EVERY, motion)
+    torch.testing.assert_close(plain.consistency, consistency_loss(masks, flow, weights.eta))
+
+
 def test_a_single_instant_cannot_change(chance: torch.Generator) -> None:
     size = (1, 8, 12)
     masks, flow = soft(chance, size=size).requires_grad_(), noise(chance, size=size)
@@ -252,12 +300,14 @@ def test_gradient_of_the_reconstruction(chance: torch.Generator) -> None:
     assert torch.autograd.gradcheck(lambda m: reconstruction_loss(m, flow, motion), masks)
 
 
+@pytest.mark.parametrize("along", [False, True])
 @pytest.mark.parametrize("eta", [0.0, 0.3])
-def test_gradient_of_the_consistency(eta: float, chance: torch.Generator) -> None:
+def test_gradient_of_the_consistency(eta: float, along: bool, chance: torch.Generator) -> None:
     size = (3, 3, 4)
     flow = noise(chance, size=size)
+    motion = 0.1 * noise(chance, size=size) if along else None
     masks = soft(chance, size=size).requires_grad_()
-    assert torch.autograd.gradcheck(lambda m: consistency_loss(m, flow, eta), masks)
+    assert torch.autograd.gradcheck(lambda m: consistency_loss(m, flow, eta, motion), masks)
 
 
 def test_gradient_of_the_total_through_the_softmax(chance: torch.Generator) -> None:

@@ -163,6 +163,20 @@ def test_each_stage_has_its_weight_of_consistency(tmp_path: Path, cpu: Device) -
         assert parts["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_consistency_along_the_motion(tmp_path: Path, cpu: Device) -> None:
+    """The same first step, but another L_c; the validation is measured in the same way."""
+    along = replace(TINY, losses=LossSettings(along_motion=True))
+    first, other = (
+        finish(trainer(tmp_path / name, cpu, replace(settings, validate_every=1)))[0]
+        for name, settings in (("here", TINY), ("along", along))
+    )
+    assert first.losses["reconstruction"] == other.losses["reconstruction"]
+    assert abs(first.losses["consistency"] - other.losses["consistency"]) > 1e-6
+    assert first.validation is not None
+    assert other.validation is not None
+    assert abs(first.validation - other.validation) > 1e-6
+
+
 def test_all_heads_learn(tmp_path: Path, cpu: Device) -> None:
     settings = replace(TINY, network=replace(TINY.network, ks=(4, 2, 3)))
     run = trainer(tmp_path, cpu, replace(settings, stages=(Stage((8, 14), 12, 1e-3),)))
@@ -314,18 +328,12 @@ def test_the_best_is_of_the_latest_stage(
     losses = iter([0.5, 0.3, 0.4, 0.35, 0.9, 0.95])
     kept: list[tuple[int, float]] = []
     monkeypatch.setattr(run, "_keep", lambda loss: kept.append((run.step, loss)))
-    total = type("Losses", (), {})
-
-    def fake(masks: torch.Tensor, flow: torch.Tensor, stage: Stage) -> object:
-        result = original(masks, flow, stage)
-        if masks.requires_grad:
-            return result
-        value = total()
-        value.total = torch.tensor(current[0])
-        return value
-
-    original, current = run._losses, [0.0]
-    monkeypatch.setattr(run, "_losses", fake)
+    current = [0.0]
+    monkeypatch.setattr(
+        run,
+        "_validation_loss",
+        lambda stage, part, device: torch.tensor(current[0] * len(part)),
+    )
     validate = run._validate
 
     def next_validation() -> float | None:

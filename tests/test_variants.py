@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names_are_those_of_the_table() -> None:
-    assert list(VARIANTS) == ["full", "no-lc", "spatial", "frame"]
+    assert list(VARIANTS) == ["full", "no-lc", "spatial", "frame", "motion-lc"]
     assert all(variant.name == name for name, variant in VARIANTS.items())
     assert all(variant.title and variant.source for variant in VARIANTS.values())
 
@@ -44,6 +44,10 @@ def test_each_variant_changes_what_it_is_named_for() -> None:
     assert spatial == replace(FULL, motion_model="quadratic")
     assert (frame.network.architecture, frame.instants) == ("predecessor", 1)
     assert (frame.motion_model, frame.losses.beta) == ("quadratic", 0.0)
+    along = VARIANTS["motion-lc"].settings
+    losses = replace(FULL.losses, along_motion=True)
+    assert along == replace(FULL, losses=losses, stages=along.stages)
+    assert not FULL.losses.along_motion  # eq. 4 as it is
 
 
 def test_every_k_has_a_head_and_k_4_comes_first() -> None:

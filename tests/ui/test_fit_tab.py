@@ -27,10 +27,10 @@ def open_tab(visit: Visit, steps: int) -> None:
 
 def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
-    open_tab(visit, 2)
+    open_tab(visit, 5)
     page.click("#fit-start")
     page.wait_for_selector(LEGEND, timeout=60_000)
-    page.wait_for_selector("#fit-pictures figcaption:has-text('After 2 steps')", timeout=120_000)
+    page.wait_for_selector("#fit-pictures figcaption:has-text('After 5 steps')", timeout=120_000)
     pictures = page.locator("#fit-pictures img")
     assert pictures.count() == 2
     before, now = (pictures.nth(index).get_attribute("src") for index in (0, 1))
@@ -45,7 +45,7 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     download.value.save_as(kept)
     fitted = load_checkpoint(kept).card["fitted"]
     assert fitted["clip"] == "crossing"
-    assert fitted["steps"] == 2
+    assert fitted["steps"] == 5
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector("text=Fitted to this clip from full", timeout=20_000)
     assert not visit.errors
