@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from app_process import Served, Visit, end, start
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -41,10 +41,17 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def visit(browser: Browser, served: Served) -> Iterator[Visit]:
-    """A page of a visitor of their own, with the finished example on it."""
+@pytest.fixture(scope="session")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One cache for all visits: the page's own files are fetched and compiled once."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        visit = Visit(context.new_page(), served.address)
-        visit.open()
-        yield visit
+        yield context
+
+
+@pytest.fixture
+def visit(context: BrowserContext, served: Served) -> Iterator[Visit]:
+    """A page of a visitor of their own, with the finished example on it."""
+    visit = Visit(context.new_page(), served.address)
+    visit.open()
+    yield visit
+    visit.page.close()
