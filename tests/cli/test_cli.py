@@ -222,7 +222,7 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(capsys, *again)[0] == 0
     card = load_checkpoint(tmp_path / "s/best.safetensors").card
     assert (card["start"]["file"], card["start"]["card"]["step"]) == ("best.safetensors", 5)
-    assert card["settings"]["losses"] == {"beta": 1.0, "eta": 0.05}
+    assert card["settings"]["losses"] == {"beta": 1.0, "eta": 0.05, "along_motion": False}
     status, error = run(capsys, *again, "--eta", 5)
     assert status == 2
     assert "fraction" in error
