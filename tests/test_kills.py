@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-WORDS = ["--count", "3", "--seed", "7", "--only", "train", "weights", "cache"]
+WORDS = ["--count", "6", "--seed", "7", "--only", "train", "weights", "cache"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
