@@ -102,6 +102,7 @@ class _Design:
 
     matrix: Tensor  # (rows, p) float64, orthonormal columns over the grid
     to_monomials: Tensor  # (p, p): monomial parameters = to_monomials @ coefficients
+    from_monomials: Tensor  # the way back, its pseudo-inverse
 
 
 def _monomials(terms: tuple[Term | None, ...], t: int, h: int, w: int) -> Tensor:
@@ -128,7 +129,8 @@ def _design(model: MotionModel, t: int, h: int, w: int) -> _Design:
     to_monomials = right[kept].T / values[kept]
     # Rows of unit mean square make coefficients comparable to the flow itself.
     scale = monomials.shape[0] ** 0.5
-    return _Design(left[:, kept] * scale, to_monomials * scale)
+    to_monomials = to_monomials * scale
+    return _Design(left[:, kept] * scale, to_monomials, torch.linalg.pinv(to_monomials))
 
 
 @lru_cache(maxsize=32)
@@ -181,9 +183,9 @@ class FittedMotion:
         cls, model: MotionModel, size: tuple[int, int, int], theta: Float[Tensor, "b k q"]
     ) -> FittedMotion:
         """Models with the monomial parameters ``theta``, as ``parameters`` gives them."""
-        to_monomials = _design(model, *size).to_monomials.to(theta.device)
+        from_monomials = _design(model, *size).from_monomials.to(theta.device)
         shaped = theta.double().unflatten(2, (2 if model.separable else 1, -1))
-        coefficients = shaped @ torch.linalg.pinv(to_monomials).T
+        coefficients = shaped @ from_monomials.T
         return cls(model, size, coefficients.to(theta.dtype))
 
     def parameters(self) -> Float[Tensor, "b k q"]:
@@ -308,7 +310,9 @@ def _reweighted_least_squares(
         level = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
         right = (current * target) @ matrix
         ridge = RIDGE * level + torch.where(level > 0, 0, 1)
-        theta = torch.linalg.solve(normal + ridge * eye, right.unsqueeze(-1)).squeeze(-1)
+        # The ridge leaves nothing singular; to ask would make a GPU wait at every step.
+        solved = torch.linalg.solve_ex(normal + ridge * eye, right.unsqueeze(-1))
+        theta = solved.result.squeeze(-1)
         if step < settings.steps:
             residual = (target - theta @ matrix.T).abs_()
             current = weights / residual.clamp_min_(settings.floor)

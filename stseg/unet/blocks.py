@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stseg.unet.conv import Conv3d
+from stseg.unet.layout import site_order
 from stseg.unet.norms import InstanceNorm, InstanceNormPerFrame
 
 LEAK = 0.01
@@ -93,9 +94,11 @@ class SpatialDown(nn.Module):
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h2 w2"]:
         """Reduce the size by the spec's scale."""
         _, rows, columns = self.conv.stride
-        cells = rearrange(x, "b c t (h r) (w s) -> b t h w (r s c)", r=rows, s=columns)
+        sites = site_order(x)
+        cells = rearrange(x, f"b c t (h r) (w s) -> b {sites} (r s c)", r=rows, s=columns)
         weight = rearrange(self.conv.weight, "d c 1 r s -> d (r s c)")
-        return rearrange(F.linear(cells, weight, self.conv.bias), "b t h w d -> b d t h w")
+        out = F.linear(cells, weight, self.conv.bias)
+        return rearrange(out, f"b {sites} d -> b d t h w")
 
 
 class SpatialUp(nn.Module):
@@ -116,7 +119,9 @@ class SpatialUp(nn.Module):
         _, rows, columns = self.conv.stride
         weight = rearrange(self.conv.weight, "c d 1 r s -> (r s d) c")
         bias = None if self.conv.bias is None else self.conv.bias.repeat(rows * columns)
-        cells = F.linear(rearrange(x, "b c t h w -> b t h w c"), weight, bias)
+        sites = site_order(x)
+        cells = F.linear(rearrange(x, f"b c t h w -> b {sites} c"), weight, bias)
         # Channels stay last while the cells are laid out: whole rows of them are copied.
-        sites = rearrange(cells, "b t h w (r s d) -> b t (h r) (w s) d", r=rows, s=columns)
-        return sites.movedim(-1, 1)
+        larger = sites.replace("h", "(h r)").replace("w", "(w s)")
+        out = rearrange(cells, f"b {sites} (r s d) -> b {larger} d", r=rows, s=columns)
+        return rearrange(out, f"b {sites} d -> b d t h w")

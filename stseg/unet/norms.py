@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stseg.unet.layout import is_stacked
+
 EPSILON = 1e-5
 
 
@@ -41,6 +43,36 @@ class _NormaliseSites(torch.autograd.Function):
         result = torch.addcmul(grad_rows - mean, rows, slope, value=-1)
         result = result * scale.to(result.dtype).unsqueeze(1)
         return result.unflatten(1, out.shape[2:]).movedim(-1, 1)
+
+
+class _NormaliseRows(torch.autograd.Function):
+    """The same on a GPU, for sites along rows (b, n, c): statistics in float32, layout kept.
+
+    PyTorch's own kernels give up the layout there, which costs two more passes on either side.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        exact = torch.promote_types(rows.dtype, torch.float32)
+        mean = rows.mean(1, keepdim=True, dtype=exact)
+        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=exact)
+        variance = (norm.square() / rows.shape[1] - mean.square()).clamp_min(0)
+        scale = torch.rsqrt(variance + EPSILON)
+        shift = (-mean * scale).to(rows.dtype)
+        scale = scale.to(rows.dtype)
+        out = torch.addcmul(shift, rows, scale)
+        ctx.save_for_backward(out, scale)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (grad,) = grads
+        out, scale = ctx.saved_tensors
+        exact = torch.promote_types(grad.dtype, torch.float32)
+        mean = grad.mean(1, keepdim=True, dtype=exact)
+        slope = (grad * out).mean(1, keepdim=True, dtype=exact)
+        shifted = torch.addcmul(-mean.to(grad.dtype), out, slope.to(grad.dtype), value=-1)
+        return (shifted + grad) * scale
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -76,4 +108,9 @@ def _normalise(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and torch.is_grad_enabled() and x.dtype == torch.bfloat16:
         out: Tensor = _NormaliseSites.apply(x)
         return out
+    if x.dim() == 5 and is_stacked(x):
+        order = (0, 3, 4, 2, 1)  # (b, h, w, t, c), as convolutions leave it there
+        last = x.permute(order)
+        rows: Tensor = _NormaliseRows.apply(last.flatten(1, 3))
+        return rows.unflatten(1, last.shape[1:4]).permute(0, 4, 3, 1, 2)
     return F.group_norm(x, x.shape[1], eps=EPSILON)

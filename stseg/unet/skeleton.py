@@ -11,6 +11,7 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from stseg.unet.blocks import Spec
+from stseg.unet.layout import is_stacked, join_channels
 
 ModuleFactory = Callable[[Spec], nn.Module]
 
@@ -103,6 +104,10 @@ class UNet(nn.Module):
         if len(x) > 1 and x.device.type == "cpu" and not torch.is_grad_enabled():
             # The features of one volume stay in the processor's cache, those of a batch do not.
             return cat([self._features(volume) for volume in x.split(1)])
+        if x.device.type != "cpu" and not is_stacked(x):
+            # To convert every weight to bfloat16 takes longer than it saves on a few volumes.
+            with torch.autocast(x.device.type, enabled=False):
+                return self._features(x.float())
         return self._features(x)
 
     def _features(self, x: Tensor) -> Tensor:
@@ -122,6 +127,6 @@ class UNet(nn.Module):
         for level in reversed(range(self.levels - 1)):
             side = carried[level]
             size = tuple(side.shape[2:])
-            x = cat((side, self._run("up", level, x, size)), dim=1)
+            x = join_channels(side, self._run("up", level, x, size))
             x = self._run("right", level, x, size)
         return x[..., :height, :width]
