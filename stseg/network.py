@@ -81,6 +81,13 @@ class SegmentationNetwork(nn.Module):
                 parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
         return self
 
+    def renew_head(self, k: int) -> None:
+        """Draw the head for ``k`` anew; it can be trained then, whatever is frozen beside it."""
+        head = self.heads[str(k)]
+        assert isinstance(head, Conv3d)
+        head.reset_parameters()
+        head.requires_grad_()
+
     def features(self, volume: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b c t h w"]:
         """Last-layer features of every site; ``volume`` is flow in any unit."""
         out: Tensor = self.trunk(normalise_flow(volume))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from stseg.augment import AugmentSettings
+from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.motion import FitSettings
 from stseg.network import NetworkSettings
@@ -51,10 +52,15 @@ class TrainSettings:
         taus: temporal steps of the volumes.
         batch: volumes in an optimiser step.
         clip: largest norm of the gradient.
+        only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
+            all of them are validated. Empty trains the whole network.
         held_out: fraction at the end of each sequence for validation.
         validate_every: steps between validations.
         seed: of the weights, the order of the volumes and the augmentations. Two runs on one
             machine with the same number of threads agree; other machines round otherwise.
+
+    Raises:
+        InputError: the network lacks one of the heads that are to be trained.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -70,9 +76,28 @@ class TrainSettings:
     taus: tuple[int, ...] = (1,)
     batch: int = 4
     clip: float = 1.0
+    only_heads: tuple[int, ...] = ()
     held_out: float = 0.1
     validate_every: int = 250
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        lacking = sorted(set(self.only_heads) - set(self.network.ks))
+        if lacking:
+            raise InputError(
+                f"The network has no head for K = {', '.join(map(str, lacking))} that could be "
+                f"trained alone. It has those for K = {', '.join(map(str, self.network.ks))}."
+            )
+
+    @property
+    def trained_ks(self) -> tuple[int, ...]:
+        """The K whose heads are trained."""
+        return self.only_heads or self.network.ks
+
+    @property
+    def validated_ks(self) -> tuple[int, ...]:
+        """The K whose mean loss on the held-out volumes tells which checkpoint is the best."""
+        return self.only_heads or self.network.ks[:1]
 
     @property
     def steps(self) -> int:

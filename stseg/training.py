@@ -26,7 +26,7 @@ from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.loss_chart import CURVES, Curve, loss_chart
-from stseg.losses import LossSettings, joint_losses, segmentation_losses
+from stseg.losses import LossSettings, joint_losses
 from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
 from stseg.train_settings import Stage, TrainSettings
@@ -135,11 +135,15 @@ class Trainer:
                     f"of {start.settings}. Start from another checkpoint."
                 )
             self.network.load_state_dict(start.state_dict())
+        if settings.only_heads:
+            self.network.requires_grad_(False)
+            for k in settings.only_heads:
+                self.network.renew_head(k)
         self._heads: nn.Module = _Heads(self.network)
         if team.size > 1:
             # Heads that a step does not draw have no gradient, and Adam leaves them alone.
             self._heads = DistributedDataParallel(
-                self._heads, find_unused_parameters=len(settings.network.ks) > 1
+                self._heads, find_unused_parameters=len(settings.trained_ks) > 1
             )
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=settings.stages[0].learning_rate
@@ -266,11 +270,7 @@ class Trainer:
         volume, flow = disturb(flow, error, self._model, *chances)
         mine = self._team.share(self.settings.batch)
         volume, flow, motion = volume[mine], flow[mine], motion[mine]
-        ks = self.settings.network.ks
-        drawn = [ks[0]]
-        if len(ks) > 1:  # one of the other heads shares the trunk's pass
-            other = torch.randint(len(ks) - 1, (1,), generator=self._generator)
-            drawn.append(ks[1 + int(other)])
+        drawn = self._drawn_ks()
         self.network.train()
 
         def losses(part: Sequence[int], device: Device) -> tuple[Tensor, Tensor]:
@@ -288,6 +288,20 @@ class Trainer:
         self._optimiser.step()
         loss, reconstruction, consistency = self._team.mean(told).tolist()
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
+
+    def _drawn_ks(self) -> list[int]:
+        """The K of this step: the first and one other, which share the trunk's pass.
+
+        Heads that are trained alone count alike: any two of them.
+        """
+        ks = self.settings.trained_ks
+        if len(ks) == 1:
+            return [ks[0]]
+        if self.settings.only_heads:
+            order = torch.randperm(len(ks), generator=self._generator)
+            return [ks[int(place)] for place in order[:2]]
+        other = torch.randint(len(ks) - 1, (1,), generator=self._generator)
+        return [ks[0], ks[1 + int(other)]]
 
     def _losses_of(
         self,
@@ -344,15 +358,14 @@ class Trainer:
         """Sum of the losses of these held-out volumes."""
         size = stage.size
         with device.autocast():
-            masks = self.network(
-                self._validation.batch(part, size).to(device.torch), self.settings.network.ks[0]
-            )
+            volume = self._validation.batch(part, size).to(device.torch)
+            masks = self._heads(volume, self.settings.validated_ks)
         better = self._validation.batch(part, size, reference=True)
         motion = (better * self._validation.travel(part)).to(device.torch)
         weights, fit = self._weights(stage), self.settings.fit
         better = better.to(device.torch)
-        losses = segmentation_losses(masks, better, self._model, weights, fit, motion)
-        return losses.total * len(part)
+        each = joint_losses(masks, better, self._model, weights, fit, motion)
+        return torch.stack([losses.total for losses in each]).mean() * len(part)
 
     def _keep(self, loss: float) -> None:
         if not self._team.leads:

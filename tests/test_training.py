@@ -186,6 +186,28 @@ def test_all_heads_learn(tmp_path: Path, cpu: Device) -> None:
         assert not torch.equal(head.weight, before[name]), name
 
 
+def test_heads_alone_leave_the_rest_as_it_is(tmp_path: Path, cpu: Device) -> None:
+    network = NetworkSettings(levels=2, features=4, ks=(4, 2, 3, 5))
+    finish(trainer(tmp_path / "first", cpu, replace(TINY, network=network)))
+    begun = load_checkpoint(tmp_path / "first" / "best.safetensors").network
+    before = {name: values.clone() for name, values in begun.state_dict().items()}
+    settings = replace(TINY, network=network, only_heads=(2, 3))
+    run = Trainer(settings, SEQUENCES, tmp_path / "heads", cpu, start=begun)
+    fresh = {name: values.clone() for name, values in run.network.state_dict().items()}
+    finish(run)
+    after = load_checkpoint(tmp_path / "heads" / "best.safetensors").network.state_dict()
+    new = {name for name, values in after.items() if not torch.equal(values, before[name])}
+    wanted = {f"heads.{k}.{part}" for k in (2, 3) for part in ("weight", "bias")}
+    assert new == wanted
+    assert {name for name in after if not torch.equal(fresh[name], before[name])} == wanted
+    assert all(not torch.equal(run.network.state_dict()[name], fresh[name]) for name in wanted)
+
+
+def test_a_head_that_is_not_there_cannot_be_trained_alone() -> None:
+    with pytest.raises(InputError, match="no head for K = 3, 7"):
+        replace(TINY, only_heads=(7, 2, 3))
+
+
 def test_the_predecessor_trains_on_single_fields(tmp_path: Path, cpu: Device) -> None:
     settings = replace(
         TINY,

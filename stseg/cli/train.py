@@ -54,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fraction of sites that L_c leaves out instead of the variant's own, 0 to 1",
     )
     parser.add_argument("--k", type=int, nargs="+", default=None, help="heads; the first validates")
+    parser.add_argument(
+        "--only-heads",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="K",
+        help="draw these heads anew and train nothing else, on the trunk of --start",
+    )
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -125,6 +133,12 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         settings = replace(settings, network=replace(settings.network, ks=tuple(arguments.k)))
     if arguments.batch is not None:
         settings = replace(settings, batch=arguments.batch)
+    if arguments.only_heads and arguments.start is None:
+        raise InputError(
+            "Heads that are trained alone need a trunk that is there already. Name its checkpoint "
+            "with --start."
+        )
+    settings = replace(settings, only_heads=tuple(arguments.only_heads))
     losses = {
         name: value
         for name, value in (("beta", arguments.beta), ("eta", arguments.eta))

@@ -226,6 +226,12 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     status, error = run(capsys, *again, "--eta", 5)
     assert status == 2
     assert "fraction" in error
+    status, error = run(capsys, *words, "--stage", "16x28:1:1e-3", "--only-heads", 2)
+    assert status == 2
+    assert "--start" in error
+    alone = [*words[:4], tmp_path / "h", *words[5:], "--start", tmp_path / "r/best.safetensors"]
+    assert run(capsys, *alone, "--stage", "16x28:1:1e-3", "--only-heads", 2)[0] == 0
+    assert load_checkpoint(tmp_path / "h/best.safetensors").card["settings"]["only_heads"] == [2]
     assert run(capsys, *words, "--stage", "16x28:3:fast")[0] == 2
     model = tmp_path / "r/best.safetensors"
     words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]
