@@ -74,7 +74,7 @@ VARIANTS: dict[str, Variant] = {
             replace(_FULL, motion_model="quadratic"),
         ),
         Variant("frame", "Frame by frame", "EM, Meunier et al., TPAMI 2022", _FRAME),
-        Variant("motion-lc", "Along the motion (for K = 4)", "ours, after eq. 4", _MOTION_LC),
+        Variant("motion-lc", "Along the motion", "ours, after eq. 4", _MOTION_LC),
     )
 }
 
