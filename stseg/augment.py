@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stseg.errors import InputError
 from stseg.motion import FittedMotion, MotionModel
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Which augmentations are on, and how strong.
+    """Which augmentations are on, and how strong. Raises InputError for less than no objects.
 
     Attributes:
         global_motion: largest ratio of the magnitude of the added space-time flow to that of the
@@ -23,12 +24,19 @@ class AugmentSettings:
             input (the loss still sees the true flow). 0 turns it off.
         flip: mirror left and right with chance 1/2.
         reverse: reverse time with chance 1/2 (instants in the other order, vectors negated).
+        objects: largest number of objects pasted into a sample (``stseg.pasting``; ours), which
+            only training does, since it knows how far they go. 0 turns it off.
     """
 
     global_motion: float = 2.0
     corrupt: float = 0.1
     flip: bool = True
     reverse: bool = True
+    objects: int = 0
+
+    def __post_init__(self) -> None:
+        if self.objects < 0:
+            raise InputError(f"There cannot be {self.objects} objects in a sample. Give 0 or more.")
 
 
 def _magnitude(flow: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import LossSettings, joint_losses
 from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
+from stseg.pasting import paste_objects
 from stseg.train_settings import Stage, TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -266,7 +267,10 @@ class Trainer:
             better = self._training.batch(numbers, stage.size, reference=True)
         chances = self.settings.augment, self._generator
         flow, error = turn(flow, *chances, better)
-        motion = flow * self._training.travel(numbers)  # what is added next moves nothing
+        travel, most = self._training.travel(numbers), self.settings.augment.objects
+        if most:
+            flow, error = paste_objects(flow, error, travel, most, self._generator)
+        motion = flow * travel  # what is added next moves nothing
         volume, flow = disturb(flow, error, self._model, *chances)
         mine = self._team.share(self.settings.batch)
         volume, flow, motion = volume[mine], flow[mine], motion[mine]

@@ -49,6 +49,7 @@ FLOORS: dict[str, int] = {
     "stseg.losses": 3,
     "stseg.correspondence": 2,
     "stseg.augment": 3,
+    "stseg.pasting": 3,
     "stseg.timeline": 3,
     "stseg.selection": 2,
     "stseg.layouts": 3,

@@ -186,6 +186,19 @@ def test_all_heads_learn(tmp_path: Path, cpu: Device) -> None:
         assert not torch.equal(head.weight, before[name]), name
 
 
+def test_objects_are_pasted_into_what_the_losses_see(tmp_path: Path, cpu: Device) -> None:
+    still = AugmentSettings(global_motion=0.0, corrupt=0.0, flip=False, reverse=False)
+    settings = replace(TINY, augment=still, stages=(Stage(GRID, 3, 1e-3),))
+    calm = finish(trainer(tmp_path / "calm", cpu, settings))
+    crowd = replace(settings, augment=replace(still, objects=4))
+    busy = finish(trainer(tmp_path / "busy", cpu, crowd))
+    assert sum(p.losses["reconstruction"] for p in busy) > 1.1 * sum(
+        p.losses["reconstruction"] for p in calm
+    )
+    again = finish(trainer(tmp_path / "again", cpu, crowd))
+    assert [each.losses for each in again] == [each.losses for each in busy]
+
+
 def test_heads_alone_leave_the_rest_as_it_is(tmp_path: Path, cpu: Device) -> None:
     network = NetworkSettings(levels=2, features=4, ks=(4, 2, 3, 5))
     finish(trainer(tmp_path / "first", cpu, replace(TINY, network=network)))

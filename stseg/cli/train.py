@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw these heads anew and train nothing else, on the trunk of --start",
     )
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
+    parser.add_argument(
+        "--objects",
+        type=int,
+        default=None,
+        help="paste up to so many objects with motions of their own into each sample",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--data", default="", help="what the card says of the data")
@@ -146,6 +152,9 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
     }
     if losses:
         settings = replace(settings, losses=replace(settings.losses, **losses))
+    if arguments.objects is not None:
+        augment = replace(settings.augment, objects=arguments.objects)
+        settings = replace(settings, augment=augment)
     if arguments.stage is not None:
         settings = replace(settings, stages=tuple(_stage(text) for text in arguments.stage))
     return settings
