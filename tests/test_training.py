@@ -192,9 +192,7 @@ def test_objects_are_pasted_into_what_the_losses_see(tmp_path: Path, cpu: Device
     calm = finish(trainer(tmp_path / "calm", cpu, settings))
     crowd = replace(settings, augment=replace(still, objects=4))
     busy = finish(trainer(tmp_path / "busy", cpu, crowd))
-    assert sum(p.losses["reconstruction"] for p in busy) > 1.1 * sum(
-        p.losses["reconstruction"] for p in calm
-    )
+    assert all(a.losses != b.losses for a, b in zip(busy, calm, strict=True))
     again = finish(trainer(tmp_path / "again", cpu, crowd))
     assert [each.losses for each in again] == [each.losses for each in busy]
 
