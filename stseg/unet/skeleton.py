@@ -107,7 +107,7 @@ class UNet(nn.Module):
         if x.device.type != "cpu" and not is_stacked(x):
             # To convert every weight to bfloat16 takes longer than it saves on a few volumes.
             with torch.autocast(x.device.type, enabled=False):
-                return self._features(x.float())
+                return self._features(x)
         return self._features(x)
 
     def _features(self, x: Tensor) -> Tensor:
