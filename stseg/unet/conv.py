@@ -122,6 +122,25 @@ def _folded_convolution(
     return instants_in_time(out, t)
 
 
+def _in_two_halves(
+    x: Float[Tensor, "1 c t h w"],
+    weight: Float[Tensor, "d c s r q"],
+    bias: Float[Tensor, " d"] | None,
+    padding: Triple,
+) -> Float[Tensor, "1 d t h w"]:
+    """The convolution of a lone volume as that of a batch of its upper and its lower half.
+
+    PyTorch sends float32 batches to oneDNN forwards and backwards, and a lone volume to kernels
+    that are several times slower, unless it is very wide.
+    """
+    rows, border = x.shape[3], padding[1]
+    half = -(-rows // 2)
+    padded = F.pad(x, (0, 0, border, border + 2 * half - rows))
+    halves = torch.cat((padded[..., : half + 2 * border, :], padded[..., half:, :]))
+    out = F.conv3d(halves, weight, bias, padding=(padding[0], 0, padding[2]))
+    return torch.cat(out.split(1), dim=3)[..., :rows, :]
+
+
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` of stride 1, safe to train under bfloat16 autocast on a CPU, and fast there.
 
@@ -153,6 +172,9 @@ class Conv3d(nn.Conv3d):
                     input.to(bf16), self.weight.to(bf16), bias, self.same
                 )
                 return out
+            lone = len(input) == 1 and input.dtype == torch.float32 and not autocast
+            if lone and torch.backends.mkldnn.is_available():
+                return _in_two_halves(input, self.weight, self.bias, self.same)
         elif input.dtype == torch.float32 and not autocast and torch.backends.mkldnn.is_available():
             ones = (1, 1, 1)
             return torch.mkldnn_convolution(

@@ -88,6 +88,42 @@ def test_float32_is_the_plain_convolution(kernel: tuple[int, int, int]) -> None:
     assert conv(x).shape == (2, 7, 3, 8, 6)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("rows", [1, 2, 7, 8])
+def test_a_lone_volume_is_the_plain_convolution(kernel: tuple[int, int, int], rows: int) -> None:
+    conv, _ = twins((5, 7), kernel)
+    plain = nn.Conv3d(5, 7, kernel, padding=conv.same).double()
+    plain.load_state_dict(conv.state_dict())
+    x, grad = volume(1, 5, 3, rows, 6), volume(1, 7, 3, rows, 6)
+    found = both_ways(conv, x, grad, half=False)
+    seen = x.double().requires_grad_()
+    out = plain(seen)
+    out.backward(grad.double())
+    assert plain.bias is not None
+    wanted = (out.detach(), seen.grad, plain.weight.grad, plain.bias.grad)
+    for one, other in zip(found, wanted, strict=True):
+        assert other is not None
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+def kernels_of(conv: nn.Module, x: Tensor) -> set[str]:
+    """What PyTorch calls on the way there and back."""
+    activity = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity]) as profile:
+        conv(x).sum().backward()
+    return {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not built in")
+def test_a_lone_volume_goes_to_onednn_both_ways() -> None:
+    x = volume(1, 8, 3, 16, 14).requires_grad_()
+    found = kernels_of(Conv3d(8, 8, (3, 3, 3)), x)
+    assert "aten::mkldnn_convolution" in found
+    assert not [name for name in found if "slow_conv" in name]
+    plain = kernels_of(nn.Conv3d(8, 8, 3, padding=1), x)
+    assert [name for name in plain if "slow_conv" in name], "PyTorch's rule has changed"
+
+
 def test_without_a_gradient_the_values_are_the_same() -> None:
     conv, _ = twins((16, 24), (3, 3, 3))
     x = volume(1, 16, 3, 12, 14)
