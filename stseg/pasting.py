@@ -97,11 +97,12 @@ def _placed(
 ) -> tuple[Float[Tensor, "b 2 t h w"], Bool[Tensor, "b t h w"]]:
     """Of every site: where it is from the object's centre, in heights, and whether it is inside."""
     t, h, w = flow.shape[2:]
-    axis = [
-        ((torch.arange(side, device=flow.device, dtype=flow.dtype) + 0.5) / side) for side in (h, w)
-    ]
-    sites = torch.stack((axis[1].expand(h, w), axis[0][:, None].expand(h, w)))[None, :, None]
-    when = torch.arange(t, device=flow.device, dtype=flow.dtype).view(1, 1, t, 1, 1) - (t - 1) / 2
+    rows, columns, instants = (
+        torch.arange(side, device=flow.device, dtype=flow.dtype) for side in (h, w, t)
+    )
+    y, x = torch.meshgrid((rows + 0.5) / h, (columns + 0.5) / w, indexing="ij")
+    sites = torch.stack((x, y))[None, :, None]
+    when = instants.view(1, 1, t, 1, 1) - (t - 1) / 2
     place = sites - drawn.centre - when * drawn.speed * travel  # widths and heights
     # Frames have square pixels: what one width is in heights, travel tells.
     place = place * torch.cat(
