@@ -136,6 +136,7 @@ def _described(path: Path, header: Mapping[str, Any]) -> NetworkSettings:
         ) from error
     numbers = (settings.levels, settings.features, *settings.ks)
     whole = all(type(each) is int for each in numbers)  # True is no number of levels
+    whole = whole and type(settings.relative) is bool
     heads = len(set(settings.ks)) == len(settings.ks) and max(settings.ks) <= K_RANGE[1]
     if not whole or not heads or numbers[0] > MOST_LEVELS or numbers[1] > MOST_FEATURES:
         raise InputError(

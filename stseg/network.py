@@ -9,11 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stseg.errors import InputError
+from stseg.motion import FitSettings, fit_motion, motion_model
 from stseg.unet import ARCHITECTURES, UNet
 from stseg.unet.conv import Conv3d
 
 FLOW_CHANNELS = 2
 MIN_MAGNITUDE = 1e-3
+
+_GLOBAL_FITS = FitSettings(steps=0, stride=4), FitSettings(steps=6, stride=4)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class NetworkSettings:
         levels: levels of the U-net.
         features: channels of its top level.
         ks: the numbers of segments it can give; each has a 1x1x1 head on the shared trunk.
+        relative: it sees flow without the frame's global motion (``relative_flow``; ours).
 
     Raises:
         InputError: for an unknown architecture or no K.
@@ -34,6 +38,7 @@ class NetworkSettings:
     levels: int = 3
     features: int = 32
     ks: tuple[int, ...] = (4,)
+    relative: bool = False
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -57,6 +62,21 @@ def normalise_flow(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b 2 t h w
     """
     magnitude = torch.hypot(flow[:, :1], flow[:, 1:])  # much faster than a norm over two channels
     return flow / magnitude.mean(dim=(2, 3, 4), keepdim=True).clamp_min(MIN_MAGNITUDE)
+
+
+def relative_flow(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b 2 t h w"]:
+    """Flow without the global motion of the frame (ours): what is left moves by itself.
+
+    One space-time quadratic model is fitted to all sites; the L1 norm of the fit looks past what
+    moves otherwise. Least squares come first: what they leave, and so the scale of the second fit,
+    is the same whatever the camera does. Where two things move, what is left differs in direction,
+    and a network that sees a small part of the frame can tell them apart.
+    """
+    model = motion_model("quadratic" if flow.shape[2] == 1 else "quadratic-time")
+    everywhere = torch.ones_like(flow[:, :1])
+    for fit in _GLOBAL_FITS:
+        flow = flow - fit_motion(flow, everywhere, model, fit).flow()[:, 0].to(flow.dtype)
+    return flow
 
 
 class SegmentationNetwork(nn.Module):
@@ -88,8 +108,16 @@ class SegmentationNetwork(nn.Module):
         head.reset_parameters()
         head.requires_grad_()
 
+    def spread_heads(self, factor: float) -> None:
+        """Multiply the weights of the heads, for a start from which segments differ at once."""
+        with torch.no_grad():
+            for parameter in self.heads.parameters():
+                parameter *= factor
+
     def features(self, volume: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b c t h w"]:
         """Last-layer features of every site; ``volume`` is flow in any unit."""
+        if self.settings.relative:
+            volume = relative_flow(volume)
         out: Tensor = self.trunk(normalise_flow(volume))
         return out
 

@@ -52,6 +52,8 @@ class TrainSettings:
         taus: temporal steps of the volumes.
         batch: volumes in an optimiser step.
         clip: largest norm of the gradient.
+        spread: how many times larger than PyTorch draws them the weights of the heads start. With 1
+            the segments are alike at first, and more than two may never come to differ.
         only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
             all of them are validated. Empty trains the whole network.
         held_out: fraction at the end of each sequence for validation.
@@ -60,7 +62,8 @@ class TrainSettings:
             machine with the same number of threads agree; other machines round otherwise.
 
     Raises:
-        InputError: the network lacks one of the heads that are to be trained.
+        InputError: the network lacks one of the heads that are to be trained, or ``spread`` is
+            not positive.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -76,12 +79,15 @@ class TrainSettings:
     taus: tuple[int, ...] = (1,)
     batch: int = 4
     clip: float = 1.0
+    spread: float = 1.0
     only_heads: tuple[int, ...] = ()
     held_out: float = 0.1
     validate_every: int = 250
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.spread > 0:
+            raise InputError(f"Heads cannot start {self.spread} times as large. Give more than 0.")
         lacking = sorted(set(self.only_heads) - set(self.network.ks))
         if lacking:
             raise InputError(

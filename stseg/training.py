@@ -136,6 +136,8 @@ class Trainer:
                     f"of {start.settings}. Start from another checkpoint."
                 )
             self.network.load_state_dict(start.state_dict())
+        else:
+            self.network.spread_heads(settings.spread)
         if settings.only_heads:
             self.network.requires_grad_(False)
             for k in settings.only_heads:

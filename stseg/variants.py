@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stseg.augment import AugmentSettings
 from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.network import NetworkSettings
@@ -57,6 +58,19 @@ _MOTION_LC = replace(
     ),
 )
 
+_SEVERAL = replace(
+    _FULL,
+    network=NetworkSettings(ks=ALL_K, relative=True),
+    losses=LossSettings(along_motion=True),
+    augment=AugmentSettings(objects=12),
+    spread=10.0,
+    stages=(
+        Stage((32, 56), 4000, 1e-3),
+        Stage((64, 112), 1100, 5e-4),
+        Stage((128, 224), 260, 3e-4),
+    ),
+)
+
 VARIANTS: dict[str, Variant] = {
     each.name: each
     for each in (
@@ -75,6 +89,7 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant("frame", "Frame by frame", "EM, Meunier et al., TPAMI 2022", _FRAME),
         Variant("motion-lc", "Along the motion", "ours, after eq. 4", _MOTION_LC),
+        Variant("several", "Several motions", "ours", _SEVERAL),
     )
 }
 

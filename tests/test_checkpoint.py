@@ -52,9 +52,10 @@ def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("relative", [False, True])
 @torch.no_grad()
-def test_a_network_comes_back_as_it_was(architecture: str, tmp_path: Path) -> None:
-    settings = NetworkSettings(architecture, levels=2, features=4, ks=(4, 2))
+def test_a_network_comes_back_as_it_was(architecture: str, relative: bool, tmp_path: Path) -> None:
+    settings = NetworkSettings(architecture, levels=2, features=4, ks=(4, 2), relative=relative)
     network = saved(tmp_path / "a.safetensors", settings)
     checkpoint = load_checkpoint(tmp_path / "a.safetensors")
     assert checkpoint.network.settings == settings
@@ -279,6 +280,7 @@ def test_weights_that_are_not_numbers_get_a_sentence(tmp_path: Path) -> None:
     "change",
     [
         {"levels": True},
+        {"relative": 1},
         {"levels": 2.0},
         {"features": float("nan")},
         {"features": float("inf")},

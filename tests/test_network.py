@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from stseg.errors import InputError
-from stseg.network import MIN_MAGNITUDE, NetworkSettings, SegmentationNetwork, normalise_flow
+from stseg.motion import FittedMotion, motion_model
+from stseg.network import (
+    MIN_MAGNITUDE,
+    NetworkSettings,
+    SegmentationNetwork,
+    normalise_flow,
+    relative_flow,
+)
 from stseg.unet import ARCHITECTURES
 
 
@@ -104,6 +111,47 @@ def test_noise_of_a_still_volume_stays_small() -> None:
     assert (normalise_flow(still) == 0).all()
     faint = volume(1, 2, 3, 6, 7) * 1e-6
     torch.testing.assert_close(normalise_flow(faint), faint / MIN_MAGNITUDE)
+
+
+def camera(*size: int) -> Tensor:
+    """A random space-time quadratic flow of some 10 pixels a frame for each of two volumes."""
+    model = motion_model("quadratic-time" if size[0] > 1 else "quadratic")
+    theta = 10 * volume(2, 1, model.parameters)
+    return FittedMotion.from_parameters(model, (size[0], size[1], size[2]), theta).flow()[:, 0]
+
+
+@pytest.mark.parametrize("instants", [1, 3])
+@torch.no_grad()
+def test_without_global_motion_what_moves_by_itself_is_left(instants: int) -> None:
+    moved = torch.zeros(2, 2, instants, 64, 112)
+    moved[0, :, :, 10:30, 20:60] = torch.tensor([4.0, -3.0]).view(2, 1, 1, 1)
+    moved[1, :, :, 40:, 70:90] = torch.tensor([-6.0, 1.0]).view(2, 1, 1, 1)
+    left = relative_flow(moved + camera(instants, 64, 112))
+    torch.testing.assert_close(left, moved, rtol=0, atol=0.15)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_a_relative_network_is_blind_to_the_camera(architecture: str) -> None:
+    """What the paper asks of its augmentation (Sec. 4.3) holds by construction."""
+    settings = NetworkSettings(architecture, levels=3, features=8, ks=(4,), relative=True)
+    torch.manual_seed(0)
+    net = SegmentationNetwork(settings).eval()
+    x, added = volume(2, 2, 3, 32, 56), camera(3, 32, 56)
+    torch.testing.assert_close(net(x + added, 4), net(x, 4), rtol=0, atol=1e-2)
+    usual = network(architecture)
+    assert (usual(x + added, 4) - usual(x, 4)).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_spread_heads_tell_segments_apart_and_keep_their_order() -> None:
+    net, x = network(), volume(1, 2, 3, 16, 24)
+    before = net(x, 4)
+    net.spread_heads(10.0)
+    after = net(x, 4)
+    torch.testing.assert_close(after, (before.log() * 10).softmax(1))
+    assert torch.equal(after.argmax(1), before.argmax(1))
+    assert after.amax(1).mean() > before.amax(1).mean()
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -76,6 +78,24 @@ def test_motion_of_an_object_is_affine_and_its_own(flow: Tensor) -> None:
         found = out[sample, :, 1][:, held].T.double()
         fitted = design @ torch.linalg.lstsq(design, found).solution
         torch.testing.assert_close(fitted, found, atol=1e-4, rtol=1e-4)
+
+
+def test_objects_share_three_motions_far_apart(flow: Tensor) -> None:
+    """Of twelve objects in a sample, all move in three directions at most."""
+    out, inside = pasted(flow, 12)
+    beside = out - flow.mean(dim=(2, 3, 4), keepdim=True)
+    turns = torch.atan2(beside[:, 1], beside[:, 0]) / (2 * math.pi) % 1
+    most = 0
+    for sample in range(B):
+        found = turns[sample][inside[sample]]
+        if not len(found):
+            continue
+        # The little rotation and growth blur a direction by less than a sixteenth of a turn.
+        held = torch.histc(found, 48, 0, 1) > 0
+        starts = int((held & ~held.roll(1)).sum())
+        most = max(most, starts)
+        assert starts <= 3
+    assert most == 3
 
 
 def test_the_seed_decides_and_the_device_of_chance_is_the_cpu(flow: Tensor) -> None:

@@ -197,6 +197,24 @@ def test_objects_are_pasted_into_what_the_losses_see(tmp_path: Path, cpu: Device
     assert [each.losses for each in again] == [each.losses for each in busy]
 
 
+def test_heads_start_apart_where_asked_but_never_twice(tmp_path: Path, cpu: Device) -> None:
+    usual, apart = TINY, replace(TINY, spread=10.0)
+    drawn = trainer(tmp_path / "usual", cpu, usual).network.state_dict()
+    spread = trainer(tmp_path / "apart", cpu, apart)
+    for name, values in spread.network.state_dict().items():
+        expected = drawn[name] * (10 if name.startswith("heads.") else 1)
+        assert torch.equal(values, expected), name
+    begun = Trainer(apart, SEQUENCES, tmp_path / "begun", cpu, start=spread.network)
+    for name, values in begun.network.state_dict().items():
+        assert torch.equal(values, spread.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan")])
+def test_heads_that_start_at_nothing_get_a_sentence(spread: float) -> None:
+    with pytest.raises(InputError, match="Give more than 0"):
+        replace(TINY, spread=spread)
+
+
 def test_heads_alone_leave_the_rest_as_it_is(tmp_path: Path, cpu: Device) -> None:
     network = NetworkSettings(levels=2, features=4, ks=(4, 2, 3, 5))
     finish(trainer(tmp_path / "first", cpu, replace(TINY, network=network)))

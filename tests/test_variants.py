@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names_are_those_of_the_table() -> None:
-    assert list(VARIANTS) == ["full", "no-lc", "spatial", "frame", "motion-lc"]
+    assert list(VARIANTS) == ["full", "no-lc", "spatial", "frame", "motion-lc", "several"]
     assert all(variant.name == name for name, variant in VARIANTS.items())
     assert all(variant.title and variant.source for variant in VARIANTS.values())
 
@@ -48,6 +48,11 @@ def test_each_variant_changes_what_it_is_named_for() -> None:
     losses = replace(FULL.losses, along_motion=True)
     assert along == replace(FULL, losses=losses, stages=along.stages)
     assert not FULL.losses.along_motion  # eq. 4 as it is
+    several = VARIANTS["several"].settings
+    assert several.network == replace(FULL.network, relative=True)
+    assert several.losses == losses
+    assert several.augment == replace(FULL.augment, objects=12)
+    assert (FULL.network.relative, FULL.augment.objects, FULL.spread) == (False, 0, 1.0)
 
 
 def test_every_k_has_a_head_and_k_4_comes_first() -> None:

@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="paste up to so many objects with motions of their own into each sample",
     )
+    parser.add_argument(
+        "--spread",
+        type=float,
+        default=None,
+        help="how many times larger than usual the heads start; 10 makes all segments differ",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--data", default="", help="what the card says of the data")
@@ -155,6 +161,8 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
     if arguments.objects is not None:
         augment = replace(settings.augment, objects=arguments.objects)
         settings = replace(settings, augment=augment)
+    if arguments.spread is not None:
+        settings = replace(settings, spread=arguments.spread)
     if arguments.stage is not None:
         settings = replace(settings, stages=tuple(_stage(text) for text in arguments.stage))
     return settings

@@ -230,10 +230,11 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     assert status == 2
     assert "--start" in error
     alone = [*words[:4], tmp_path / "h", *words[5:], "--start", tmp_path / "r/best.safetensors"]
-    alone += ["--stage", "16x28:1:1e-3", "--only-heads", 2, "--objects", 3]
+    alone += ["--stage", "16x28:1:1e-3", "--only-heads", 2, "--objects", 3, "--spread", 2]
     assert run(capsys, *alone)[0] == 0
     settings = load_checkpoint(tmp_path / "h/best.safetensors").card["settings"]
     assert (settings["only_heads"], settings["augment"]["objects"]) == ([2], 3)
+    assert settings["spread"] == 2.0
     assert run(capsys, *words, "--stage", "16x28:3:fast")[0] == 2
     model = tmp_path / "r/best.safetensors"
     words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]
