@@ -112,7 +112,7 @@ class SegmentationNetwork(nn.Module):
         """Multiply the weights of the heads, for a start from which segments differ at once."""
         with torch.no_grad():
             for parameter in self.heads.parameters():
-                parameter *= factor
+                parameter.mul_(factor)
 
     def features(self, volume: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b c t h w"]:
         """Last-layer features of every site; ``volume`` is flow in any unit."""
