@@ -54,6 +54,8 @@ class TrainSettings:
         clip: largest norm of the gradient.
         spread: how many times larger than PyTorch draws them the weights of the heads start. With 1
             the segments are alike at first, and more than two may never come to differ.
+        direction_heads: begin these heads from the directions of what the first head of a trained
+            network calls other than background (``stseg.direction_heads``).
         only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
             all of them are validated. Empty trains the whole network.
         held_out: fraction at the end of each sequence for validation.
@@ -62,8 +64,8 @@ class TrainSettings:
             machine with the same number of threads agree; other machines round otherwise.
 
     Raises:
-        InputError: the network lacks one of the heads that are to be trained, or ``spread`` is
-            not positive.
+        InputError: the network lacks one of the heads that are named, the first is to be begun
+            from directions, or ``spread`` is not positive.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -80,6 +82,7 @@ class TrainSettings:
     batch: int = 4
     clip: float = 1.0
     spread: float = 1.0
+    direction_heads: tuple[int, ...] = ()
     only_heads: tuple[int, ...] = ()
     held_out: float = 0.1
     validate_every: int = 250
@@ -88,11 +91,21 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if not self.spread > 0:
             raise InputError(f"Heads cannot start {self.spread} times as large. Give more than 0.")
-        lacking = sorted(set(self.only_heads) - set(self.network.ks))
-        if lacking:
+        for heads, what in (
+            (self.only_heads, "trained alone"),
+            (self.direction_heads, "begun from directions"),
+        ):
+            lacking = sorted(set(heads) - set(self.network.ks))
+            if lacking:
+                raise InputError(
+                    f"The network has no head for K = {', '.join(map(str, lacking))} that could "
+                    f"be {what}. It has those for K = {', '.join(map(str, self.network.ks))}."
+                )
+        first = self.network.ks[0]
+        if first in self.direction_heads:
             raise InputError(
-                f"The network has no head for K = {', '.join(map(str, lacking))} that could be "
-                f"trained alone. It has those for K = {', '.join(map(str, self.network.ks))}."
+                f"The head for K = {first} tells the others what is background and cannot itself "
+                "be begun from directions. Name others."
             )
 
     @property

@@ -22,6 +22,7 @@ from stseg.augment import disturb, turn
 from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
 from stseg.datasets import FlowSequence, FlowStore, TripletSet
 from stseg.device import Device, Frugal
+from stseg.direction_heads import begin_direction_heads
 from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
 from stseg.files import write_atomically
@@ -56,6 +57,7 @@ class Progress:
 
 _COLUMNS = ("step", "loss", "reconstruction", "consistency", "validation", "seconds")
 _VALIDATION_VOLUMES = 64
+_BATCHES_OF_DIRECTIONS = 16
 
 
 class _Heads(nn.Module):
@@ -142,6 +144,9 @@ class Trainer:
             self.network.requires_grad_(False)
             for k in settings.only_heads:
                 self.network.renew_head(k)
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        if settings.direction_heads and not self._state_file.exists():
+            self._begin_heads(settings.direction_heads)
         self._heads: nn.Module = _Heads(self.network)
         if team.size > 1:
             # Heads that a step does not draw have no gradient, and Adam leaves them alone.
@@ -152,7 +157,6 @@ class Trainer:
             self.network.parameters(), lr=settings.stages[0].learning_rate
         )
         self._frugal = Frugal(device, self._move)
-        self._generator = torch.Generator().manual_seed(settings.seed)
         self.step = 0
         self._rows: list[list[Any]] = []
         self._best: tuple[int, float] | None = None  # (stage, validation loss)
@@ -215,11 +219,14 @@ class Trainer:
         title = f"{self.step} of {self.settings.steps} steps"
         return loss_chart([*curves, held_out], title)
 
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "state.safetensors"
+
     def _resume(self) -> None:
-        path = self.folder / "state.safetensors"
-        if not path.exists():
+        if not self._state_file.exists():
             return
-        tensors, header = read_tensors(path)
+        tensors, header = read_tensors(self._state_file)
         if header.get("settings") != _plain(self.settings):
             raise InputError(
                 f"{self.folder} holds a run with other settings. Choose another folder, or delete "
@@ -259,21 +266,10 @@ class Trainer:
         _, stage, rate = self._stage()
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        chosen = torch.randint(
-            len(self._training), (self.settings.batch,), generator=self._generator
-        )
-        numbers = chosen.tolist()
-        flow = self._training.batch(numbers, stage.size)
-        better = None
-        if self._training.rough:
-            better = self._training.batch(numbers, stage.size, reference=True)
-        chances = self.settings.augment, self._generator
-        flow, error = turn(flow, *chances, better)
-        travel, most = self._training.travel(numbers), self.settings.augment.objects
-        if most:
-            flow, error = paste_objects(flow, error, travel, most, self._generator)
-        motion = flow * travel  # what is added next moves nothing
-        volume, flow = disturb(flow, error, self._model, *chances)
+        numbers = self._drawn()
+        flow, error = self._filmed(numbers, stage.size)
+        motion = flow * self._training.travel(numbers)  # what is added next moves nothing
+        volume, flow = disturb(flow, error, self._model, self.settings.augment, self._generator)
         mine = self._team.share(self.settings.batch)
         volume, flow, motion = volume[mine], flow[mine], motion[mine]
         drawn = self._drawn_ks()
@@ -294,6 +290,33 @@ class Trainer:
         self._optimiser.step()
         loss, reconstruction, consistency = self._team.mean(told).tolist()
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
+
+    def _drawn(self) -> list[int]:
+        """Numbers of the triplets of a batch."""
+        size = (self.settings.batch,)
+        drawn: list[int] = torch.randint(
+            len(self._training), size, generator=self._generator
+        ).tolist()
+        return drawn
+
+    def _filmed(
+        self, numbers: Sequence[int], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Flow that could have been filmed, objects in it, and the error that the network sees."""
+        flow, better = self._training.batch(numbers, size), None
+        if self._training.rough:
+            better = self._training.batch(numbers, size, reference=True)
+        flow, error = turn(flow, self.settings.augment, self._generator, better)
+        travel, most = self._training.travel(numbers), self.settings.augment.objects
+        if most:
+            flow, error = paste_objects(flow, error, travel, most, self._generator)
+        return flow, error
+
+    def _begin_heads(self, ks: Sequence[int]) -> None:
+        size = self.settings.stages[0].size
+        batches = (self._filmed(self._drawn(), size)[0] for _ in range(_BATCHES_OF_DIRECTIONS))
+        there = (flow.to(self._device.torch) for flow in batches)
+        begin_direction_heads(self.network, there, self.settings.network.ks[0], ks, self._generator)
 
     def _drawn_ks(self) -> list[int]:
         """The K of this step: the first and one other, which share the trunk's pass.

@@ -47,6 +47,7 @@ FLOORS: dict[str, int] = {
     "stseg.flow": 3,
     "stseg.network": 3,
     "stseg.losses": 3,
+    "stseg.direction_heads": 4,
     "stseg.correspondence": 2,
     "stseg.augment": 3,
     "stseg.pasting": 3,

@@ -62,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="draw these heads anew and train nothing else, on the trunk of --start",
     )
+    parser.add_argument(
+        "--direction-heads",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="K",
+        help="begin these heads from the directions of what the first head of --start calls other "
+        "than background",
+    )
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
     parser.add_argument(
         "--objects",
@@ -145,12 +154,16 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         settings = replace(settings, network=replace(settings.network, ks=tuple(arguments.k)))
     if arguments.batch is not None:
         settings = replace(settings, batch=arguments.batch)
-    if arguments.only_heads and arguments.start is None:
+    if (arguments.only_heads or arguments.direction_heads) and arguments.start is None:
         raise InputError(
-            "Heads that are trained alone need a trunk that is there already. Name its checkpoint "
-            "with --start."
+            "Heads that are trained alone, or begun from directions, need a trunk that is there "
+            "already. Name its checkpoint with --start."
         )
-    settings = replace(settings, only_heads=tuple(arguments.only_heads))
+    settings = replace(
+        settings,
+        only_heads=tuple(arguments.only_heads),
+        direction_heads=tuple(arguments.direction_heads),
+    )
     losses = {
         name: value
         for name, value in (("beta", arguments.beta), ("eta", arguments.eta))

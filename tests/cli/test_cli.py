@@ -235,6 +235,10 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     settings = load_checkpoint(tmp_path / "h/best.safetensors").card["settings"]
     assert (settings["only_heads"], settings["augment"]["objects"]) == ([2], 3)
     assert settings["spread"] == 2.0
+    begun = [*words[:4], tmp_path / "d", *words[5:], "--k", 2, 3]
+    status, error = run(capsys, *begun, "--stage", "16x28:1:1e-3", "--direction-heads", 3)
+    assert status == 2
+    assert "--start" in error
     assert run(capsys, *words, "--stage", "16x28:3:fast")[0] == 2
     model = tmp_path / "r/best.safetensors"
     words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]
