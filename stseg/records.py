@@ -104,7 +104,7 @@ class Settings:
     flow: str = "dis"
     weights: str | None = None
     iterations: int = 12
-    model: str = "full"
+    model: str = "several"
     linkage: str = "one-to-one"
     device: str = "auto"
     subsequence: int = 0

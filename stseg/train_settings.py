@@ -54,8 +54,8 @@ class TrainSettings:
         clip: largest norm of the gradient.
         spread: how many times larger than PyTorch draws them the weights of the heads start. With 1
             the segments are alike at first, and more than two may never come to differ.
-        direction_heads: begin these heads from the directions of what the first head of a trained
-            network calls other than background (``stseg.direction_heads``).
+        direction_heads: begin these heads from the directions of what the first of the others, on
+            a trained network, calls other than background (``stseg.direction_heads``).
         only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
             all of them are validated. Empty trains the whole network.
         held_out: fraction at the end of each sequence for validation.
@@ -64,8 +64,8 @@ class TrainSettings:
             machine with the same number of threads agree; other machines round otherwise.
 
     Raises:
-        InputError: the network lacks one of the heads that are named, the first is to be begun
-            from directions, or ``spread`` is not positive.
+        InputError: the network lacks one of the heads that are named, all are to be begun from
+            directions, or ``spread`` is not positive.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -101,11 +101,10 @@ class TrainSettings:
                     f"The network has no head for K = {', '.join(map(str, lacking))} that could "
                     f"be {what}. It has those for K = {', '.join(map(str, self.network.ks))}."
                 )
-        first = self.network.ks[0]
-        if first in self.direction_heads:
+        if not set(self.network.ks) - set(self.direction_heads):
             raise InputError(
-                f"The head for K = {first} tells the others what is background and cannot itself "
-                "be begun from directions. Name others."
+                "If all heads are begun from directions, none is left to tell what is background. "
+                "Name some of them."
             )
 
     @property

@@ -316,7 +316,8 @@ class Trainer:
         size = self.settings.stages[0].size
         batches = (self._filmed(self._drawn(), size)[0] for _ in range(_BATCHES_OF_DIRECTIONS))
         there = (flow.to(self._device.torch) for flow in batches)
-        begin_direction_heads(self.network, there, self.settings.network.ks[0], ks, self._generator)
+        known = next(k for k in self.settings.network.ks if k not in ks)
+        begin_direction_heads(self.network, there, known, ks, self._generator)
 
     def _drawn_ks(self) -> list[int]:
         """The K of this step: the first and one other, which share the trunk's pass.

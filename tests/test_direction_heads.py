@@ -77,14 +77,14 @@ def test_a_run_begins_with_them_once(tmp_path: Path, cpu: Device) -> None:
         batch=2,
     )
     start = Trainer(settings, sequences, tmp_path / "start", cpu).network
-    begun = replace(settings, direction_heads=(2, 3))
+    begun = replace(settings, direction_heads=(4, 3))  # K = 2 tells what is background
     run = Trainer(begun, sequences, tmp_path / "run", cpu, start=start)
     new = {
         name
         for name, values in run.network.state_dict().items()
         if not torch.equal(values, start.state_dict()[name])
     }
-    assert new == {f"heads.{k}.{part}" for k in (2, 3) for part in ("weight", "bias")}
+    assert new == {f"heads.{k}.{part}" for k in (4, 3) for part in ("weight", "bias")}
     list(run.run())
     weights = {name: values.clone() for name, values in run.network.state_dict().items()}
     again = Trainer(begun, sequences, tmp_path / "run", cpu, start=start)
@@ -96,5 +96,5 @@ def test_heads_that_cannot_be_begun_get_a_sentence() -> None:
     network = NetworkSettings(ks=(4, 2))
     with pytest.raises(InputError, match="no head for K = 7 that could be begun from directions"):
         TrainSettings(network=network, direction_heads=(2, 7))
-    with pytest.raises(InputError, match="K = 4 tells the others what is background"):
-        TrainSettings(network=network, direction_heads=(4,))
+    with pytest.raises(InputError, match="none is left to tell what is background"):
+        TrainSettings(network=network, direction_heads=(2, 4))

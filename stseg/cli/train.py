@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="K",
-        help="begin these heads from the directions of what the first head of --start calls other "
-        "than background",
+        help="begin these heads from the directions of what the first of the other heads of "
+        "--start calls other than background",
     )
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
     parser.add_argument(

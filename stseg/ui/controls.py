@@ -118,7 +118,7 @@ def build_controls(limits: Limits) -> Controls:
         variants = available_variants()
         model = gr.Dropdown(
             choices=[(variant.title, variant.name) for variant in variants],
-            value=next((variant.name for variant in variants), None),
+            value=_first_offered([variant.name for variant in variants]),
             label="Model variant",
             info="How the network was trained.",
         )
@@ -158,6 +158,11 @@ def build_controls(limits: Limits) -> Controls:
     badge = gr.HTML("", elem_id="badge")
     settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride)
     return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
+
+
+def _first_offered(names: Sequence[str]) -> str | None:
+    """The model that is chosen at first: the default where it is there, else any."""
+    return DEFAULTS.model if DEFAULTS.model in names else next(iter(names), None)
 
 
 def _flow_hint() -> str:

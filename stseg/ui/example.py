@@ -21,8 +21,8 @@ from stseg.ui.work import Step, segment_clip
 logger = logging.getLogger(__name__)
 
 
-SETTINGS = Settings(k=2)
-"""What moves, and what does not: the clearest first picture."""
+SETTINGS = Settings()
+"""The three objects of the example and its background have a segment each."""
 
 
 class Example:

@@ -50,7 +50,7 @@ def test_example_then_segment_then_scrub(visit: Visit, served: Served) -> None:
     page = visit.page
     assert served.seconds < 15 * PATIENCE
     assert "An example, finished: crossing" in visit.status()
-    assert page.locator("#legend input[type=checkbox]").count() == 2
+    assert page.locator("#legend input[type=checkbox]").count() == 4
     assert page.locator("#board figure").count() == 7  # the rendered clip has ground truth
 
     visit.pick("orbit")
@@ -145,12 +145,12 @@ def test_known_flow_is_used_again(visit: Visit) -> None:
 
 def test_k_moves_without_new_work(visit: Visit) -> None:
     page = visit.page
-    assert page.input_value("#k input[type=number]") == "2"  # that of the example
+    assert page.input_value("#k input[type=number]") == "4"  # that of the example
     before = visit.picture("labels")
     begun = time.monotonic()
-    page.fill("#k input[type=number]", "4")
+    page.fill("#k input[type=number]", "2")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 4")
+    page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 2")
     assert (
         time.monotonic() - begun < 2.5 * PATIENCE
     )  # a second, on a machine that does nothing else
@@ -158,16 +158,16 @@ def test_k_moves_without_new_work(visit: Visit) -> None:
     assert "urgent" not in page.inner_html("#badge")
     page.click("button[role=tab]:has-text('Downloads')")
     page.wait_for_selector(
-        "#download-state:has-text('Files of crossing, K = 4')", timeout=60_000 * PATIENCE
+        "#download-state:has-text('Files of crossing, K = 2')", timeout=60_000 * PATIENCE
     )
     assert "masks-coco.json ·" in page.inner_text("#tabs")
-    page.fill("#k input[type=number]", "2")
+    page.fill("#k input[type=number]", "4")
     page.keyboard.press("Enter")
-    visit.wait_status("K = 2, from the same run.", 5)
-    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 2')")
-    page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 2")
+    visit.wait_status("K = 4, from the same run.", 5)
+    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 4')")
+    page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 4")
     page.wait_for_timeout(500)  # there is nothing to write: the page stays as it is
-    assert "K = 2, from the same run." in visit.status()
+    assert "K = 4, from the same run." in visit.status()
     assert page.input_value("#frame input[type=number]") == "0"
     assert not visit.errors
     assert not visit.outside
@@ -197,7 +197,7 @@ def test_zip_of_flo_fields(visit: Visit, clip: Clip, tmp_path: Path) -> None:
 def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.click("button[role=tab]:has-text('Downloads')")
-    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 2')")
+    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 4')")
     kept: dict[str, Path] = {}
     for name in ("labels.npz", "masks-coco.json", "soft-masks.npz", "settings.json"):
         with page.expect_download() as download:
@@ -268,7 +268,7 @@ def test_compare(visit: Visit) -> None:
     page.wait_for_function("document.querySelectorAll('#comparison figure').length === 2")
     rows = page.locator("table.figures tbody tr").all_inner_texts()
     assert len(rows) == 2
-    assert "K = 2" in rows[0]
+    assert "K = 4" in rows[0]
     assert "K = 3" in rows[1]
     assert "–" not in rows[0]  # the rendered clips have ground truth: J and F are there
     second = "#comparison figure[data-name=variant-1] img"

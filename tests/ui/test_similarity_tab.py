@@ -53,11 +53,11 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     page.get_by_role("tab", name="Similarity").click()
     page.wait_for_selector("#similarity .matrix", timeout=30_000)
     cells = page.locator("#similarity .matrix >> nth=0 >> button")
-    assert cells.count() == 4  # K = 2
+    assert cells.count() == 16  # K = 4
     assert cells.nth(0).inner_text() == "1.00"
-    assert cells.nth(1).inner_text() == cells.nth(2).inner_text()
+    assert cells.nth(1).inner_text() == cells.nth(4).inner_text()
 
-    cells.nth(2).click()  # row 1, column 0: segment 1 beside segment 0
+    cells.nth(4).click()  # row 1, column 0: segment 1 beside segment 0
     page.wait_for_selector("#similarity figure[data-name=pair-a]:has-text('Segment 1, frame 0')")
     page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 0')")
     assert source(page, "pair-a") != source(page, "pair-b")
@@ -73,7 +73,7 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     colours = [",".join(map(str, colour)) for colour in COLOURS]
     assert sorted(page.evaluate(SEEN, "merged")) == sorted(colours[:2])
     set_threshold(page, -1)
-    page.wait_for_selector("#similarity figcaption:has-text('1 of 2 left')")
+    page.wait_for_selector("#similarity figcaption:has-text('1 of 4 left')")
     assert page.evaluate(SEEN, "merged") == colours[:1]
     assert "Merged: 0 + 1" in page.inner_text("#similarity")
     set_threshold(page, 1)
@@ -94,16 +94,16 @@ def test_merged_labels_are_those_of_all_tabs(visit: Visit, tmp_path: Path) -> No
     page.get_by_role("tab", name="Similarity").click()
     page.wait_for_selector("#similarity .matrix", timeout=30_000)
     set_threshold(page, -1)
-    page.wait_for_selector("#similarity figcaption:has-text('1 of 2 left')")
+    page.wait_for_selector("#similarity figcaption:has-text('1 of 4 left')")
     page.check("#use-merged input")
-    visit.wait_status("K = 2, merged at −1.00", 10)
+    visit.wait_status("K = 4, merged at −1.00", 10)
     # The matrices are about the segments before they fuse, so that the threshold can go back.
-    assert page.locator("#similarity .matrix >> nth=0 >> button").count() == 4
+    assert page.locator("#similarity .matrix >> nth=0 >> button").count() == 16
     page.get_by_role("tab", name="Segments").click()
-    assert page.locator("#legend label").all_inner_texts() == ["0 + 1 · 100.0 %"]
+    assert page.locator("#legend label").all_inner_texts() == ["0 + 1 + 2 + 3 · 100.0 %"]
     page.get_by_role("tab", name="Downloads").click()
     page.wait_for_selector(
-        "#download-state:has-text('Files of crossing, K = 2, merged at −1.00')", timeout=60_000
+        "#download-state:has-text('Files of crossing, K = 4, merged at −1.00')", timeout=60_000
     )
     assert "--merge -1.0" in page.inner_text("#command")
     with page.expect_download() as download:
@@ -113,9 +113,9 @@ def test_merged_labels_are_those_of_all_tabs(visit: Visit, tmp_path: Path) -> No
         assert np.unique(data["labels"]).tolist() == [0]
     page.get_by_role("tab", name="Similarity").click()
     page.uncheck("#use-merged input")
-    visit.wait_status("K = 2: all tabs show these labels", 10)
+    visit.wait_status("K = 4: all tabs show these labels", 10)
     page.get_by_role("tab", name="Segments").click()
-    assert page.locator("#legend label").count() == 2
+    assert page.locator("#legend label").count() == 4
     assert not visit.errors
 
 
