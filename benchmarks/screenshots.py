@@ -21,7 +21,7 @@ from stseg.records import Settings
 from stseg.render import flow_scale, grid
 from stseg.video import probe
 
-K, FRAME = "4", 10
+FRAME = 10
 DARK = "dark => document.body.classList.toggle('dark', dark)"
 WIDTHS = (1280, 390)
 HEIGHT = 844
@@ -70,19 +70,14 @@ def take(page: Page, tab: str, path: Path) -> None:
 
 
 def _segment(page: Page, clip: str | None) -> None:
-    """The example is segmented as it is, with every K; another clip has to be."""
+    """The example is segmented as it is; another clip has to be."""
     page.set_default_timeout(60_000)
     wait_status(page, "finished", PATIENCE)
     page.wait_for_timeout(1500)  # the page is still being filled, K too
     if clip is not None:
         pick(page, clip)
-    page.fill("#k input[type=number]", K)
-    page.keyboard.press("Enter")
-    if clip is not None:
         page.click("#segment")
         wait_status(page, "frames in", PATIENCE)
-    else:
-        wait_status(page, f"files of K = {K} are written", PATIENCE)
     page.evaluate("frame => window.stseg.go(frame)", FRAME)
 
 
@@ -134,7 +129,7 @@ FINISH: dict[str, Callable[[Page], None]] = {
 def make_grid() -> None:
     """Write the grid of one frame of a shipped clip."""
     clip = probe(ROOT / "assets" / "clips" / "orbit.mp4")
-    run = SegmentationRun(clip, Settings(k=2))
+    run = SegmentationRun(clip, Settings())
     images = [frame.image for frame in run.frames()]
     result = run.result()
     segments, labels = result.segments(FRAME), result.labels(FRAME)

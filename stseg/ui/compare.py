@@ -35,8 +35,8 @@ TITLE = "Compare"
 SIDE = 480
 """Longer side of one picture."""
 
-ALWAYS = ("full", "no-lc")
-"""With and without L_c: ticked from the start, where their checkpoints are there."""
+ALWAYS = ("several", "full", "no-lc")
+"""The default, and with and without L_c: ticked from the start, where their checkpoints are."""
 
 EMPTY = (
     f"Nothing is compared yet. Tick up to {MOST} variants and press Compare: frames and flow are "

@@ -71,19 +71,19 @@ def test_similarity_of_the_example(visit: Visit) -> None:
 
     # At -1 everything fuses: one colour is left, and the page says so.
     colours = [",".join(map(str, colour)) for colour in COLOURS]
-    assert sorted(page.evaluate(SEEN, "merged")) == sorted(colours[:2])
+    assert sorted(page.evaluate(SEEN, "merged")) == sorted(colours[:4])
     set_threshold(page, -1)
     page.wait_for_selector("#similarity figcaption:has-text('1 of 4 left')")
     assert page.evaluate(SEEN, "merged") == colours[:1]
-    assert "Merged: 0 + 1" in page.inner_text("#similarity")
+    assert "Merged: 0 + 1 + 2 + 3" in page.inner_text("#similarity")
     set_threshold(page, 1)
-    page.wait_for_selector("#similarity figcaption:has-text('2 of 2 left')")
+    page.wait_for_selector("#similarity figcaption:has-text('4 of 4 left')")
 
-    assert page.locator("#similarity .map .point").count() == 48
+    assert page.locator("#similarity .map .point").count() == 96
     page.locator("#similarity .map .point.label-1[data-frame='20']").dispatch_event("click")
     page.wait_for_selector("#similarity .caption:has-text('Segments of frame 20')")
     assert page.input_value("#frame input[type=number]") == "20"
-    assert page.locator("#similarity .map .point.now[data-frame='20']").count() == 2
+    assert page.locator("#similarity .map .point.now[data-frame='20']").count() == 4
     assert not visit.errors
     assert not visit.outside
 
