@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("video", type=Path, help="video file, GIF, or folder of frames")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--model", default="full", help="variant or checkpoint file to start from")
+    parser.add_argument(
+        "--model", default="several", help="variant or checkpoint file to start from"
+    )
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
     parser.add_argument(

@@ -118,7 +118,7 @@ def build_controls(limits: Limits) -> Controls:
         variants = available_variants()
         model = gr.Dropdown(
             choices=[(variant.title, variant.name) for variant in variants],
-            value=_first_offered([variant.name for variant in variants]),
+            value=first_offered([variant.name for variant in variants]),
             label="Model variant",
             info="How the network was trained.",
         )
@@ -160,7 +160,7 @@ def build_controls(limits: Limits) -> Controls:
     return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
 
 
-def _first_offered(names: Sequence[str]) -> str | None:
+def first_offered(names: Sequence[str]) -> str | None:
     """The model that is chosen at first: the default where it is there, else any."""
     return DEFAULTS.model if DEFAULTS.model in names else next(iter(names), None)
 

@@ -13,6 +13,7 @@ from stseg.adaptation import AdaptationSettings
 from stseg.errors import InputError
 from stseg.records import Clip, label_map
 from stseg.render import from_jpeg, overlay, shrink
+from stseg.ui.controls import first_offered
 from stseg.ui.curves import curves_svg
 from stseg.ui.fit_work import (
     FitStep,
@@ -50,7 +51,7 @@ def build() -> TabView:
     with gr.Row(elem_id="fit-options", equal_height=True):
         base = gr.Dropdown(
             choices=[(each.title, each.name) for each in variants],
-            value=next((each.name for each in variants), None),
+            value=first_offered([each.name for each in variants]),
             label="Start from",
             info="The trained model that the fit begins with.",
             min_width=200,
