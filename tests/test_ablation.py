@@ -37,7 +37,7 @@ from stseg.synthetic_files import write_clip
 from stseg.truth import ground_truth
 from stseg.volume import FlowFields
 
-BASE = Settings(k=4, linkage="greedy", subsequence=4, device="cpu")
+BASE = Settings(k=4, model="full", linkage="greedy", subsequence=4, device="cpu")
 WANTED = [
     BASE,
     replace(BASE, k=3),
