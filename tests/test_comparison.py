@@ -86,7 +86,7 @@ def test_another_first_one_renames_the_others(results: dict[int, Segmentation]) 
 
 
 def test_plan() -> None:
-    base = Settings(k=4)
+    base = Settings(k=4, model="full")
     planned = plan(base, ["full", "no-lc"], ks=[3], taus=[2])
     assert list(planned) == [
         "Space-time, with L_c, K = 4",

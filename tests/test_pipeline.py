@@ -323,7 +323,7 @@ def test_a_k_without_a_head_is_refused_before_any_work(
     with pytest.raises(InputError) as error:
         SegmentationRun(clip, Settings(k=5, device="cpu"), tiny_network)
     assert str(error.value) == (
-        "Model 'full' gives K = 4, 2, 3 segments, not 5. Choose one of these, or another model."
+        "Model 'several' gives K = 4, 2, 3 segments, not 5. Choose one of these, or another model."
     )
 
 
