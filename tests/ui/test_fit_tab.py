@@ -47,7 +47,7 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     assert fitted["clip"] == "crossing"
     assert fitted["steps"] == 5
     page.get_by_role("tab", name="Compare").click()
-    page.wait_for_selector("text=Fitted to this clip from full", timeout=20_000)
+    page.wait_for_selector("text=Fitted to this clip from several", timeout=20_000)
     assert not visit.errors
     assert not visit.outside
 

@@ -39,8 +39,8 @@ def test_motion_of_the_example(visit: Visit) -> None:
     page = visit.page
     page.get_by_role("tab", name="Motion").click()
     page.wait_for_selector("#motion .numbers", timeout=30_000)
-    assert page.locator("#motion .board.small figure").count() == 2
-    assert page.locator("#motion .chart path.line").count() == 2
+    assert page.locator("#motion .board.small figure").count() == 4
+    assert page.locator("#motion .chart path.line").count() == 4
     colour = page.evaluate(
         "getComputedStyle(document.querySelector('#motion path.line.label-1')).stroke"
     )
@@ -69,7 +69,7 @@ def test_motion_of_the_example(visit: Visit) -> None:
     page.wait_for_selector("#motion .caption:has-text('Frame 12')")
     assert page.input_value("#frame input[type=number]") == "12"
     assert all(source(page, name) != old for name, old in before.items())
-    assert page.locator("#motion .numbers tbody tr").count() == 2
+    assert page.locator("#motion .numbers tbody tr").count() == 4
 
     page.click("#motion figure[data-name=residual]")
     large = page.locator("#motion figure[data-name=residual]").bounding_box()
