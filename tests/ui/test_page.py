@@ -227,7 +227,7 @@ def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: P
         np.testing.assert_array_equal(mask, labels[7] == each["category_id"] - 1)
     with np.load(kept["soft-masks.npz"]) as data:
         masks = data["masks"]
-    assert masks.shape == (24, 2, 128, 224)
+    assert masks.shape == (24, 4, 128, 224)
     assert np.abs(masks.astype(int).sum(axis=1) - 255).max() <= 2
     assert not visit.errors
 
