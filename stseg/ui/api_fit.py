@@ -84,7 +84,7 @@ def build(sessions: Sessions) -> Endpoint:
             gr.Number(DEFAULTS.beta, label="beta"),
             gr.Number(DEFAULTS.steps, precision=0, label="steps"),
             gr.Textbox("dis", label="flow"),
-            gr.Textbox("full", label="model"),
+            gr.Textbox(RECORD.model, label="model"),
             gr.Number(0, precision=0, label="max_frames"),
         ),
         outputs=(gr.File(label="checkpoint"), gr.JSON(label="losses")),
