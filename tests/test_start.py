@@ -30,6 +30,13 @@ def test_help_is_there_long_before_torch_would_be() -> None:
 
 
 def test_the_package_adds_little_to_torch() -> None:
-    torch = cpu_seconds("-c", "import torch")
-    both = cpu_seconds("-c", "import torch, stseg")
-    assert both - torch < min(0.3, 0.25 * torch)
+    # Within one process: the difference of two of them is noise, for torch alone takes seconds.
+    program = (
+        "import time; start = time.process_time(); import torch; between = time.process_time(); "
+        "import stseg; print(between - start, time.process_time() - between)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    torch, added = map(float, done.stdout.split())
+    assert added < min(0.3, 0.25 * torch)
