@@ -17,6 +17,7 @@ from pycocotools import mask as coco
 
 from stseg.flow import write_flow_file
 from stseg.foreground import foreground_masks
+from stseg.masks import gathered
 from stseg.records import Segmentation
 from stseg.settings_file import write_settings
 
@@ -63,9 +64,8 @@ def write_soft_masks(segmentation: Segmentation, path: Path, check: Check) -> No
     with streamed_array(path, "masks", (n, k, *segmentation.masks[0].shape[1:])) as add:
         for index in range(n):
             check()
-            soft = segmentation.masks[index]
-            linked = np.zeros(soft.shape, np.uint16)
-            np.add.at(linked, segmentation.assignment[index], soft)
+            soft = segmentation.masks[index].astype(np.uint16)
+            linked = gathered(soft, segmentation.assignment[index])
             add(np.minimum(linked, 255).astype(np.uint8))  # rounding may pass 255 by a few
 
 

@@ -14,8 +14,8 @@ from stseg.errors import InputError
 from stseg.latents import join
 from stseg.limits import Limits
 from stseg.masks import dequantise as dequantise
+from stseg.masks import gathered, largest
 from stseg.masks import label_map as label_map
-from stseg.masks import largest
 from stseg.masks import quantise as quantise
 from stseg.spool import Spool
 
@@ -268,10 +268,7 @@ class Segmentation:
 
     def linked_masks(self, index: int) -> Float32[np.ndarray, "k h w"]:
         """Soft masks of frame ``index`` by linked label; segments that share a label are summed."""
-        soft = self.soft_masks(index)
-        linked = np.zeros_like(soft)
-        np.add.at(linked, self.assignment[index], soft)
-        return linked
+        return gathered(self.soft_masks(index), self.assignment[index])
 
     def linked_latents(self, index: int) -> Float32[np.ndarray, "k c"]:
         """χ by linked label at frame ``index``; zeros for a label without a site.

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stseg.errors import InputError
+from stseg.masks import gathered, largest
 from stseg.records import (
     Clip,
     Segmentation,
@@ -172,6 +173,22 @@ def test_a_label_map_is_the_argmax_of_the_enlarged_masks(
 def test_ties_go_to_the_first_segment() -> None:
     masks = np.full((4, 6, 6), 0.25, np.float32)
     assert (label_map(masks, (13, 11)) == 0).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float64])
+def test_the_largest_plane_is_that_of_argmax(kind: type, rng: np.random.Generator) -> None:
+    planes = rng.integers(0, 5, (8, 7, 4)).astype(kind)  # many ties
+    np.testing.assert_array_equal(largest(planes), planes.argmax(0))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_masks_of_one_label_are_summed(kind: type, rng: np.random.Generator) -> None:
+    masks = rng.integers(0, 100, (4, 5, 6)).astype(kind)
+    linked = gathered(masks, np.array([2, 0, 2, 3], np.uint8))
+    assert linked.dtype == kind
+    np.testing.assert_array_equal(linked[2], masks[0] + masks[2])
+    np.testing.assert_array_equal(linked[0], masks[1])
+    assert not linked[1].any()
 
 
 @given(st.integers(0, 255))

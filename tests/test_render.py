@@ -1,7 +1,9 @@
 """Pictures: colours mean what they say."""
 
 from itertools import combinations
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,10 +13,13 @@ from stseg.render import (
     colour_labels,
     colour_wheel,
     flow_colours,
+    from_jpeg,
     grid,
+    jpeg,
     outlines,
     overlay,
     palette,
+    png,
     soft_mask,
 )
 
@@ -137,3 +142,52 @@ def test_grid_has_an_even_size_for_the_encoder(size: tuple[int, int]) -> None:
     picture = grid(image, np.zeros((2, 16, 28), np.float32), labels, labels, 1.0)
     assert picture.shape[0] % 2 == 0 == picture.shape[1] % 2
     assert max(picture.shape) < 2 * 480 + 100
+
+
+def plain_overlay(
+    image: np.ndarray, labels: np.ndarray, opacity: float, style: str, hidden: list[int]
+) -> np.ndarray:
+    """``overlay`` said with NumPy alone, but for the mixture."""
+    colours = palette()[labels]
+    visible = ~np.isin(labels, hidden)
+    edges = outlines(labels).astype(bool)
+    if style == "outline":
+        thick = cv2.dilate(edges.astype(np.uint8), np.ones((2, 2), np.uint8)).astype(bool)
+        drawn = colours if opacity > 0 else image
+        return np.where((visible & thick)[..., None], drawn, image)
+    mixed = cv2.addWeighted(colours, opacity, image, 1 - opacity, 0)
+    line = (edges & visible)[..., None]
+    mixed = np.where(line, colours if opacity > 0 else image, mixed)
+    return np.where(visible[..., None], mixed, image)
+
+
+@pytest.mark.parametrize("style", ["fill", "outline"])
+@pytest.mark.parametrize("opacity", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("hidden", [[], [1], [0, 3, 7]])
+def test_the_fast_pictures_are_the_plain_ones(
+    style: Literal["fill", "outline"], opacity: float, hidden: list[int], rng: np.random.Generator
+) -> None:
+    coarse = rng.integers(0, K_RANGE[1], (6, 9)).astype(np.uint8)
+    labels = cv2.resize(coarse, (61, 43), interpolation=cv2.INTER_NEAREST)
+    image = rng.integers(0, 256, (43, 61, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(colour_labels(labels), palette()[labels])
+    np.testing.assert_array_equal(
+        overlay(image, labels, opacity, style, hidden),
+        plain_overlay(image, labels, opacity, style, hidden),
+    )
+
+
+@pytest.mark.parametrize("label", range(K_RANGE[1]))
+def test_the_fast_soft_mask_is_the_plain_one(label: int, rng: np.random.Generator) -> None:
+    mask = rng.random((9, 13)).astype(np.float32)
+    large = cv2.resize(mask, (26, 18))[..., None]
+    plain = np.rint(large * palette()[label]).astype(np.uint8)
+    np.testing.assert_array_equal(soft_mask(mask, label, (18, 26)), plain)
+
+
+def test_encoded_pictures_keep_their_colours(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (12, 20, 3)).astype(np.uint8)
+    decoded = cv2.imdecode(np.frombuffer(png(image), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decoded[..., ::-1], image)
+    vermilion = np.full((16, 16, 3), COLOURS[7], np.uint8)
+    assert np.abs(from_jpeg(jpeg(vermilion)).astype(int) - COLOURS[7]).max() <= 3

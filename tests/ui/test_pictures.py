@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from stseg.render import (
     png,
     shrink,
 )
+from stseg.spool import Spool
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,18 @@ def test_occluded_sites_are_those_of_the_loss(result: Segmentation, eta: float) 
     expected = ~visible_sites(torch.from_numpy(pair)[None], eta)[0, 0].numpy()
     # Ties may fall on either side, so the changes are compared and not the sites.
     np.testing.assert_array_equal(np.sort(change[hidden]), np.sort(change[expected]))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.01, 0.1, 0.5, 1.0])
+def test_of_equal_changes_the_first_are_occluded(result: Segmentation, eta: float) -> None:
+    coarse = Spool()
+    for field in result.flow:
+        coarse.append(np.round(field))  # many ties
+    known = replace(result, flow=coarse)
+    change = np.abs(known.motion(2) - known.motion(1)).sum(0).ravel()
+    expected = np.zeros(change.size, bool)
+    expected[np.argsort(-change, kind="stable")[: round(eta * change.size)]] = True
+    np.testing.assert_array_equal(occluded_sites(known, 1, eta).ravel(), expected)
 
 
 def test_last_frames_show_the_last_pair(result: Segmentation) -> None:
