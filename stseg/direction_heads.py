@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stseg.network import SegmentationNetwork, relative_flow
+from stseg.global_motion import relative_flow
+from stseg.network import SegmentationNetwork
 
 _SITES = 12_000
 """Sites looked at in each batch of volumes."""

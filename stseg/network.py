@@ -9,14 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stseg.errors import InputError
-from stseg.motion import FitSettings, fit_motion, motion_model
+from stseg.global_motion import relative_flow
 from stseg.unet import ARCHITECTURES, UNet
 from stseg.unet.conv import Conv3d
 
 FLOW_CHANNELS = 2
 MIN_MAGNITUDE = 1e-3
-
-_GLOBAL_FITS = FitSettings(steps=0, stride=4), FitSettings(steps=6, stride=4)
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class NetworkSettings:
         levels: levels of the U-net.
         features: channels of its top level.
         ks: the numbers of segments it can give; each has a 1x1x1 head on the shared trunk.
-        relative: it sees flow without the frame's global motion (``relative_flow``; ours).
+        relative: it sees flow without the frame's global motion (``stseg.global_motion``; ours).
 
     Raises:
         InputError: for an unknown architecture or no K.
@@ -62,21 +60,6 @@ def normalise_flow(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b 2 t h w
     """
     magnitude = torch.hypot(flow[:, :1], flow[:, 1:])  # much faster than a norm over two channels
     return flow / magnitude.mean(dim=(2, 3, 4), keepdim=True).clamp_min(MIN_MAGNITUDE)
-
-
-def relative_flow(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b 2 t h w"]:
-    """Flow without the global motion of the frame (ours): what is left moves by itself.
-
-    One space-time quadratic model is fitted to all sites; the L1 norm of the fit looks past what
-    moves otherwise. Least squares come first: what they leave, and so the scale of the second fit,
-    is the same whatever the camera does. Where two things move, what is left differs in direction,
-    and a network that sees a small part of the frame can tell them apart.
-    """
-    model = motion_model("quadratic" if flow.shape[2] == 1 else "quadratic-time")
-    everywhere = torch.ones_like(flow[:, :1])
-    for fit in _GLOBAL_FITS:
-        flow = flow - fit_motion(flow, everywhere, model, fit).flow()[:, 0].to(flow.dtype)
-    return flow
 
 
 class SegmentationNetwork(nn.Module):

@@ -40,6 +40,7 @@ FLOORS: dict[str, int] = {
     "stseg.splits": 2,
     "stseg.device": 2,
     "stseg.accumulation": 3,
+    "stseg.global_motion": 2.5,
     "stseg.distributed": 2,
     "stseg.loss_chart": 2,
     "stseg.unet": 2,

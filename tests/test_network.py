@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from stseg.errors import InputError
+from stseg.global_motion import relative_flow
 from stseg.motion import FittedMotion, motion_model
 from stseg.network import (
     MIN_MAGNITUDE,
     NetworkSettings,
     SegmentationNetwork,
     normalise_flow,
-    relative_flow,
 )
 from stseg.unet import ARCHITECTURES
 
@@ -113,10 +113,14 @@ def test_noise_of_a_still_volume_stays_small() -> None:
     torch.testing.assert_close(normalise_flow(faint), faint / MIN_MAGNITUDE)
 
 
-def camera(*size: int) -> Tensor:
-    """A random space-time quadratic flow of some 10 pixels a frame for each of two volumes."""
+def camera(*size: int, deformation: float = 10.0) -> Tensor:
+    """A random space-time quadratic flow for each of two volumes.
+
+    It pans by some 10 pixels a frame; ``deformation`` is the size of all other parameters.
+    """
     model = motion_model("quadratic-time" if size[0] > 1 else "quadratic")
-    theta = 10 * volume(2, 1, model.parameters)
+    theta = deformation * volume(2, 1, model.parameters)
+    theta[..., :: model.parameters // 2] *= 10 / deformation
     return FittedMotion.from_parameters(model, (size[0], size[1], size[2]), theta).flow()[:, 0]
 
 
@@ -130,14 +134,37 @@ def test_without_global_motion_what_moves_by_itself_is_left(instants: int) -> No
     torch.testing.assert_close(left, moved, rtol=0, atol=0.15)
 
 
+@pytest.mark.parametrize("instants", [1, 3])
+@torch.no_grad()
+def test_a_large_thing_does_not_set_the_frame_in_motion(instants: int) -> None:
+    """It covers a third of the frame at its border, where a quadratic model would bend to it.
+
+    The camera pans fast and zooms as cameras do; if it deforms the frame as much as it pans, the
+    model does bend.
+    """
+    moved = torch.zeros(2, 2, instants, 64, 112)
+    moved[0, :, :, :, 75:] = torch.tensor([9.0, -3.0]).view(2, 1, 1, 1)
+    moved[1, :, :, 40:, :100] = torch.tensor([-6.0, 2.0]).view(2, 1, 1, 1)
+    noise = 0.05 * volume(2, 2, instants, 64, 112)
+    # Where the model is extrapolated by a third of the frame the noise counts several times.
+    left = relative_flow(moved + noise + camera(instants, 64, 112, deformation=1.0))
+    torch.testing.assert_close(left, moved + noise, rtol=0, atol=0.4)
+
+
+@torch.no_grad()
+def test_a_still_frame_has_no_motion_of_its_own() -> None:
+    assert (relative_flow(torch.zeros(1, 2, 3, 64, 112)) == 0).all()
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.no_grad()
 def test_a_relative_network_is_blind_to_the_camera(architecture: str) -> None:
-    """What the paper asks of its augmentation (Sec. 4.3) holds by construction."""
+    """What the paper asks of its augmentation (Sec. 4.3) holds where there is a background."""
     settings = NetworkSettings(architecture, levels=3, features=8, ks=(4,), relative=True)
     torch.manual_seed(0)
     net = SegmentationNetwork(settings).eval()
-    x, added = volume(2, 2, 3, 32, 56), camera(3, 32, 56)
+    x, added = 0.1 * volume(2, 2, 3, 64, 112), camera(3, 64, 112, deformation=1.0)
+    x[:, :, :, 10:40, 20:60] += torch.tensor([5.0, -4.0]).view(2, 1, 1, 1)
     torch.testing.assert_close(net(x + added, 4), net(x, 4), rtol=0, atol=1e-2)
     usual = network(architecture)
     assert (usual(x + added, 4) - usual(x, 4)).abs().max() > 0.1

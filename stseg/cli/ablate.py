@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants",
         nargs="*",
-        default=["full", "spatial", "no-lc", "frame", "motion-lc"],
+        default=["full", "spatial", "no-lc", "frame", "motion-lc", "several"],
         help="names of variants or checkpoint files to compare; none with no name after it",
     )
     parser.add_argument(
