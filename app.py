@@ -64,9 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("stseg").setLevel(logging.INFO)
     arguments = parse(argv)
     memory.share_heaps()
-    # Before torch is there: the browser and other visitors want the cores that OpenMP's threads
-    # would spin on while they wait (``python -m benchmarks.felt``).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError
     from stseg.limits import read_limits
