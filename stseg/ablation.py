@@ -83,7 +83,7 @@ def same_pass(wanted: Sequence[Settings]) -> list[list[Settings]]:
     """The settings, each once, in groups that one pass of the network serves."""
     groups: dict[tuple[object, ...], list[Settings]] = {}
     for each in dict.fromkeys(wanted):
-        groups.setdefault((each.model, each.taus, each.device), []).append(each)
+        groups.setdefault((each.model, each.taus, each.step, each.device), []).append(each)
     return list(groups.values())
 
 
@@ -169,7 +169,7 @@ def _line(settings: Settings, predict: Predict, clip: Clip, flow: FlowFields) ->
         clip.size,
         settings.subsequence,
         settings.similarity_weight,
-        settings.stride,
+        settings.step,
     )
 
 

@@ -185,4 +185,6 @@ class _Desk:
 
 def _pass_of(settings: Settings) -> Settings:
     """Settings that stand for all that share their pass of the network."""
-    return Settings(model=settings.model, taus=settings.taus, device=settings.device)
+    return Settings(
+        model=settings.model, taus=settings.taus, stride=settings.step, device=settings.device
+    )

@@ -132,9 +132,9 @@ def plan(
     """
     chosen = [replace(base, model=model) for model in models]
     chosen += [replace(base, k=k) for k in ks]
-    chosen += [
-        replace(base, taus=(tau,), stride=base.stride if abs(tau) == 1 else 1) for tau in taus
-    ]
+    for tau in taus:
+        fits = base.stride is None or abs(tau) == 1
+        chosen.append(replace(base, taus=(tau,), stride=base.stride if fits else 1))
     chosen += [replace(base, flow=flow) for flow in flows]
     planned = {title_of(each, base): each for each in chosen}
     if len(planned) < 2:
@@ -154,8 +154,9 @@ def title_of(settings: Settings, base: Settings | None = None) -> str:
         parts.append(f"τ = {', '.join(f'{tau:+d}' for tau in settings.taus)}")
     if base is not None and settings.flow != base.flow:
         parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
-    if settings.stride != (1 if base is None else base.stride):
-        parts.append(f"stride {settings.stride}")
+    usual = replace(settings, stride=None) if base is None else base
+    if settings.stride != usual.stride and settings.step != usual.step:
+        parts.append(f"stride {settings.step}")
     if settings.merge is not None and (base is None or settings.merge != base.merge):
         parts.append(f"merged at {settings.merge:.2f}")
     return ", ".join(parts)

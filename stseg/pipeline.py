@@ -139,7 +139,8 @@ class SegmentationRun:
                 self.clip.size,
                 settings.subsequence,
                 settings.similarity_weight,
-                settings.stride,
+                settings.step,
+                predictor.batch,
             )
             for k in self.ks
         ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stseg.device import Device, Frugal
 from stseg.network import SegmentationNetwork
-from stseg.timeline import Predict, Prediction, Triplet
+from stseg.timeline import BATCH, Predict, Prediction, Triplet
 from stseg.volume import FlowFields
 
 _EPSILON = 1e-6
@@ -100,9 +100,11 @@ class Predictor:
         latents: bool = True,
     ) -> None:
         self._network = network
-        # Without bfloat16 a batch of four takes seconds, for which a stop would wait, and is only a
-        # little faster than one at a time.
+        # Without bfloat16 a batch of four takes seconds, for which the first picture and a stop
+        # would wait, and is only a little faster than one at a time.
         slow = device.torch.type == "cpu" and not device.bfloat16
+        self.batch = 1 if slow else BATCH
+        """Triplets to ask for at a time."""
         self._frugal = Frugal(device, lambda to: network.to(to.torch), most=1 if slow else None)
         self._flow = flow
         self._ks = tuple(ks)

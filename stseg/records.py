@@ -88,7 +88,8 @@ class Settings:
         merge: fuse the labels whose similarity over the whole clip is above this, from -1 to 1
             (see ``stseg.similarity.merge``); None fuses none.
         stride: frames from one triplet to the next: 1, as the paper has it, or 2, which halves the
-            work of the network (see ``stseg.timeline.Timeline``).
+            work of the network (see ``stseg.timeline.Timeline``); None is 2 where τ allows it.
+            ``step`` is what it comes to.
         device: "auto", "cpu" or "cuda".
         subsequence: link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole
             video.
@@ -111,7 +112,7 @@ class Settings:
     max_frames: int | None = None
     similarity_weight: float = 1.0
     merge: float | None = None
-    stride: int = 1
+    stride: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flow", flow_name(self.flow))
@@ -146,12 +147,12 @@ class Settings:
                 f"The merge threshold is {self.merge}, but a similarity is from -1 to 1. Choose "
                 "for instance 0.8."
             )
-        if self.stride not in STRIDES:
+        if self.stride is not None and self.stride not in STRIDES:
             raise InputError(
                 f"The stride is {self.stride}, but triplets are taken at every frame (1) or at "
                 "every second one (2). Choose one of these."
             )
-        if self.stride > 1 and [abs(tau) for tau in self.taus] != [1]:
+        if self.step > 1 and not self._sees_between:
             raise InputError(
                 "A stride of 2 is for one τ of 1 or -1: other triplets have nothing to say of the "
                 "frames between. Choose a stride of 1 or another τ."
@@ -167,6 +168,18 @@ class Settings:
             )
         if self.max_frames is not None and self.max_frames < 2:
             raise InputError("At least 2 frames must be read: motion needs two of them.")
+
+    @property
+    def step(self) -> int:
+        """Frames from one triplet to the next."""
+        if self.stride is not None:
+            return self.stride
+        return 2 if self._sees_between else 1
+
+    @property
+    def _sees_between(self) -> bool:
+        """Whether triplets at every second frame say something of all frames."""
+        return [abs(tau) for tau in self.taus] == [1]
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values; ``stseg.settings_file`` restores them."""

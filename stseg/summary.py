@@ -42,7 +42,7 @@ def command_line(
         words += ["--frames", str(settings.max_frames)]
     if settings.similarity_weight != Settings.similarity_weight:
         words += ["--similarity-weight", str(settings.similarity_weight)]
-    if settings.stride != Settings.stride:
+    if settings.stride is not None:
         words += ["--stride", str(settings.stride)]
     if settings.merge is not None:
         words += ["--merge", str(settings.merge)]

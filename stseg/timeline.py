@@ -13,7 +13,7 @@ from stseg.records import dequantise, quantise
 from stseg.volume import FlowFields, move_masks, triplet
 
 BATCH = 4
-"""Volumes in one pass of the network."""
+"""Volumes in one pass of the network, where that is faster than one at a time."""
 
 Triplet = tuple[int, int, int]
 
@@ -89,6 +89,7 @@ class Timeline:
         subsequence: link anew at every multiple of so many frames; 0 never does.
         similarity: weight of the similarity of χ in the linkages that use it.
         stride: frames from one triplet to the next; 2 only for a single τ of 1 or -1.
+        batch: triplets that the network is asked for at a time.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Timeline:
         subsequence: int = 0,
         similarity: float = 1.0,
         stride: int = 1,
+        batch: int = BATCH,
     ) -> None:
         self._flow = flow
         self._predict = predict
@@ -115,6 +117,7 @@ class Timeline:
         # The first frame with a field is 0 forwards and 1 backwards.
         self._first = 0 if self._tau > 0 else 1
         self._stride = stride
+        self._batch = batch
         self._begin = self._first + self._reach  # the first triplet that fits
         self._centre: int | None = None  # of the latest triplet
         self._next_frame = 0
@@ -145,7 +148,7 @@ class Timeline:
         latest = centres[-1] if centres else self._centre
         if ended and self._begin < stop and (latest is None or latest < stop - 1):
             centres.append(stop - 1)
-        return centres[:BATCH] if ended or len(centres) >= BATCH else []
+        return centres[: self._batch] if ended or len(centres) >= self._batch else []
 
     def _predict_centres(self, centres: Sequence[int], frames: int) -> None:
         triplets = [triplet(centre, self._tau) for centre in centres]

@@ -94,7 +94,8 @@ def test_every_k_has_the_frames_done_before_stop(
     clip: Clip, tiny_network: SegmentationNetwork
 ) -> None:
     stopped = False
-    run = SegmentationRun(clip, SETTINGS, tiny_network, stop=lambda: stopped, also=(2,))
+    every = replace(SETTINGS, stride=1)  # so that there is work left to stop
+    run = SegmentationRun(clip, every, tiny_network, stop=lambda: stopped, also=(2,))
     frames = run.frames()
     for _ in range(3):
         next(frames)

@@ -119,6 +119,24 @@ def test_settings_accept_the_ends_of_their_ranges(values: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("taus", "stride", "step"),
+    [
+        ((1,), None, 2),
+        ((-1,), None, 2),
+        ((2,), None, 1),
+        ((1, 2), None, 1),
+        ((1, -1), None, 1),
+        ((1,), 1, 1),
+        ((-1,), 2, 2),
+    ],
+)
+def test_triplets_are_at_every_second_frame_where_tau_allows_it(
+    taus: tuple[int, ...], stride: int | None, step: int
+) -> None:
+    assert Settings(taus=taus, stride=stride).step == step
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         Settings(),

@@ -87,8 +87,10 @@ def timeline(
     linkage: str = "one-to-one",
     size: tuple[int, int] = (H, W),
     stride: int = 1,
+    batch: int = BATCH,
 ) -> Timeline:
-    return Timeline(flow, asked(flow, predict), k, taus, linkage, size, stride=stride)
+    told = asked(flow, predict)
+    return Timeline(flow, told, k, taus, linkage, size, stride=stride, batch=batch)
 
 
 def step_by_step(
@@ -179,17 +181,36 @@ def test_what_the_network_is_shown(tau: int, n: int, shown: list[tuple[int, ...]
     assert set(tell.shown) == set(shown)
 
 
-def test_frames_are_yielded_as_soon_as_a_batch_fits() -> None:
+@pytest.mark.parametrize("batch", [1, BATCH])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_frames_are_yielded_as_soon_as_a_batch_fits(stride: int, batch: int) -> None:
     flow = FlowFields()
     tell = Tell()
-    line = timeline(flow, tell, (1,))
-    out = 0
+    line = timeline(flow, tell, (1,), stride=stride, batch=batch)
+    out, first = 0, None
     for frame in range(60):
         add_frame(flow, frame)
         out += len(list(line.advance(frame + 1, ended=False)))
-        assert frame + 1 - out <= 2 + BATCH + 1
-    assert set(tell.batches) == {BATCH}
-    assert len(line._triplets) <= BATCH + 1  # a long clip does not pile up
+        first = frame + 1 if out and first is None else first
+        assert frame + 1 - out <= 2 + stride * batch + 1
+    assert first == 4 + stride * (batch - 1)  # three fields, and those of the rest of the batch
+    assert set(tell.batches) == {batch}
+    assert len(line._triplets) <= batch + 1  # a long clip does not pile up
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("n", [4, 9, 12])
+def test_the_batch_changes_nothing(n: int, stride: int) -> None:
+    flow = FlowFields()
+    for frame in range(n):
+        add_frame(flow, frame)
+    lines = [timeline(flow, Tell(), (1,), stride=stride, batch=batch) for batch in (1, 3, BATCH)]
+    told = [list(line.advance(n, ended=True)) for line in lines]
+    for one, *others in zip(*told, strict=True):
+        for other in others:
+            assert other[0] == one[0]
+            np.testing.assert_array_equal(other[1].masks, one[1].masks)
+            np.testing.assert_array_equal(other[1].assignment, one[1].assignment)
 
 
 def test_nothing_is_decided_before_there_is_flow() -> None:

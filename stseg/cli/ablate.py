@@ -123,6 +123,7 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         linkage=arguments.linkage,
         device=arguments.device,
         subsequence=arguments.subsequence,
+        stride=1,
     )
 
     def present(model: str) -> bool:

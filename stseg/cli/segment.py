@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stride",
         type=int,
         default=UNSAID,
-        help="frames from one triplet to the next: 2 takes half the time, for one tau of 1 (1)",
+        help="frames from one triplet to the next: 1 as the paper has it, or 2 in half the time, "
+        "for one tau of 1 or -1 (2 where tau allows it)",
     )
     parser.add_argument("--device", default=UNSAID, help="auto, cpu or cuda (auto)")
     parser.add_argument(

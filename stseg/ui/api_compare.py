@@ -55,7 +55,8 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
-            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
+            stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
+                the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
 
         Returns:
             The variants side by side (MP4), and the table: a list with one dictionary a variant

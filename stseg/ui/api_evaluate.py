@@ -82,4 +82,4 @@ def _settings(
     taus = tau if isinstance(tau, list) else [tau]
     estimator = DEFAULTS.flow if flow == CACHED else flow
     read = read_settings(k, taus, 100 * DEFAULTS.eta, estimator, model, linkage, 0)
-    return replace(read, subsequence=int(subsequence))
+    return replace(read, subsequence=int(subsequence), stride=1)  # as the paper has it

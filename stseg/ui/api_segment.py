@@ -53,7 +53,8 @@ def build(sessions: Sessions) -> Endpoint:
             subsequence: link anew every so many frames; 0 links the whole video.
             merge: labels are fused whose cosine over the whole clip is above this, -1 to 1; 1
                 fuses none.
-            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
+            stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
+                the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
 
         Returns:
             The grid video (MP4), a zip of indexed label PNGs, and the summary: settings,

@@ -49,7 +49,8 @@ def build(sessions: Sessions) -> Endpoint:
             subsequence: link anew every so many frames; 0 links the whole video.
             threshold: segments whose cosine over the clip is above it fuse, -1 to 1.
             measure: "cosine" or "dot" (the dot product, divided by the number of features).
-            stride: frames from one triplet to the next; 2 halves the work, for one tau of 1 or -1.
+            stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
+                the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
 
         Returns:
             A dictionary. "whole_clip": matrix of label against label over the clip. "frames": the

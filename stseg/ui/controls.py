@@ -27,7 +27,7 @@ LINKAGE_TITLES = {
     "greedy+similarity": "IoU + similarity, greedy",
 }
 
-STRIDE_TITLES = [("at every frame (paper)", 1), ("at every second frame", 2)]
+STRIDE_TITLES = [("automatic", 0), ("at every frame (paper)", 1), ("at every second frame", 2)]
 
 SETTINGS = 9
 """Number of values that ``read_settings`` takes; they come before what else an event reads."""
@@ -147,9 +147,10 @@ def build_controls(limits: Limits) -> Controls:
         )
         stride = gr.Dropdown(
             choices=STRIDE_TITLES,
-            value=DEFAULTS.stride,
+            value=0,
             label="Triplets",
-            info="Every second halves the time, frames between take a mean; for one τ of +1 or -1.",
+            info="Every second, automatic for one τ of +1 or -1, takes half the time; "
+            "frames between take a mean.",
             elem_id="stride",
         )
     with gr.Row():
@@ -182,7 +183,7 @@ def read_settings(
     linkage: str,
     frames: float | None,
     subsequence: float | None = 0,
-    stride: int | None = 1,
+    stride: int | None = 0,
 ) -> Settings:
     """What the controls say.
 
@@ -202,7 +203,7 @@ def read_settings(
         linkage=linkage,
         max_frames=int(frames) if frames else None,
         subsequence=int(subsequence or 0),
-        stride=int(stride or 1),
+        stride=int(stride) if stride else None,
     )
 
 

@@ -70,7 +70,7 @@ class Call:
 
 def stride_input() -> Component:
     """The setting that came later: last of all parameters, so that earlier clients go on."""
-    return gr.Number(DEFAULTS.stride, precision=0, label="stride")
+    return gr.Number(0, precision=0, label="stride")
 
 
 def settings_inputs() -> tuple[Component, ...]:

@@ -77,7 +77,7 @@ def _megapixels(clip: Clip, settings: Settings) -> float:
 
 def _triplets(settings: Settings) -> float:
     """Triplets a frame."""
-    return len(settings.taus) / settings.stride
+    return len(settings.taus) / settings.step
 
 
 def _passes(settings: Settings) -> int:

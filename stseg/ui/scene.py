@@ -29,9 +29,9 @@ NAMES = {
     "linkage": "the linkage",
     "max_frames": "the number of frames",
     "subsequence": "the sub-sequence",
-    "stride": "the triplets",
+    "step": "the triplets",
 }
-"""Settings whose change needs Segment, as the badge says it; η changes no label."""
+"""What of the settings needs Segment when it changes, as the badge says it; η changes no label."""
 
 
 class Scene:

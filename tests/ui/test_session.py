@@ -278,13 +278,14 @@ def test_a_generator_without_a_step_leaves_the_page_as_it_is() -> None:
 
 def test_pace(clip: Clip) -> None:
     pace = Pace()
-    known = pace.seconds(clip, Settings(), flow_known=True)
+    known = pace.seconds(clip, Settings(stride=1), flow_known=True)
     fresh = pace.seconds(clip, Settings(taus=(1, -1)), flow_known=False)
     assert known is not None
     assert fresh is not None
     assert fresh > known
     halved = pace.seconds(clip, Settings(stride=2), flow_known=True)
     assert halved == pytest.approx(known / 2)
+    assert pace.seconds(clip, Settings(), flow_known=True) == halved
     large, larger = (Clip(clip.source, "x", (9 * n, 16 * n), 25.0, 50) for n in (60, 120))
     # DIS reduces both to the same size.
     assert pace.seconds(large, Settings(), False) == pace.seconds(larger, Settings(), False)
