@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from stseg.errors import InputError
-from stseg.records import LINKAGES, Settings
+from stseg.records import LINKAGES, STRIDES, Settings
 from stseg.variants import VARIANTS
 
 PUBLISHED = {"full": 0.732, "spatial": 0.705, "no-lc": 0.331}
@@ -18,6 +18,7 @@ SWEEPS: dict[str, tuple[object, ...]] = {
     "eta": (0.0, 0.005, 0.01, 0.02, 0.05, 0.1),
     "subsequence": (5, 10, 20, 40, 0),
     "linkage": LINKAGES,
+    "stride": STRIDES,
 }
 """What each sweep tries; the rest of the settings stays as it is."""
 

@@ -35,6 +35,7 @@ TITLES = {
     "eta": "Share η of sites that L_c leaves out",
     "subsequence": "Length of the sub-sequences, in frames",
     "linkage": "Linkage",
+    "stride": "Frames from one triplet to the next",
 }
 
 LINES = {

@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from stseg.summary import command_line as command_line
 from stseg.summary import summary as summary
 from stseg.video import read_frames
 from stseg.video_writer import VideoWriter
+
+Image8 = UInt8[np.ndarray, "H W 3"]
+Labels = UInt8[np.ndarray, "H W"]
 
 OUTPUTS = ("labels", "labels.npz", "overlay.mp4", "grid.mp4", "summary.json")
 """What ``export_all`` always writes; the summary comes last."""
@@ -52,13 +57,14 @@ def export_all(
 
     Everything is made in a hidden folder beside its place and moved when all of it is whole; what
     an earlier run left under the same names is replaced. The frames are read from the clip again,
-    one at a time.
+    one at a time. The grid video and the extra files are made beside the rest.
 
     Args:
         segmentation: what to write.
         folder: where; it is made if it is not there.
         report: called with the frames done and their number.
-        stop: asked before each frame; True raises ``Cancelled`` and leaves nothing behind.
+        stop: asked before each frame, by several threads; True raises ``Cancelled`` and leaves
+            nothing behind.
         also: extra files, by their names in ``stseg.formats.EXTRAS``.
 
     Returns:
@@ -70,14 +76,22 @@ def export_all(
         Cancelled: ``stop`` said so.
     """
     names = outputs(also)
+    ended = threading.Event()
 
     def check() -> None:
-        heed(stop, "export")
+        heed(lambda: ended.is_set() or (stop is not None and stop()), "export")
 
-    with _staging(folder, names) as staging:
-        _write_frames(segmentation, staging, report or (lambda done, total: None), check)
-        for name in dict.fromkeys(also):
-            EXTRAS[name].write(segmentation, staging / EXTRAS[name].file, check)
+    with _staging(folder, names) as staging, ThreadPoolExecutor(1, "stseg-extras") as beside:
+        try:
+            extras = [
+                beside.submit(EXTRAS[name].write, segmentation, staging / EXTRAS[name].file, check)
+                for name in dict.fromkeys(also)
+            ]
+            _write_frames(segmentation, staging, report or (lambda done, total: None), check)
+            for each in extras:
+                each.result()
+        finally:
+            ended.set()  # where one thing fails, nobody waits for the others
         text = json.dumps(summary(segmentation), indent=2, ensure_ascii=False)
         (staging / "summary.json").write_text(text + "\n", encoding="utf-8")
         (folder / names[-1]).unlink(missing_ok=True)  # where there is a summary, all is whole
@@ -157,6 +171,7 @@ def _write_frames(
 ) -> None:
     clip, n = segmentation.clip, len(segmentation)
     scale, written = flow_scale(segmentation), 0
+    pictured: Future[None] | None = None
     (folder / "labels").mkdir()
     with ExitStack() as stack:
         arrays = stack.enter_context(
@@ -164,16 +179,25 @@ def _write_frames(
         )
         over = stack.enter_context(VideoWriter(folder / "overlay.mp4", clip.fps))
         four = stack.enter_context(VideoWriter(folder / "grid.mp4", clip.fps))
+        beside = stack.enter_context(ThreadPoolExecutor(1, "stseg-grid"))
+
+        def picture(index: int, image: Image8, segments: Labels, labels: Labels) -> None:
+            four.write(grid(image, segmentation.motion(index), segments, labels, scale))
+
         for index, image in enumerate(read_frames(clip, n)):
             check()
             segments = segmentation.segments(index)
             labels = segmentation.assignment[index][segments]
             write_label_png(folder / "labels" / f"{index:05d}.png", labels)
             arrays(labels)
+            if pictured is not None:
+                pictured.result()  # no more than one frame waits there
+            pictured = beside.submit(picture, index, image, segments, labels)
             over.write(overlay(image, labels))
-            four.write(grid(image, segmentation.motion(index), segments, labels, scale))
             report(index + 1, n)
             written = index + 1
+        if pictured is not None:
+            pictured.result()
     if written != n:
         raise InputError(
             f"{clip.source} gave {n} frames and then {written}: it changed while it was read. "

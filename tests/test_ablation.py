@@ -37,7 +37,7 @@ from stseg.synthetic_files import write_clip
 from stseg.truth import ground_truth
 from stseg.volume import FlowFields
 
-BASE = Settings(k=4, model="full", linkage="greedy", subsequence=4, device="cpu")
+BASE = Settings(4, model="full", linkage="greedy", subsequence=4, device="cpu", stride=1)
 WANTED = [
     BASE,
     replace(BASE, k=3),
@@ -128,9 +128,11 @@ def test_stop_and_missing_heads_are_said(
         segment_all(annotated, [replace(BASE, taus=(-1,))], tiny_network, flow)
 
 
-def test_a_pass_serves_what_shares_model_and_tau() -> None:
-    other = replace(BASE, taus=(2,))
-    assert same_pass([*WANTED, other, BASE]) == [WANTED, [other]]
+def test_a_pass_serves_what_shares_model_tau_and_stride() -> None:
+    other, halved = replace(BASE, taus=(2,)), replace(BASE, stride=2)
+    automatic = replace(BASE, stride=None)
+    passes = [WANTED, [other], [halved, automatic]]
+    assert same_pass([*WANTED, other, halved, automatic, BASE]) == passes
 
 
 def test_table_1_names_what_is_missing() -> None:

@@ -103,7 +103,7 @@ def test_the_command_line_works_as_written(checkout: Path) -> None:
     summary = json.loads((results / "crossing" / "summary.json").read_text())
     assert summary["clip"]["frames"] == 24
     with np.load(results / "orbit" / "labels.npz") as data:
-        assert data["labels"].shape == (16, 270, 480)
+        assert data["labels"].shape == (12, 270, 480)
         assert data["labels"].max() < 5
     assert (results / "run" / "best.safetensors").is_file()
     one, same = (np.load(results / name / "labels.npz")["labels"] for name in ("pause", "again"))

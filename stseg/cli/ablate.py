@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from stseg.records import Settings
 
 NAME = "ablate"
-HELP = "Compare the variants (Table 1) and sweep over K, τ, η, linkage and sub-sequences."
-SWEEPS = ("k", "tau", "eta", "subsequence", "linkage")
+HELP = "Compare the variants (Table 1) and sweep over K, τ, η, sub-sequences, linkage and stride."
+SWEEPS = ("k", "tau", "eta", "subsequence", "linkage", "stride")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -30,8 +30,11 @@ from stseg.ui.shown import Choice, Footage, Shown, shown_of
 LONGEST_SIDE = 854
 """Pictures on the page are no larger than this."""
 
-INTERVAL = 0.5
+INTERVAL = 1.0
 """Seconds between two steps, so that the page can keep up."""
+
+DRAWING = 2.0
+"""Seconds between two steps of a growing result with pictures, which take time from the work."""
 
 Wanted = Callable[[], Choice]
 """Asked which labels are looked at now."""
@@ -65,7 +68,7 @@ def segment_clip(
     cache: FlowCache | None = None,
     wanted: Wanted | None = None,
 ) -> Iterator[Step]:
-    """Segment a clip and write its files, a step every half second.
+    """Segment a clip and write its files, a step every second.
 
     A stop ends it quietly: the last step shows the frames that were done.
 
@@ -93,7 +96,7 @@ def segment_clip(
     flow = known.flow if known else None
     run = SegmentationRun(clip, settings, network, flow, stop, cache, also)
     pictures = known.pictures if known else Spool()
-    last, done = 0.0, 0
+    last, drawn, done = 0.0, 0.0, 0
     latest: Shown | None = None
     try:
         for frame in run.frames():
@@ -102,10 +105,14 @@ def segment_clip(
             done = frame.index + 1
             if total is not None and done > total:
                 total = None  # the header of the file was wrong
-            if time.perf_counter() - last >= INTERVAL:
+            seconds = time.perf_counter()
+            if seconds - last >= INTERVAL:
                 text = f"{doing}: frame {done}" + (f" of {total}" if total else "")
-                latest = _shown(run, pictures, wanted, latest)
-                yield Step(text, done, total, replace(latest, growing=True))
+                growing = None
+                if seconds - drawn >= DRAWING:
+                    latest, drawn = _shown(run, pictures, wanted, latest), seconds
+                    growing = replace(latest, growing=True)
+                yield Step(text, done, total, growing)
                 last = time.perf_counter()
     except Cancelled:
         partial = _shown(run, pictures, wanted, latest) if done > 1 else None
