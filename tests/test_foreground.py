@@ -62,6 +62,16 @@ def test_two_objects_are_both_foreground() -> None:
     assert moving_labels(made(with_motion(l2=(5, 0), l3=(-4, 0))), range(4)) == (2, 3)
 
 
+def test_what_moves_little_beside_a_fast_thing_is_foreground_too() -> None:
+    assert moving_labels(made(with_motion(l2=(9, 0), l3=(1.5, 0))), range(4)) == (2, 3)
+
+
+def test_noise_is_no_motion(rng: np.random.Generator) -> None:
+    noise = rng.normal(0, 0.05, (2, H, W)).astype(np.float32)
+    assert moving_labels(made(CAMERA + noise), range(4)) == ()
+    assert moving_labels(made(with_motion(l2=(5, 0)) + noise), range(4)) == (2,)
+
+
 def test_an_object_that_moves_against_the_camera_and_stands_still_in_the_picture() -> None:
     flow = CAMERA.copy()
     flow[:, LABELS == 2] = 0
