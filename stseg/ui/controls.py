@@ -149,8 +149,8 @@ def build_controls(limits: Limits) -> Controls:
             choices=STRIDE_TITLES,
             value=0,
             label="Triplets",
-            info="Every second, automatic for one τ of +1 or -1, takes half the time; "
-            "frames between take a mean.",
+            info="Every second takes half the time, and is what one τ of +1 or -1 gets; frames "
+            "between take a mean.",
             elem_id="stride",
         )
     with gr.Row():

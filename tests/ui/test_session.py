@@ -17,6 +17,7 @@ from stseg.errors import InputError
 from stseg.export import command_line
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
+from stseg.ui import work
 from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.private import told_path
@@ -195,6 +196,25 @@ def test_another_k_needs_no_new_run(clip: Clip, tiny_model: Path, tmp_path: Path
     assert segment(clip, Settings(k=3, model=str(tiny_model), device="cpu")).labels(
         4
     ) == pytest.approx(shown.result.labels(4))
+
+
+@pytest.mark.parametrize(("drawing", "drawn"), [(0.0, 9), (3600.0, 1)])
+def test_a_growing_result_is_drawn_less_often_than_told(
+    drawing: float,
+    drawn: int,
+    clip: Clip,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "INTERVAL", 0.0)
+    monkeypatch.setattr(work, "DRAWING", drawing)
+    settings = Settings(k=2, model=str(tiny_model), device="cpu")
+    steps = list(segment_clip(clip, settings, tmp_path, None, lambda: False))
+    growing = [step for step in steps if ": frame" in step.text and "segmenting" in step.text]
+    assert [step.done for step in growing] == list(range(1, 10))
+    assert sum(step.shown is not None for step in growing) == drawn
+    assert growing[0].shown is not None  # the first picture waits for nothing
 
 
 def test_files_of_an_upload_do_not_tell_its_place(
