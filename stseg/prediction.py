@@ -74,6 +74,15 @@ def _members(segments: UInt8[Tensor, "t h w"], k: int) -> Bool[Tensor, "t k s"]:
     return segments.flatten(1)[:, None] == names[:, None]
 
 
+def one_at_a_time(device: Device) -> bool:
+    """Whether volumes go through the network singly.
+
+    On a CPU without bfloat16 a batch of four takes seconds, for which the first picture and a stop
+    would wait, and is only a little faster.
+    """
+    return device.torch.type == "cpu" and not device.bfloat16
+
+
 class Predictor:
     """Runs the network on triplets of one clip, and shares what it finds between several K.
 
@@ -100,9 +109,7 @@ class Predictor:
         latents: bool = True,
     ) -> None:
         self._network = network
-        # Without bfloat16 a batch of four takes seconds, for which the first picture and a stop
-        # would wait, and is only a little faster than one at a time.
-        slow = device.torch.type == "cpu" and not device.bfloat16
+        slow = one_at_a_time(device)
         self.batch = 1 if slow else BATCH
         """Triplets to ask for at a time."""
         self._frugal = Frugal(device, lambda to: network.to(to.torch), most=1 if slow else None)

@@ -94,9 +94,7 @@ def test_a_clip_in_smaller_batches_is_the_same_and_says_so(
         return np.stack([result.labels(index) for index in range(len(result))]), run
 
     # As on a device that takes whole batches; a CPU without bfloat16 passes one at a time anyway.
-    monkeypatch.setattr(
-        "stseg.prediction.Frugal", lambda device, move, most=None: Frugal(device, move)
-    )
+    monkeypatch.setattr("stseg.prediction.one_at_a_time", lambda device: False)
     whole, quiet = labels()
     features = SegmentationNetwork.features
 
