@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is there: several processes share the cores here, the app's and the browser's too,
 # and threads that wait by spinning take from each other what both need (half as long without).
@@ -13,8 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pytest
 import torch
+from aside import Aside
 from hypothesis import settings
-from new_environment import Installation, install
 
 from stseg.checkpoint import load_checkpoint, save_checkpoint
 from stseg.device import Device
@@ -27,8 +28,6 @@ from stseg.video import probe
 # The same examples at every run, and no time limit on one: the machine may be busy.
 settings.register_profile("stseg", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.load_profile("stseg")
-NEW_ENVIRONMENT = "in_a_new_environment"
-"""Part of the name of the test that starts the app there."""
 
 torch.set_num_threads(1)  # tensors are small here: threads would wait more than they work
 
@@ -42,18 +41,21 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def installation(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation | None]:
-    """Begun before the first test, where one of them wants it: it takes a minute and one core."""
-    wanted = any(NEW_ENVIRONMENT in item.name for item in request.session.items)
-    if not wanted:
-        yield None
-        return
-    begun = install(tmp_path_factory.mktemp("installation"))
+def all_aside(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    own_cache_folder: None,
+) -> Iterator[Aside]:
+    """Begun before the first test, for the tests that want it."""
+    begun = Aside(request.session.items, tmp_path_factory.mktemp)
     yield begun
-    begun.process.terminate()
-    begun.process.wait()
+    begun.close()
+
+
+@pytest.fixture
+def aside(request: pytest.FixtureRequest, all_aside: Aside) -> Any:
+    """What the work of the test's mark ``aside`` returned."""
+    return all_aside[request.node.get_closest_marker("aside").kwargs["work"]]
 
 
 @pytest.fixture

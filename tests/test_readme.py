@@ -12,12 +12,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from new_environment import Installation
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,14 +25,13 @@ SHELL = [
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.strip().splitlines()
 ]
+COMMANDS = [line for line in SHELL if line.startswith("python -m stseg ")]
 START = "pip install -r requirements.txt && python app.py"
 TEST = "pip install -r requirements-dev.txt && python -m pytest"
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a clone holds, so that results do not end up in this one."""
-    folder = tmp_path_factory.mktemp("checkout")
+def copy(folder: Path) -> Path:
+    """Copy what a clone holds, so that results do not end up in this one."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -48,38 +46,58 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shell(command: str, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    bin_folder = path or Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(
-        ["bash", "-ec", command],
+def with_bin(folder: Path) -> dict[str, str]:
+    """Variables under which ``python`` and ``pip`` are those of an environment."""
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(words: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(
+        words,
         cwd=folder,
-        env=environment,
+        env=with_bin(Path(sys.executable).parent),
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, f"{words[-1]}\n{done.stderr}"
 
 
-def run_in_order(commands: Sequence[str], folder: Path) -> None:
-    """Run the commands two at a time, each after those whose results it names."""
-    made: dict[str, Future[None]] = {}
+def follow(folder: Path) -> Path:
+    """Run the README's commands and its Python; the folder of the results."""
+    copy(folder)
+    for command in COMMANDS:
+        run(["bash", "-ec", command], folder)
+    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    run(
+        [sys.executable, "-c", f"{code}\nimport numpy\nnumpy.save('results/labels', labels)"],
+        folder,
+    )
+    return folder / "results"
 
-    def run(command: str, needed: Sequence[Future[None]]) -> None:
-        for each in needed:  # they began earlier, so that nobody waits in a circle
-            each.result()
-        done = shell(command, folder)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
 
-    with ThreadPoolExecutor(2) as lanes:
-        running = []
-        for command in commands:
-            needed = [each for path, each in made.items() if re.search(rf"{path}\b", command)]
-            running.append(lanes.submit(run, command, needed))
-            if out := re.search(r"--out (\S+)", command):
-                made[out[1]] = running[-1]
-        for each in running:
-            each.result()
+@dataclass(frozen=True)
+class Installation:
+    """What installs, as the README has it; its ``bin``, and how it went."""
+
+    command: str
+    bin: Path
+    went: subprocess.CompletedProcess[str]
+
+
+def install(folder: Path) -> Installation:
+    """Install the user's packages from nothing, in a new environment."""
+    command = START.partition(" && ")[0]
+    new = folder / "new"
+    went = subprocess.run(
+        ["bash", "-ec", f'"$0" -m venv "$1" && {command}', sys.executable, str(new)],
+        cwd=ROOT,
+        env=with_bin(new / "bin"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Installation(command, new / "bin", went)
 
 
 def test_the_two_commands_are_there() -> None:
@@ -87,9 +105,8 @@ def test_the_two_commands_are_there() -> None:
     assert TEST in SHELL
 
 
-def test_the_command_line_works_as_written(checkout: Path) -> None:
-    commands = [line for line in SHELL if line.startswith("python -m stseg ")]
-    assert {line.split()[3] for line in commands} == {
+def test_each_command_is_shown() -> None:
+    assert {line.split()[3] for line in COMMANDS} == {
         "segment",
         "flow",
         "clips",
@@ -98,31 +115,27 @@ def test_the_command_line_works_as_written(checkout: Path) -> None:
         "evaluate",
         "ablate",
     }
-    run_in_order(commands, checkout)
-    results = checkout / "results"
-    summary = json.loads((results / "crossing" / "summary.json").read_text())
+
+
+@pytest.mark.aside(work=follow)
+def test_the_command_line_works_as_written(aside: Path) -> None:
+    summary = json.loads((aside / "crossing" / "summary.json").read_text())
     assert summary["clip"]["frames"] == 24
-    with np.load(results / "orbit" / "labels.npz") as data:
+    with np.load(aside / "orbit" / "labels.npz") as data:
         assert data["labels"].shape == (12, 270, 480)
         assert data["labels"].max() < 5
-    assert (results / "run" / "best.safetensors").is_file()
-    one, same = (np.load(results / name / "labels.npz")["labels"] for name in ("pause", "again"))
+    assert (aside / "run" / "best.safetensors").is_file()
+    one, same = (np.load(aside / name / "labels.npz")["labels"] for name in ("pause", "again"))
     np.testing.assert_array_equal(one, same)
-    scores = json.loads((results / "scores.json").read_text())
+    scores = json.loads((aside / "scores.json").read_text())
     assert set(scores["sequences"]) == {"pause"}
 
 
-def test_the_python_example_works_as_written(checkout: Path) -> None:
-    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    check = "\nassert labels.shape == (270, 480) and labels.dtype == 'uint8'\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code + check],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.mark.aside(work=follow)
+def test_the_python_example_works_as_written(aside: Path) -> None:
+    labels = np.load(aside / "labels.npy")
+    assert labels.shape == (270, 480)
+    assert labels.dtype == np.uint8
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
@@ -132,22 +145,20 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.slow
+@pytest.mark.aside(work=install)
 def test_the_app_starts_by_its_command_in_a_new_environment(
-    checkout: Path, installation: Installation, tmp_path: Path
+    aside: Installation, tmp_path: Path
 ) -> None:
     """Install from nothing, start, and get the page: within 15 s of the installation."""
-    assert f"{installation.command} && python app.py" == START
-    assert installation.process.wait() == 0, installation.log.read_text()
-    start = START.removeprefix(f"{installation.command} && ")
+    assert aside.went.returncode == 0, aside.went.stdout + aside.went.stderr
+    start = START.removeprefix(f"{aside.command} && ")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PATH": f"{installation.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "GRADIO_SERVER_PORT": str(port),
-    }
+    environment = {**with_bin(aside.bin), "GRADIO_SERVER_PORT": str(port)}
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    copy(checkout)
     log = tmp_path / "log"
     began = time.monotonic()
     with log.open("w") as output:

@@ -1,0 +1,42 @@
+"""What a test looks at afterwards, done in processes of its own beside the tests before it.
+
+Most tests take one core. Work that a test would only wait for, such as installing the user's
+packages, begins with the first test and has the other core:
+
+    @pytest.mark.aside(work=work)
+    def test_something(aside: Any) -> None:
+        assert aside == ...  # what work(folder) returned
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Work = Callable[[Path], Any]
+"""Takes an empty folder of its own; what it returns or raises reaches the test."""
+
+
+class Aside:
+    """One piece of work after another, in the order of the tests that want them."""
+
+    def __init__(self, items: Iterable[pytest.Item], folder: Callable[[str], Path]) -> None:
+        self._lane = ThreadPoolExecutor(1)
+        self._begun: dict[Work, Future[Any]] = {}
+        for item in items:
+            for mark in item.iter_markers("aside"):
+                work = mark.kwargs["work"]
+                if work not in self._begun:
+                    self._begun[work] = self._lane.submit(work, folder(work.__name__))
+
+    def __getitem__(self, work: Work) -> Any:
+        """What the work returned; waits for it."""
+        return self._begun[work].result()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is on its way."""
+        self._lane.shutdown(cancel_futures=True)
