@@ -11,21 +11,23 @@ packages, begins with the first test and has the other core:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 Work = Callable[[Path], Any]
-"""Takes an empty folder of its own; what it returns or raises reaches the test."""
+"""Takes an empty folder of its own; what it returns (pickled) or raises reaches the test."""
 
 
 class Aside:
     """One piece of work after another, in the order of the tests that want them."""
 
     def __init__(self, items: Iterable[pytest.Item], folder: Callable[[str], Path]) -> None:
-        self._lane = ThreadPoolExecutor(1)
+        # A process, since some tests count the open files of this one.
+        self._lane = ProcessPoolExecutor(1, get_context("spawn"))
         self._begun: dict[Work, Future[Any]] = {}
         for item in items:
             for mark in item.iter_markers("aside"):
