@@ -11,24 +11,45 @@ from jaxtyping import Float32, UInt8
 
 from stseg.render import palette
 
+_TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+def area_top(areas: Float32[np.ndarray, "n k"]) -> float:
+    """Share of the frame at the top of ``area_timeline``: what all labels but the largest need.
+
+    The largest, mostly the background, would leave the others a few pixels of height.
+    """
+    most = float((1 - areas[:, _largest(areas)]).max())
+    return next((top for top in _TOPS if top >= most), 1.0)
+
 
 def area_timeline(
     areas: Float32[np.ndarray, "n k"], width: int = 900, height: int = 90
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Share of the frame that each label covers, over the frames, as stacked bands.
 
-    Label 0 is at the top. Every frame has a column of the same width, from the left.
+    From no share at the bottom to ``area_top``. The largest label fills what is left above, the
+    others follow in order. Every frame has a column of the same width, from the left.
 
     Args:
         areas: shares of each frame, summing to 1 over k (``Segmentation.areas``).
         width: of the picture, in pixels.
         height: of the picture, in pixels.
     """
+    largest = _largest(areas)
+    order = np.array([largest, *(each for each in range(areas.shape[1]) if each != largest)])
+    top = area_top(areas)
+    bands = areas[:, order]
+    bands[:, 0] = top - bands[:, 1:].sum(axis=1)
     frame = np.arange(width) * len(areas) // width
-    ends = np.cumsum(areas, axis=1)[frame]  # (width, k): where each band ends, as a share
+    ends = np.cumsum(bands / top, axis=1)[frame]  # (width, k): where each ends, from above
     row = (np.arange(height) + 0.5) / height
     passed = (row[:, None, None] >= ends[None]).sum(axis=2)
-    return palette()[np.minimum(passed, areas.shape[1] - 1)]
+    return palette()[order[np.minimum(passed, len(order) - 1)]]
+
+
+def _largest(areas: Float32[np.ndarray, "n k"]) -> int:
+    return int(areas.mean(axis=0).argmax())
 
 
 @dataclass(frozen=True)

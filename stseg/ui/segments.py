@@ -7,6 +7,7 @@ from typing import Any, Literal
 import gradio as gr
 import numpy as np
 
+from stseg.charts import area_top
 from stseg.records import K_RANGE, Clip, label_map
 from stseg.render import (
     COLOURS,
@@ -201,8 +202,9 @@ def _truth(clip: Clip, frame: int, size: tuple[int, int]) -> np.ndarray | None:
 def _timeline(shown: Shown, frame: int) -> str:
     at = 100 * (frame + 0.5) / len(shown)
     return (
-        '<div class="timeline"><div class="caption">Area of each segment over the frames: click to '
-        f'jump</div><div class="bands" data-frames="{len(shown)}">'
+        '<div class="timeline"><div class="caption">Area of each segment over the frames, up to '
+        f"{100 * area_top(shown.areas):.0f} % of the frame: click to jump</div>"
+        f'<div class="bands" data-frames="{len(shown)}">'
         f'<img src="{shown.timeline}" alt="Area of each segment over the frames">'
         f'<span class="cursor" style="left: {at:.2f}%"></span></div>'
         f'<div class="ends"><span>0</span><span>{len(shown) - 1}</span></div></div>'

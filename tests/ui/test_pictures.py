@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stseg.charts import area_timeline
+from stseg.charts import area_timeline, area_top
 from stseg.losses import visible_sites
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
@@ -68,15 +68,26 @@ def test_occlusion_picture_marks_the_sites(result: Segmentation) -> None:
 
 
 def test_timeline_has_a_band_a_label() -> None:
-    areas = np.array([[0.5, 0.25, 0.25], [1, 0, 0]], np.float32)
+    areas = np.array([[0.125, 0.5, 0.375], [0, 1, 0]], np.float32)
+    assert area_top(areas) == 0.5
     picture = area_timeline(areas, width=10, height=8)
     assert picture.shape == (8, 10, 3)
+    # An eighth and three eighths of the frame are two and six rows of a height of half of it.
     assert [tuple(picture[row, 0]) for row in range(8)] == [
-        *[COLOURS[0]] * 4,
-        *[COLOURS[1]] * 2,
-        *[COLOURS[2]] * 2,
+        *[COLOURS[0]] * 2,
+        *[COLOURS[2]] * 6,
     ]
-    assert (picture[:, 5:] == COLOURS[0]).all()
+    assert (picture[:, 5:] == COLOURS[1]).all()
+
+
+@pytest.mark.parametrize(("rest", "top"), [(0.0, 0.01), (0.04, 0.05), (0.3, 0.5), (0.6, 1.0)])
+def test_what_is_small_is_seen_beside_the_background(rest: float, top: float) -> None:
+    rows = [[1 - rest, rest / 2, rest / 2], [1 - rest / 2, rest / 2, 0]]
+    areas = np.array(rows, np.float32)
+    assert area_top(areas) == top
+    picture = area_timeline(areas, width=2, height=100)
+    shares = [(picture[:, 0] == COLOURS[label]).all(axis=1).mean() * top for label in (1, 2)]
+    assert shares == pytest.approx([rest / 2, rest / 2], abs=top / 100)
 
 
 def test_encoded_pictures_come_back(rng: np.random.Generator) -> None:
