@@ -37,8 +37,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         metavar="NAME=NUMBER",
         help="a limit of what visitors upload, for instance frames=6000; megabytes, seconds, "
-        "frames, side (pixels), and of the process that decodes it memory (MiB), patience and "
-        f"effort (CPU seconds of a frame and of a file) (default: {LIMITS}, separated by commas)",
+        "frames, side (pixels), clips (that one visitor keeps), and of the process that decodes a "
+        "file memory (MiB), patience and effort (CPU seconds of a frame and of a file) (default: "
+        f"{LIMITS}, separated by commas)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: a free one from 7860)")

@@ -22,6 +22,7 @@ class Limits:
         memory: what the process that decodes a file may take beside itself, in MiB.
         patience: CPU seconds that one frame may take it.
         effort: CPU seconds that a whole file may take it.
+        clips: number of clips of one visitor that stay at a time; the oldest goes. As many flows.
 
     Raises:
         InputError: a limit is not a positive number.
@@ -34,6 +35,7 @@ class Limits:
     memory: int = 2048
     patience: int = 8
     effort: int = 900
+    clips: int = 12
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -87,7 +87,7 @@ class Catalogue:
         raise InputError("This clip is not there any more. Choose another one.")
 
     def _tiles(self, uploads: Mapping[Clip, str]) -> Iterator[tuple[str, dict[str, Clip]]]:
-        yield "Yours", {f"own-{index}": clip for index, clip in enumerate(uploads)}
+        yield "Yours", {f"own-{clip.source.parent.name}": clip for clip in uploads}
         for group, (title, clips) in enumerate(self._groups):
             yield title, {f"{group}-{index}": clip for index, clip in enumerate(clips)}
 

@@ -93,7 +93,7 @@ class Events:
         """A file of the visitor's own: check it at the door and show its first picture."""
         session = self._session(request)
         clip = session.take_video(Path(path))
-        session.uploads[clip] = thumbnail_uri(clip)
+        session.keep_upload(clip, thumbnail_uri(clip))
         return self._turn_to(session, clip, values)
 
     def bring_flow(self, request: gr.Request, path: str) -> tuple[str, str]:

@@ -9,14 +9,15 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from stseg import memory
 from stseg.comparison import Compared
 from stseg.errors import InputError
 from stseg.limits import Limits
-from stseg.records import Clip, Settings
+from stseg.records import Clip, Segmentation, Settings
 from stseg.scratch import Scratch
 from stseg.ui.machine import Machine
 from stseg.ui.private import private_folder
@@ -36,6 +37,8 @@ REMEMBERED = 10_000
 make them a new session, which nobody would close."""
 
 _JOB = "job-"
+
+T = TypeVar("T")
 
 
 class Session:
@@ -64,6 +67,7 @@ class Session:
         self.uploads: dict[Clip, str] = {}
         self.names: set[str] = set()
         self.own_flow: Path | None = None
+        self._flows: list[Path] = []
         self.following = True
         self.frame = 0
         self.choice = Choice(Settings().k)
@@ -165,8 +169,23 @@ class Session:
             shutil.rmtree(taken.parent, ignore_errors=True)
             raise
 
+    def keep_upload(self, clip: Clip, thumbnail: str) -> None:
+        """Keep a clip of the visitor's; beyond the limit the oldest that is not on the page goes.
+
+        Args:
+            clip: as ``take_video`` gave it.
+            thumbnail: of the clip, as a data URI.
+        """
+        self.uploads[clip] = thumbnail
+        used = {clip, self.clip, *(result.clip for result in self._results())}
+        for old in self._surplus(self.uploads, used):
+            del self.uploads[old]
+            shutil.rmtree(old.source.parent, ignore_errors=True)
+
     def take_flow(self, path: Path, clip: Clip) -> Path:
         """Take uploaded flow of ``clip``: what stays is a file of our own with the same vectors.
+
+        As with clips, what is one too many goes.
 
         Raises:
             InputError: it is unusable, of another clip, or beyond a limit.
@@ -177,7 +196,22 @@ class Session:
             self._door.flow(taken, clip, kept)
         finally:
             shutil.rmtree(taken.parent, ignore_errors=True)
+        self._flows.append(kept)
+        used = {kept, *(Path(result.settings.flow) for result in self._results())}
+        for old in self._surplus(self._flows, used):
+            self._flows.remove(old)
+            shutil.rmtree(old.parent, ignore_errors=True)
         return kept
+
+    def _results(self) -> list[Segmentation]:
+        """What the page shows."""
+        shown = [self.shown.result] if self.shown else []
+        return [*shown, *(each.result for each in self.compared)]
+
+    def _surplus(self, kept: Collection[T], used: Container[object]) -> list[T]:
+        """The oldest of what is kept that are too many and not used."""
+        unused = [each for each in kept if each not in used]
+        return unused[: max(0, len(kept) - self._door.limits.clips)]
 
     def new_folder(self) -> Path:
         """Where the files of one result can be served from; it is not made yet."""

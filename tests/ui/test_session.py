@@ -17,6 +17,8 @@ import pytest
 
 from stseg.errors import InputError
 from stseg.export import command_line
+from stseg.flow import write_flow_file
+from stseg.limits import Limits
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
 from stseg.ui import work
@@ -219,6 +221,48 @@ def test_a_growing_result_is_drawn_less_often_than_told(
     assert [step.done for step in growing] == list(range(1, 10))
     assert sum(step.shown is not None for step in growing) == drawn
     assert growing[0].shown is not None  # the first picture waits for nothing
+
+
+def test_the_oldest_clip_makes_room_unless_it_is_shown(
+    sessions: Sessions, clip: Clip, tmp_path: Path
+) -> None:
+    few = Sessions(limits=Limits(clips=2))
+    session = few.of("one")
+
+    def bring(name: str, choose: bool = True) -> Clip:
+        copy = tmp_path / f"{name}.mp4"
+        copy.write_bytes(clip.source.read_bytes())
+        taken = session.take_video(copy)
+        session.keep_upload(taken, "")
+        session.clip = taken if choose else session.clip
+        return taken
+
+    first, second, third = (bring(name) for name in "abc")
+    assert list(session.uploads) == [second, third]
+    assert not first.source.exists()
+    session.clip = second  # chosen: it stays
+    fourth = bring("d", choose=False)
+    assert list(session.uploads) == [second, fourth]
+    assert not third.source.exists()
+    assert second.source.exists()
+    few.close_all()
+
+
+def test_the_oldest_flow_makes_room(sessions: Sessions, clip: Clip, tmp_path: Path) -> None:
+    few = Sessions(limits=Limits(clips=1))
+    session = few.of("one")
+    for name in ("a", "b"):
+        flow = np.zeros((clip.frames - 1, 2, 128, 224), np.float32)
+        write_flow_file(tmp_path / f"{name}.npz", flow, clip.size)
+        before, session.own_flow = (
+            session.own_flow,
+            session.take_flow(tmp_path / f"{name}.npz", clip),
+        )
+    assert before is not None
+    assert session.own_flow is not None
+    assert session.own_flow.exists()
+    assert not before.parent.exists()
+    few.close_all()
 
 
 def test_files_of_an_upload_do_not_tell_its_place(
