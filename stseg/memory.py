@@ -42,12 +42,16 @@ def keep() -> None:
 def give_back() -> None:
     """Return what is no longer needed to the system.
 
-    Python waits long before it looks for cycles, which hold large arrays as well as small objects,
-    and glibc keeps what many threads have freed in between.
+    Python waits long before it looks for cycles, which hold large arrays as well as small objects.
     """
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return free memory to the system: glibc keeps the pages between arrays in use."""
     try:
-        trim = ctypes.CDLL(None).malloc_trim
+        release = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library
         return
-    trim(0)
+    release(0)

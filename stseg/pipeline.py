@@ -19,6 +19,7 @@ from stseg.errors import InputError, heed
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
 from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key
 from stseg.linkage import uses_similarity
+from stseg.memory import give_back
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
 from stseg.records import Clip, Segmentation, SegmentedFrame, Settings, dequantise, grid_for
@@ -28,6 +29,9 @@ from stseg.timeline import FramePrediction, Timeline
 from stseg.variants import model_path
 from stseg.video import read_frames
 from stseg.volume import FlowFields
+
+_GIVE_BACK_EVERY = 100
+"""Frames: what cycles hold and what lies between arrays in use would grow with the clip."""
 
 
 def load_network(model: str) -> SegmentationNetwork:
@@ -153,6 +157,8 @@ class SegmentationRun:
             if image is not None:
                 images.append(image)
             self._frames += 1
+            if self._frames % _GIVE_BACK_EVERY == 0:
+                give_back()
             for predictions in advance(ended=False):
                 yield self._keep(predictions, images)
         if self._frames < 2:

@@ -237,6 +237,18 @@ def test_the_run_does_not_read_ahead(
 # --- flow known before ---------------------------------------------------------------------------
 
 
+def test_a_long_clip_gives_memory_back_on_the_way(
+    clip: Clip, tiny_network: SegmentationNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(pipeline, "_GIVE_BACK_EVERY", 4)
+    run = SegmentationRun(clip, Settings(k=3, device="cpu"), tiny_network)
+    monkeypatch.setattr(pipeline, "give_back", lambda: given.append(len(run.flow.forward)))
+    for _ in run.frames():
+        pass
+    assert given == [3, 7]  # after four and eight of nine frames
+
+
 @pytest.mark.parametrize("taus", [(1,), (2, 1), (-1,), (1, -2)])
 def test_known_flow_gives_the_same_without_a_look_at_the_video(
     taus: tuple[int, ...],

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 
-EXAMPLE = "crossing"
+EXAMPLE = "orbit"
 """The shipped clip that a first visit finds segmented."""
 
 PICK = """

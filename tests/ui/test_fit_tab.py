@@ -44,7 +44,7 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     kept = tmp_path / "fitted.safetensors"
     download.value.save_as(kept)
     fitted = load_checkpoint(kept).card["fitted"]
-    assert fitted["clip"] == "crossing"
+    assert fitted["clip"] == "orbit"
     assert fitted["steps"] == 5
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector("text=Fitted to this clip from several", timeout=20_000)

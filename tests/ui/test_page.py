@@ -49,17 +49,17 @@ OPEN_TAB = """number => {
 def test_example_then_segment_then_scrub(visit: Visit, served: Served) -> None:
     page = visit.page
     assert served.seconds < 15 * PATIENCE
-    assert "An example, finished: crossing" in visit.status()
+    assert "An example, finished: orbit" in visit.status()
     assert page.locator("#legend input[type=checkbox]").count() == 4
     assert page.locator("#board figure").count() == 7  # the rendered clip has ground truth
 
-    visit.pick("orbit")
+    visit.pick("crossing")
     assert "not segmented yet" in page.inner_text("#board")
     visit.read_only(10)
     page.click("#segment")
     page.wait_for_selector("#status progress", timeout=5000 * PATIENCE)
     page.wait_for_selector("#board figure[data-name=overlay] img", timeout=30_000 * PATIENCE)
-    visit.wait_status("orbit: 10 frames", 60)
+    visit.wait_status("crossing: 10 frames", 60)
 
     assert page.input_value("#frame input[type=number]") == "0"
     assert page.get_attribute("#frame input[type=range]", "max") == "9"
@@ -158,13 +158,13 @@ def test_k_moves_without_new_work(visit: Visit) -> None:
     assert "urgent" not in page.inner_html("#badge")
     page.click("button[role=tab]:has-text('Downloads')")
     page.wait_for_selector(
-        "#download-state:has-text('Files of crossing, K = 2')", timeout=60_000 * PATIENCE
+        "#download-state:has-text('Files of orbit, K = 2')", timeout=60_000 * PATIENCE
     )
     assert "masks-coco.json ·" in page.inner_text("#tabs")
     page.fill("#k input[type=number]", "4")
     page.keyboard.press("Enter")
     visit.wait_status("K = 4, from the same run.", 5)
-    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 4')")
+    page.wait_for_selector("#download-state:has-text('Files of orbit, K = 4')")
     page.wait_for_function("document.querySelectorAll('#legend input[type=checkbox]').length === 4")
     page.wait_for_timeout(500)  # there is nothing to write: the page stays as it is
     assert "K = 4, from the same run." in visit.status()
@@ -197,7 +197,7 @@ def test_zip_of_flo_fields(visit: Visit, clip: Clip, tmp_path: Path) -> None:
 def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.click("button[role=tab]:has-text('Downloads')")
-    page.wait_for_selector("#download-state:has-text('Files of crossing, K = 4')")
+    page.wait_for_selector("#download-state:has-text('Files of orbit, K = 4')")
     kept: dict[str, Path] = {}
     for name in ("labels.npz", "masks-coco.json", "soft-masks.npz", "settings.json"):
         with page.expect_download() as download:
@@ -267,7 +267,7 @@ def test_compare(visit: Visit) -> None:
     page.click("#compare-k input")
     page.click("#compare-k [role=option]:has-text('3')")
     page.click("#compare")
-    visit.wait_status("2 variants of crossing, side by side", 90)
+    visit.wait_status("2 variants of orbit, side by side", 90)
     page.wait_for_function("document.querySelectorAll('#comparison figure').length === 2")
     rows = page.locator("table.figures tbody tr").all_inner_texts()
     assert len(rows) == 2
@@ -281,7 +281,7 @@ def test_compare(visit: Visit) -> None:
         page.wait_for_function(
             "([where, old]) => document.querySelector(where).src !== old", arg=[second, old]
         )
-    visit.pick("orbit")
+    visit.pick("crossing")
     page.click("button[role=tab]:has-text('Segments')")
     assert not visit.errors
     assert not visit.outside
@@ -342,7 +342,7 @@ def test_file_that_is_no_video(visit: Visit, tmp_path: Path) -> None:
     said = toast.inner_text()
     assert "'notes.mp4' is not a video" in said
     assert "Traceback" not in visit.page.content()
-    assert "crossing" in visit.status()  # what was there stays
+    assert "orbit" in visit.status()  # what was there stays
 
 
 def test_visitors_see_only_their_own(
@@ -358,7 +358,7 @@ def test_visitors_see_only_their_own(
         other = Visit(context.new_page(), served.address)
         other.open()
         assert "small" not in other.page.inner_text("#clips")
-        assert "crossing" in other.status()
+        assert "orbit" in other.status()
         refused = context.request.get(f"{served.address}gradio_api/file={mine[0]}")
         assert refused.status in (403, 404)
     visit.page.close()
@@ -421,7 +421,7 @@ def test_unchosen_tau_is_a_sentence(visit: Visit) -> None:
 
 def test_flow_of_ones_own_and_its_colours(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
-    visit.pick("orbit")
+    visit.pick("crossing")
     page.click("#advanced > button")
     rng = np.random.default_rng(0)
     short, whole = tmp_path / "short.npz", tmp_path / "brought.npz"
@@ -433,12 +433,12 @@ def test_flow_of_ones_own_and_its_colours(visit: Visit, tmp_path: Path) -> None:
     page.set_input_files("#left input[type=file] >> nth=1", short)
     toast = page.wait_for_selector(".toast-body", timeout=10_000 * PATIENCE)
     assert toast is not None
-    assert "short.npz has 9 fields, but orbit has 24 frames" in toast.inner_text()
+    assert "short.npz has 9 fields, but crossing has 24 frames" in toast.inner_text()
 
     page.set_input_files("#left input[type=file] >> nth=1", whole)
-    visit.wait_status("The flow brought.npz of orbit is taken", 10)
+    visit.wait_status("The flow brought.npz of crossing is taken", 10)
     page.click("#segment")
-    visit.wait_status("orbit: 24 frames", 60)
+    visit.wait_status("crossing: 24 frames", 60)
     before = visit.picture("flow")
     page.check("#flow-scale input[value=frame]")
     page.wait_for_function(

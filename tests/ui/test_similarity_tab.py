@@ -103,7 +103,7 @@ def test_merged_labels_are_those_of_all_tabs(visit: Visit, tmp_path: Path) -> No
     assert page.locator("#legend label").all_inner_texts() == ["0 + 1 + 2 + 3 · 100.0 %"]
     page.get_by_role("tab", name="Downloads").click()
     page.wait_for_selector(
-        "#download-state:has-text('Files of crossing, K = 4, merged at −1.00')", timeout=60_000
+        "#download-state:has-text('Files of orbit, K = 4, merged at −1.00')", timeout=60_000
     )
     assert "--merge -1.0" in page.inner_text("#command")
     with page.expect_download() as download:
