@@ -246,7 +246,7 @@ def test_a_long_clip_gives_memory_back_on_the_way(
     monkeypatch.setattr(pipeline, "give_back", lambda: given.append(len(run.flow.forward)))
     for _ in run.frames():
         pass
-    assert given == [3, 7]  # after four and eight of nine frames
+    assert given == [4, 8]  # of eight fields: after four and eight of nine frames
 
 
 @pytest.mark.parametrize("taus", [(1,), (2, 1), (-1,), (1, -2)])
