@@ -42,16 +42,12 @@ def keep() -> None:
 def give_back() -> None:
     """Return what is no longer needed to the system.
 
-    Python waits long before it looks for cycles, which hold large arrays as well as small objects.
+    Python waits long before it looks for cycles, which hold large arrays as well as small objects,
+    and glibc keeps what many threads have freed in between.
     """
     gc.collect()
-    trim()
-
-
-def trim() -> None:
-    """Return free memory to the system: glibc keeps the pages between arrays in use."""
     try:
-        release = ctypes.CDLL(None).malloc_trim
+        trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library
         return
-    release(0)
+    trim(0)
