@@ -36,6 +36,7 @@ from stseg.records import Clip
 
 logger = logging.getLogger(__name__)
 
+DisplayMatrix = tuple[int, int, int, int]
 Picture = UInt8[np.ndarray, "H W 3"]
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -154,8 +155,14 @@ class _ToRgb:
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
         self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._matrix: DisplayMatrix | None = None
 
     def __call__(self, frame: av.VideoFrame) -> Picture:
+        # A frame whose side data was looked at refers to itself, and keeps its buffer until Python
+        # searches for cycles: the first one tells how all stand, unless one is turned otherwise.
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
         hdr = frame.color_trc in HDR_CURVES
         rgb = self._reformatter.reformat(
             frame,
@@ -165,20 +172,32 @@ class _ToRgb:
             threads=THREADS,
         )
         # A copy: the array would otherwise be a window on a buffer the decoder may still need.
-        return _fit(np.array(_upright(rgb.to_ndarray(), frame), np.uint8, order="C"), self._size)
+        return _fit(
+            np.array(_upright(rgb.to_ndarray(), self._matrix), np.uint8, order="C"), self._size
+        )
 
 
-def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """A view of ``picture`` (h, w, c) turned and mirrored as the file asks players to do.
+def _display_matrix(frame: av.VideoFrame) -> DisplayMatrix | None:
+    """The (a, b, c, d) that takes (x, y) to (a x + c y, b x + d y) for display; None as it is.
 
-    The matrix is read itself because ``frame.rotation`` gives -180 for a mirrored picture. It
-    takes (x, y) to (a x + c y, b x + d y); portrait phones write b = 1, c = -1 (clockwise turn).
+    It is read itself because ``frame.rotation`` gives -180 for a mirrored picture.
     """
     notes: Any = frame.side_data  # PyAV's own annotation of it is too narrow
     matrix = notes.get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
-        return picture
+        return None
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
+    return a, b, c, d
+
+
+def _upright(picture: np.ndarray, matrix: DisplayMatrix | None) -> np.ndarray:
+    """A view of ``picture`` (h, w, c) turned and mirrored as the file asks players to do.
+
+    Portrait phones write b = 1, c = -1 (a clockwise turn).
+    """
+    if matrix is None:
+        return picture
+    a, b, c, d = matrix
     right, down = a, d
     if abs(b) > abs(a):
         picture, right, down = picture.transpose(1, 0, 2), c, b
@@ -265,7 +284,8 @@ def _probe_file(path: Path) -> Clip:
         fps = rate if FPS_RANGE[0] <= rate <= FPS_RANGE[1] else FILE_FPS
         seconds = (container.duration or 0) / av.time_base
         frames = stream.frames or round(seconds * fps)
-    outline = _upright(np.empty((frame.height, frame.width, 0), np.uint8), frame)
+    outline = np.empty((frame.height, frame.width, 0), np.uint8)
+    outline = _upright(outline, _display_matrix(frame))
     size = (outline.shape[0], outline.shape[1])
     _check_size(size, path.name)
     return Clip(path, path.stem, size, fps, max(frames, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Generator, Iterable, Sequence
 from fractions import Fraction
@@ -230,6 +231,18 @@ def test_a_portrait_phone_video_stands_upright(tmp_path: Path) -> None:
     corners = frames[0][[4, 4, -5, -5], [4, -5, 4, -5]].astype(int)
     assert np.abs(corners - [BLUE, RED, WHITE, GREEN]).max() < 25
     assert thumbnail(clip, 24).shape == (24, 16, 3)
+
+
+def test_decoded_frames_go_without_a_search_for_cycles(tmp_path: Path) -> None:
+    clip = probe(make(tmp_path / "a.mp4", [quarters()] * 12))
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in read_frames(clip)) == 12
+        left = sum(type(each) is av.VideoFrame for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 1  # the first one tells how all stand
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, -90])
