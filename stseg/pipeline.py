@@ -31,7 +31,7 @@ from stseg.video import read_frames
 from stseg.volume import FlowFields
 
 _GIVE_BACK_EVERY = 100
-"""Frames: what cycles hold and what lies between arrays in use would grow with the clip."""
+"""Frames: what lies free between arrays in use would grow with the clip."""
 
 
 def load_network(model: str) -> SegmentationNetwork:
