@@ -15,7 +15,7 @@ from stseg.motion import FittedMotion, MotionModel
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Which augmentations are on, and how strong. Raises InputError for less than no objects.
+    """Which augmentations are on, and how strong.
 
     Attributes:
         global_motion: largest ratio of the magnitude of the added space-time flow to that of the
@@ -26,6 +26,12 @@ class AugmentSettings:
         reverse: reverse time with chance 1/2 (instants in the other order, vectors negated).
         objects: largest number of objects pasted into a sample (``stseg.pasting``; ours), which
             only training does, since it knows how far they go. 0 turns it off.
+        zoom: largest magnification of a sample (ours): it shows a window of the frame, up to so
+            many times magnified, but never finer than the flow is stored, so that a place in the
+            frame means nothing. Only training does it. 1 turns it off.
+
+    Raises:
+        InputError: the objects are less than none, or the magnification is less than 1.
     """
 
     global_motion: float = 2.0
@@ -33,10 +39,13 @@ class AugmentSettings:
     flip: bool = True
     reverse: bool = True
     objects: int = 0
+    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if self.objects < 0:
             raise InputError(f"There cannot be {self.objects} objects in a sample. Give 0 or more.")
+        if not self.zoom >= 1:
+            raise InputError(f"A window cannot be magnified {self.zoom} times. Give 1 or more.")
 
 
 def _magnitude(flow: Tensor) -> Tensor:

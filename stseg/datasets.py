@@ -149,6 +149,12 @@ class FlowStore:
                 self._place[where] = torch.arange(begin, end)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the coarsest fields."""
+        rows, columns = zip(*(each.shape[-2:] for each in self._fields), strict=True)
+        return min(rows), min(columns)
+
+    @property
     def device(self) -> torch.device:
         """Where the fields are."""
         return self._fields[0].device
@@ -256,6 +262,11 @@ class TripletSet:
         """How far a pixel a frame goes from instant to instant, in frame widths and heights."""
         chosen = self._travel[torch.as_tensor(indices, dtype=torch.long)]
         return chosen.to(self._store.device)[..., None, None, None]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the coarsest fields that are stored."""
+        return self._store.size
 
     @property
     def rough(self) -> bool:

@@ -32,6 +32,7 @@ from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
 from stseg.pasting import paste_objects
 from stseg.train_settings import Stage, TrainSettings
+from stseg.windows import draw_windows, magnify
 
 logger = logging.getLogger(__name__)
 
@@ -267,8 +268,8 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         numbers = self._drawn()
-        flow, error = self._filmed(numbers, stage.size)
-        motion = flow * self._training.travel(numbers)  # what is added next moves nothing
+        flow, error, travel = self._filmed(numbers, stage.size)
+        motion = flow * travel  # what is added next moves nothing
         volume, flow = disturb(flow, error, self._model, self.settings.augment, self._generator)
         mine = self._team.share(self.settings.batch)
         volume, flow, motion = volume[mine], flow[mine], motion[mine]
@@ -301,16 +302,25 @@ class Trainer:
 
     def _filmed(
         self, numbers: Sequence[int], size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor | None]:
-        """Flow that could have been filmed, objects in it, and the error that the network sees."""
-        flow, better = self._training.batch(numbers, size), None
-        if self._training.rough:
-            better = self._training.batch(numbers, size, reference=True)
-        flow, error = turn(flow, self.settings.augment, self._generator, better)
-        travel, most = self._training.travel(numbers), self.settings.augment.objects
-        if most:
-            flow, error = paste_objects(flow, error, travel, most, self._generator)
-        return flow, error
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Flow that could have been filmed, the error that the network sees, and its travel."""
+        augment, travel = self.settings.augment, self._training.travel(numbers)
+        zoom = min(augment.zoom, *(a / b for a, b in zip(self._training.size, size, strict=True)))
+        windows = draw_windows(len(numbers), zoom, self._generator) if zoom > 1 else None
+
+        def seen(reference: bool) -> Tensor:
+            if windows is None:
+                return self._training.batch(numbers, size, reference)
+            whole = (round(zoom * size[0]), round(zoom * size[1]))
+            return magnify(self._training.batch(numbers, whole, reference), windows, size)
+
+        better = seen(True) if self._training.rough else None
+        flow, error = turn(seen(False), augment, self._generator, better)
+        if windows is not None:
+            travel = travel * windows.zoom.to(travel).view(-1, 1, 1, 1, 1)
+        if augment.objects:
+            flow, error = paste_objects(flow, error, travel, augment.objects, self._generator)
+        return flow, error, travel
 
     def _begin_heads(self, ks: Sequence[int]) -> None:
         size = self.settings.stages[0].size

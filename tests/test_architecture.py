@@ -52,6 +52,7 @@ FLOORS: dict[str, int] = {
     "stseg.correspondence": 2,
     "stseg.augment": 3,
     "stseg.pasting": 3,
+    "stseg.windows": 3,
     "stseg.timeline": 3,
     "stseg.selection": 2,
     "stseg.layouts": 3,

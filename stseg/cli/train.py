@@ -79,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="paste up to so many objects with motions of their own into each sample",
     )
     parser.add_argument(
+        "--zoom",
+        type=float,
+        default=None,
+        help="show windows of the frame in the samples, up to so many times magnified",
+    )
+    parser.add_argument(
         "--spread",
         type=float,
         default=None,
@@ -171,9 +177,13 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
     }
     if losses:
         settings = replace(settings, losses=replace(settings.losses, **losses))
-    if arguments.objects is not None:
-        augment = replace(settings.augment, objects=arguments.objects)
-        settings = replace(settings, augment=augment)
+    changes = {
+        name: value
+        for name, value in (("objects", arguments.objects), ("zoom", arguments.zoom))
+        if value is not None
+    }
+    if changes:
+        settings = replace(settings, augment=replace(settings.augment, **changes))
     if arguments.spread is not None:
         settings = replace(settings, spread=arguments.spread)
     if arguments.stage is not None:
