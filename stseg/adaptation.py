@@ -26,6 +26,7 @@ from stseg.records import K_RANGE, TAU_MAX, Clip, grid_for
 from stseg.train_settings import Stage, TrainSettings
 from stseg.variants import model_path
 from stseg.volume import FlowFields
+from stseg.windows import sample_volumes
 
 NAMES = ("loss", "reconstruction", "consistency")
 
@@ -273,9 +274,11 @@ class Adaptation:
 
     def _augmented(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """One volume: what the network sees, what the losses look at, and where sites move to."""
-        flow = self._volumes.batch([number], self._size).to(self._device.torch)
-        flow, error = turn(flow, self._augment, self._generator)
-        motion = flow * self._volumes.travel([number]).to(flow)
+        drawn = sample_volumes(
+            self._volumes, [number], self._size, self._augment.zoom, self._generator
+        )
+        flow, error = turn(drawn.flow.to(self._device.torch), self._augment, self._generator)
+        motion = flow * drawn.travel.to(flow)
         return *disturb(flow, error, self._model, self._augment, self._generator), motion
 
     def _losses_of(

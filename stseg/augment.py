@@ -28,7 +28,7 @@ class AugmentSettings:
             only training does, since it knows how far they go. 0 turns it off.
         zoom: largest magnification of a sample (ours): it shows a window of the frame, up to so
             many times magnified, but never finer than the flow is stored, so that a place in the
-            frame means nothing. Only training does it. 1 turns it off.
+            frame means nothing (``stseg.windows``). 1 turns it off.
 
     Raises:
         InputError: the objects are less than none, or the magnification is less than 1.

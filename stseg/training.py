@@ -32,7 +32,7 @@ from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
 from stseg.pasting import paste_objects
 from stseg.train_settings import Stage, TrainSettings
-from stseg.windows import draw_windows, magnify
+from stseg.windows import sample_volumes
 
 logger = logging.getLogger(__name__)
 
@@ -304,23 +304,13 @@ class Trainer:
         self, numbers: Sequence[int], size: tuple[int, int]
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Flow that could have been filmed, the error that the network sees, and its travel."""
-        augment, travel = self.settings.augment, self._training.travel(numbers)
-        zoom = min(augment.zoom, *(a / b for a, b in zip(self._training.size, size, strict=True)))
-        windows = draw_windows(len(numbers), zoom, self._generator) if zoom > 1 else None
-
-        def seen(reference: bool) -> Tensor:
-            if windows is None:
-                return self._training.batch(numbers, size, reference)
-            whole = (round(zoom * size[0]), round(zoom * size[1]))
-            return magnify(self._training.batch(numbers, whole, reference), windows, size)
-
-        better = seen(True) if self._training.rough else None
-        flow, error = turn(seen(False), augment, self._generator, better)
-        if windows is not None:
-            travel = travel * windows.zoom.to(travel).view(-1, 1, 1, 1, 1)
+        augment = self.settings.augment
+        drawn = sample_volumes(self._training, numbers, size, augment.zoom, self._generator)
+        flow, error = turn(drawn.flow, augment, self._generator, drawn.reference)
         if augment.objects:
-            flow, error = paste_objects(flow, error, travel, augment.objects, self._generator)
-        return flow, error, travel
+            most = augment.objects
+            flow, error = paste_objects(flow, error, drawn.travel, most, self._generator)
+        return flow, error, drawn.travel
 
     def _begin_heads(self, ks: Sequence[int]) -> None:
         size = self.settings.stages[0].size

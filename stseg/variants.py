@@ -39,7 +39,7 @@ class Variant:
         return CHECKPOINTS / f"{self.name}.safetensors"
 
 
-_FULL = TrainSettings(network=NetworkSettings(ks=ALL_K))
+_FULL = TrainSettings(network=NetworkSettings(ks=ALL_K), augment=AugmentSettings(zoom=2.0))
 _FRAME = replace(
     _FULL,
     network=NetworkSettings(architecture="predecessor", ks=ALL_K),
@@ -62,7 +62,7 @@ _SEVERAL = replace(
     _FULL,
     network=NetworkSettings(ks=ALL_K, relative=True),
     losses=LossSettings(along_motion=True),
-    augment=AugmentSettings(objects=12),
+    augment=AugmentSettings(objects=12, zoom=2.0),
     spread=10.0,
     stages=(
         Stage((32, 56), 4000, 1e-3),

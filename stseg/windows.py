@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from stseg.datasets import TripletSet
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,52 @@ def magnify(
         window = sample[..., first : first + rows, start : start + columns]
         seen.append(F.interpolate(window, size, mode="area"))
     return torch.stack(seen)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Volumes as training sees them, before anything else is done to them.
+
+    Attributes:
+        flow: what the network sees, in pixels a frame.
+        reference: what the losses are measured on; None where that is ``flow``.
+        travel: how far a pixel a frame goes from instant to instant, in widths and heights of what
+            the volume shows.
+    """
+
+    flow: Float[Tensor, "b 2 t h w"]
+    reference: Float[Tensor, "b 2 t h w"] | None
+    travel: Float[Tensor, "b 2 1 1 1"]
+
+
+def sample_volumes(
+    volumes: TripletSet,
+    numbers: Sequence[int],
+    size: tuple[int, int],
+    zoom: float,
+    generator: torch.Generator,
+) -> Sample:
+    """These volumes, each in a window of its own.
+
+    Args:
+        volumes: where they are from.
+        numbers: which.
+        size: (h, w) of the result.
+        zoom: largest magnification; it is less where the flow is not stored so finely, and where
+            the whole frame is as fine as it can be, whole frames are given.
+        generator: draws the windows.
+    """
+    rows, columns = volumes.size
+    zoom = min(zoom, rows / size[0], columns / size[1])
+    windows = draw_windows(len(numbers), zoom, generator) if zoom > 1 else None
+    whole = (round(zoom * size[0]), round(zoom * size[1]))
+
+    def seen(reference: bool) -> Tensor:
+        if windows is None:
+            return volumes.batch(numbers, size, reference)
+        return magnify(volumes.batch(numbers, whole, reference), windows, size)
+
+    travel = volumes.travel(numbers)
+    if windows is not None:
+        travel = travel * windows.zoom.to(travel).view(-1, 1, 1, 1, 1)
+    return Sample(seen(False), seen(True) if volumes.rough else None, travel)
