@@ -231,10 +231,15 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     assert "--start" in error
     alone = [*words[:4], tmp_path / "h", *words[5:], "--start", tmp_path / "r/best.safetensors"]
     alone += ["--stage", "16x28:1:1e-3", "--only-heads", 2, "--objects", 3, "--spread", 2]
+    alone += ["--zoom", 1.5]
     assert run(capsys, *alone)[0] == 0
     settings = load_checkpoint(tmp_path / "h/best.safetensors").card["settings"]
-    assert (settings["only_heads"], settings["augment"]["objects"]) == ([2], 3)
+    augment = settings["augment"]
+    assert (settings["only_heads"], augment["objects"], augment["zoom"]) == ([2], 3, 1.5)
     assert settings["spread"] == 2.0
+    status, error = run(capsys, *alone, "--zoom", 0.5)
+    assert status == 2
+    assert "Give 1 or more" in error
     begun = [*words[:4], tmp_path / "d", *words[5:], "--k", 2, 3]
     status, error = run(capsys, *begun, "--stage", "16x28:1:1e-3", "--direction-heads", 3)
     assert status == 2
