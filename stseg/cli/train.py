@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,25 +171,23 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         only_heads=tuple(arguments.only_heads),
         direction_heads=tuple(arguments.direction_heads),
     )
-    losses = {
-        name: value
-        for name, value in (("beta", arguments.beta), ("eta", arguments.eta))
-        if value is not None
-    }
-    if losses:
-        settings = replace(settings, losses=replace(settings.losses, **losses))
-    changes = {
-        name: value
-        for name, value in (("objects", arguments.objects), ("zoom", arguments.zoom))
-        if value is not None
-    }
-    if changes:
-        settings = replace(settings, augment=replace(settings.augment, **changes))
+    losses = _given({"beta": arguments.beta, "eta": arguments.eta})
+    augment = _given({"objects": arguments.objects, "zoom": arguments.zoom})
+    settings = replace(
+        settings,
+        losses=replace(settings.losses, **losses),
+        augment=replace(settings.augment, **augment),
+    )
     if arguments.spread is not None:
         settings = replace(settings, spread=arguments.spread)
     if arguments.stage is not None:
         settings = replace(settings, stages=tuple(_stage(text) for text in arguments.stage))
     return settings
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given; the others stay as the variant has them."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _stage(text: str) -> Stage:
