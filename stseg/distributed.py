@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor, distributed
@@ -58,7 +60,9 @@ def launched() -> bool:
 def team(device_type: str) -> Iterator[Team]:
     """The team that ``torchrun`` made, or this process alone.
 
-    On CUDA each process takes the GPU of its local rank as its current device.
+    On CUDA each process takes the GPU of its local rank as its current device. What trains
+    should be local to a function that returns before the context ends: a model that still refers
+    to the group keeps gloo's threads, and one that wakes while Python ends aborts the process.
 
     Args:
         device_type: "cuda" (NCCL) or "cpu" (gloo).
@@ -68,8 +72,12 @@ def team(device_type: str) -> Iterator[Team]:
         return
     if device_type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    # Its functions have the group that there is when it is imported as their default, for ever;
+    # DistributedDataParallel imports it when there is one.
+    import_module("torch.distributed.nn")
     distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size())
     finally:
+        gc.collect()  # a DistributedDataParallel refers to itself
         distributed.destroy_process_group()

@@ -28,12 +28,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 WORKER = """
 import sys
-from dataclasses import replace
 from pathlib import Path
 import torch
 from stseg.datasets import read_training_flows
 from stseg.device import Device
-from stseg.distributed import team
+from stseg.distributed import Team, team
 from stseg.network import NetworkSettings
 from stseg.train_settings import Stage, TrainSettings
 from stseg.training import Trainer
@@ -45,7 +44,8 @@ settings = TrainSettings(
     stages=(Stage((8, 14), 4, 1e-3), Stage((16, 28), 2, 5e-4)), batch=4, validate_every=3,
 )
 device = Device(torch.device("cpu"), bfloat16=False, name="CPU, float32")
-with team("cpu") as processes:
+
+def train(processes: Team) -> None:
     run = Trainer(settings, read_training_flows([flows]), folder, device, team=processes)
     steps = run.run()
     while run.step < stop:
@@ -55,6 +55,16 @@ with team("cpu") as processes:
     weights = torch.cat([p.detach().flatten() for p in run.network.parameters()])
     assert torch.allclose(processes.mean(weights), weights, atol=1e-7)
     print(processes.rank, processes.size, run.step)
+
+def threads_of_gloo() -> int:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum("gloo" in name for name in names)
+
+with team("cpu") as processes:
+    train(processes)
+    assert (threads_of_gloo() > 0) == (processes.size > 1), "the threads have other names"
+# One that is left may wake while Python ends, which aborts the process now and then.
+assert threads_of_gloo() == 0
 """
 
 

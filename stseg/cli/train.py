@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.checkpoint import load_checkpoint
     from stseg.datasets import read_training_flows
     from stseg.device import choose_device
-    from stseg.distributed import team
+    from stseg.distributed import Team, team
     from stseg.training import Trainer
 
     settings = _settings(arguments)
@@ -132,7 +132,8 @@ def run(arguments: argparse.Namespace) -> None:
         base = load_checkpoint(arguments.start)
         start = base.network
         card["start"] = {"file": arguments.start.name, "card": dict(base.card)}
-    with team(device.torch.type) as processes:
+
+    def train(processes: Team) -> None:
         trainer = Trainer(
             settings, sequences, arguments.out, device, card, start=start, team=processes
         )
@@ -147,6 +148,9 @@ def run(arguments: argparse.Namespace) -> None:
                 bar.update()
                 if progress.validation is not None:
                     bar.set_postfix(validation=f"{progress.validation:.4f}")
+
+    with team(device.torch.type) as processes:
+        train(processes)
         if processes.leads:
             print(f"The checkpoint is {arguments.out / 'best.safetensors'}")
 
