@@ -72,7 +72,7 @@ def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
     settings; a clip without usable ground truth has none.
 
     Args:
-        result: of at least two frames.
+        result: of a whole clip or of what a stopped run made; a single frame has no flicker (NaN).
         stop: asked between steps.
 
     Raises:
@@ -113,7 +113,7 @@ def volumes(
     result: Segmentation,
 ) -> Iterator[tuple[Float32[np.ndarray, "k t h w"], Float32[np.ndarray, "2 t h w"]]]:
     """Linked soft masks and flow of the volumes that ``measure`` looks at."""
-    fields = len(result.flow)
+    fields = min(len(result.flow), len(result))  # flow of a stopped run is ahead of its masks
     t = min(INSTANTS, fields)
     starts = np.unique(np.linspace(0, fields - t, SAMPLES).round().astype(int))
     for start in starts:

@@ -102,7 +102,8 @@ def mask_change(segmentation: Segmentation, index: int, eta: float) -> MaskChang
 
     Choice: the loss compares the instants of one triplet; here the linked masks of two frames of
     the result are compared, as the viewer sees them. The last frames, which have no later flow,
-    show the last pair that has, as ``occluded_sites`` does.
+    show the last pair that has, as ``occluded_sites`` does. A single frame, as a run that has just
+    begun gives it, has no change.
 
     Args:
         segmentation: the clip.
@@ -110,8 +111,9 @@ def mask_change(segmentation: Segmentation, index: int, eta: float) -> MaskChang
         eta: fraction of the sites that count as occluded, 0 to 1.
     """
     first = max(0, min(index, _fields(segmentation) - 2))
+    second = min(first + 1, len(segmentation) - 1)
     masks = segmentation.linked_masks(first)
-    change = np.abs(segmentation.linked_masks(first + 1) - masks).mean(axis=0)
+    change = np.abs(segmentation.linked_masks(second) - masks).mean(axis=0)
     return MaskChange(change, ~occluded_sites(segmentation, first, eta))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from stseg.errors import Cancelled
 from stseg.losses import LossSettings, segmentation_losses
 from stseg.measures import MOTION_MODEL, SAMPLES, measure, volumes
 from stseg.motion import FitSettings, motion_model
-from stseg.pipeline import segment
+from stseg.pipeline import SegmentationRun, segment
 from stseg.records import Clip, Segmentation, Settings, quantise
 from stseg.scoring import score
 from stseg.spool import Spool
 from stseg.synthetic import RenderedClip
+from stseg.volume import FlowFields
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,26 @@ def test_two_frames_are_enough(clip: Clip, tiny_model: Path) -> None:
     measured = measure(segment(clip, settings))
     assert measured.consistency == 0  # one field: no two instants to compare
     assert np.isfinite(measured.reconstruction)
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("known", [False, True], ids=["flow-ahead", "flow-known"])
+def test_what_a_stopped_run_made(
+    frames: int, known: bool, annotated: Clip, result: Segmentation, tiny_model: Path
+) -> None:
+    settings = Settings(k=3, model=str(tiny_model), device="cpu")
+    flow = FlowFields(forward=result.flow) if known else None
+    run = SegmentationRun(annotated, settings, flow=flow)
+    list(islice(run.frames(), frames))
+    part = run.result()
+    assert len(part) == frames
+    assert len(part.flow) > frames
+    masks, field = list(volumes(part))[-1]
+    np.testing.assert_array_equal(masks[:, -1], part.linked_masks(frames - 1))
+    np.testing.assert_array_equal(field[:, -1], part.motion(frames - 1))
+    measured = measure(part)
+    assert np.isfinite([measured.residual, measured.reconstruction, measured.consistency]).all()
+    assert np.isnan(measured.flicker) == (frames == 1)  # nothing to compare the only frame with
 
 
 def test_stop(result: Segmentation) -> None:

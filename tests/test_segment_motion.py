@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stseg.segment_motion import FIT, MODEL, SegmentMotion, mask_change
 from stseg.spool import Spool
 
 GRID = (64, 112)
+NONE = np.zeros((0, 0, 0), np.float32)
 SIZE = (256, 560)  # a site is 4 source pixels high and 5 wide: derivatives must know both
 
 
@@ -169,3 +171,16 @@ def test_what_is_known_is_kept() -> None:
     again = time.perf_counter()
     assert motion.over_time() is first
     assert time.perf_counter() - again < 0.01 * max(1.0, again - begun)
+
+
+def test_a_single_frame_of_a_run_that_goes_on_has_no_change() -> None:
+    field = affine((2, 1), [[0, 0], [0, 0]])
+    whole = result([field] * 5, [np.full((2, *GRID), 0.5)] * 6)
+    masks = Spool()
+    masks.append(whole.masks[0])
+    first = replace(whole, masks=masks, assignment=whole.assignment[:1], latents=NONE)
+    change = mask_change(first, 0, 0.1)
+    assert change.before == change.after == 0
+    motion = SegmentMotion(first)
+    assert motion.at(0).composed()[0].mean() == pytest.approx(2, abs=0.01)
+    assert motion.over_time().translation.shape[:2] == (1, 2)

@@ -4,73 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
 import pytest
-from gradio.components import Component
-from layout import in_blocks
+from unseen_page import REQUEST, Page, finished
 
-from stseg.records import Clip, Settings
-from stseg.ui.clips import Catalogue
-from stseg.ui.events import SEGMENT, Events
-from stseg.ui.example import Example
+from stseg.records import Clip
+from stseg.ui.events import SEGMENT
 from stseg.ui.legend import hidden_labels
-from stseg.ui.pace import Pace
-from stseg.ui.scene import Scene
-from stseg.ui.session import Session, Sessions
 from stseg.ui.shown import Choice, Shown
-from stseg.ui.tabs import tabs
-from stseg.ui.work import segment_clip
-
-REQUEST = gr.Request(session_hash="one")
-
-
-class Page:
-    """The handlers of a page that nobody looks at, with a finished result."""
-
-    def __init__(self, shown: Shown) -> None:
-        self.sessions = Sessions()
-        pace, catalogue = Pace(), Catalogue([])
-        self._example = Example.__new__(Example)  # nothing is segmented in the background
-        scene = Scene(catalogue, pace, "CPU")
-        scene.views = in_blocks(lambda: [tab.build() for tab in tabs({})])
-        self.events = Events(self.sessions, catalogue, self._example, pace, scene)
-        self.session: Session = self.sessions.of("one")
-        self.session.clip, self.session.shown = shown.result.clip, shown
-        self.session.choice = shown.choice
-        options = [_value(option) for view in scene.views for option in view.options]
-        settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0, 1]
-        self.values = [*settings, 0.0, 1.0, 0, *options]
-        self.fills = [len(view.pictures) for view in scene.views]
-        self.details = [view.details for view in scene.views]
-
-    def filled(self, scene: tuple[Any, ...], elem_id: str) -> Any:
-        """What a handler gave to one of the details."""
-        after = scene[3 + sum(self.fills) :]
-        components = [each for details in self.details for each in details]
-        assert len(after) == len(components)
-        return next(
-            value
-            for component, value in zip(components, after, strict=True)
-            if component.elem_id == elem_id
-        )
-
-
-def _value(option: Component) -> object:
-    return float(option.value) if isinstance(option, gr.Slider) else option.value
 
 
 @pytest.fixture(scope="module")
 def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    settings, folder = Settings(k=4, model=str(tiny_model), device="cpu"), tmp_path_factory
-    steps = segment_clip(
-        clip, settings, folder.mktemp("files"), None, lambda: False, wanted=lambda: Choice(4)
-    )
-    last = [step.shown for step in steps][-1]
-    assert last is not None
-    return last
+    return finished(clip, tiny_model, tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""What a stopped run leaves on the page can be used like any other result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from unseen_page import REQUEST, Page, stopped
+
+from stseg.pipeline import segment
+from stseg.records import Clip, Settings
+from stseg.ui.jobs import announcement, handler
+from stseg.ui.view import Context, Job, Progress
+
+
+@pytest.fixture
+def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
+    page = Page(stopped(clip, tiny_model, tmp_path, frames=3))
+    yield page
+    page.sessions.close_all()
+
+
+def test_a_variant_joins_a_stopped_run_in_compare(page: Page, clip: Clip, tiny_model: Path) -> None:
+    shown = page.session.shown
+    assert shown is not None
+    assert len(shown.result.flow) > len(shown.result)  # that is how a run stops
+    fitted = segment(clip, Settings(k=2, model=str(tiny_model), device="cpu"))
+
+    def work(context: Context) -> Iterator[Progress]:
+        context.add_variant("Fitted", fitted)  # as the tabs Fit and Similarity do
+        yield Progress("Done.")
+
+    job = Job(start=print, run=work)
+    announcement(page.sessions, job)(REQUEST)
+    assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:9]))[-1][0]
+    assert [len(each.result) for each in page.session.compared] == [len(shown), clip.frames]
