@@ -211,12 +211,26 @@ class Timeline:
             return None
         if self._subsequence and beside[0][0] // self._subsequence != frame // self._subsequence:
             beside.reverse()  # the labels are those of the frame's own sub-sequence
-        found = [(self._triplets[c], instant) for c, instant in beside if c in self._triplets]
+        found = [(centre, instant) for centre, instant in beside if centre in self._triplets]
         if found:
             parts = found if self._stride > 1 else found[:1]
-            assignment = found[0][0][1]
-            return _mean([one.at(instant) for (one, _), instant in parts]).named(assignment)
+            seen = _mean([self._triplets[centre][0].at(instant) for centre, instant in parts])
+            return seen.named(self._names(frame, found[0][0], seen))
         return self._repeated_ends(frame, last) if ended else None
+
+    def _names(self, frame: int, centre: int, seen: _Instant) -> UInt8[np.ndarray, " k"]:
+        """Linked labels of ``frame``, which the triplet of ``centre`` shows.
+
+        Where that triplet belongs to another sub-sequence its labels have other names, and those
+        of the frame before are taken, if it is of the same sub-sequence as ``frame``.
+        """
+        length = self._subsequence
+        if length and centre // length != frame // length and frame % length:
+            before = self._latest
+            if before is not None:
+                segments, latents = seen.segments[None], seen.latents[None]
+                return self._linker.beside(before.linked(), segments, latents)
+        return self._triplets[centre][1]
 
     def _to_come(self, centre: int, final: int | None) -> bool:
         """Whether a triplet will be predicted; ``final`` is the last that fits, once known."""

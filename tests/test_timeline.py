@@ -425,6 +425,35 @@ def test_labels_start_anew_at_each_sub_sequence(tau: int, subsequence: int) -> N
         assert found[frame] == ([0, 1] if largest == 0 else [1, 0]), frame
 
 
+@pytest.mark.parametrize(
+    ("tau", "start", "names"),
+    [
+        (2, 40, [[0, 1]] * 20 + [[1, 0]] * 4),  # 21 has its masks from 19, of the part before
+        (-2, 40, [[0, 1]] * 20 + [[1, 0]] * 4),
+        (3, 40, [[0, 1]] * 20 + [[1, 0]] * 4),
+        (6, 32, [[0, 1]] * 10 + [[1, 0]] * 14),  # 4 and 5 have theirs from 10 and 11, of the next
+    ],
+)
+def test_masks_from_another_sub_sequence_take_the_names_of_their_own(
+    tau: int, start: int, names: list[list[int]]
+) -> None:
+    k, n = 2, 24 if abs(tau) != 3 else 25
+
+    def predict(volumes: list[np.ndarray]) -> np.ndarray:
+        out = np.empty((len(volumes), k, 3, 12, 48), np.float32)
+        for masks, volume in zip(out, volumes, strict=True):
+            for instant, frame in enumerate(volume[0, :, 0, 0]):
+                border = start - int(frame)  # segment 0 is the smaller one below 24
+                masks[0, instant] = np.where(np.arange(48) < border, 0.9, 0.1)
+                masks[1, instant] = 1 - masks[0, instant]
+        return out
+
+    flow = painted(n)
+    line = Timeline(flow, asked(flow, predict), k, (tau,), "one-to-one", (12, 4800), 10)
+    found = [prediction.assignment.tolist() for _, prediction in line.advance(n, ended=True)]
+    assert found[: len(names)] == names
+
+
 def test_the_last_frame_has_the_masks_of_its_neighbour_moved() -> None:
     k, n, size = 3, 7, (24, 96)
     flow = FlowFields()
