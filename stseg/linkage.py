@@ -19,15 +19,18 @@ def overlap(
 ) -> Float64[np.ndarray, "k k"]:
     """IoU of every known label (row) with every new segment (column), summed over s instants.
 
-    Two empty segments count as the same (IoU 1), so that an unused label stays in its place.
+    A label and a segment that are empty at all of these instants count as the same (IoU 1 each), so
+    that an unused label stays in its place. Where both are empty at some of them only, the others
+    decide: one that is missing for an instant is not called like an unused label.
     """
-    total = np.zeros((k, k))
+    total, held = np.zeros((k, k)), np.zeros((k, k), bool)
     for before, after in zip(known, new, strict=True):
         pairs = before.ravel().astype(np.intp) * k + after.ravel()
         common = np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
         union = common.sum(1, keepdims=True) + common.sum(0, keepdims=True) - common
-        total += np.where(union > 0, common / np.maximum(union, 1), 1.0)
-    return total
+        total += common / np.maximum(union, 1)
+        held |= union > 0
+    return np.where(held, total, len(known))
 
 
 def similarity(

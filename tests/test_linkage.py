@@ -57,6 +57,19 @@ def test_a_segment_overlaps_itself_fully_and_empty_ones_count_as_the_same() -> N
     assert scores[1, 3] == 1
 
 
+@pytest.mark.parametrize("how", BOTH)
+def test_what_is_missing_at_an_instant_is_not_called_like_an_unused_label(how: str) -> None:
+    """Segment 1 is out of sight at the second instant, where label 3 is unused, too."""
+    without = as_map([0, 0, 0, 0, 0, 0, 2, 2])
+    known = np.concatenate((as_map([0, 0, 0, 1, 1, 1, 2, 2]), without))
+    new = np.concatenate((as_map([0, 0, 0, 0, 1, 1, 2, 2]), without))
+    scores = overlap(known, new, 4)
+    assert scores[1, 1] == pytest.approx(2 / 3)
+    assert scores[3, 1] == scores[1, 3] == 0
+    assert scores[3, 3] == 2
+    assert match(scores, how).tolist() == [0, 1, 2, 3]
+
+
 def test_overlap_is_symmetric_in_its_arguments() -> None:
     rng = np.random.default_rng(1)
     known, new = rng.integers(0, 3, (2, 2, 7, 5)).astype(np.uint8)
