@@ -230,7 +230,7 @@ def _continued(
         if filled[at] is None and known is not None:
             mask = np.isin(segmentation.labels(frame + step), known)
             counts = label_counts(segmentation.labels(frame), mask, segmentation.k)
-            filled[at] = oracle_foreground(counts)
+            filled[at] = oracle_foreground(counts) or known  # it may be out of sight just there
     return [each or () for each in filled]
 
 

@@ -31,11 +31,14 @@ def oracle_foreground(counts: Int64[np.ndarray, "2 k"]) -> tuple[int, ...]:
 
     All 2^k - 1 choices are tried on the counts summed over its frames, as one volume. (The authors'
     script adds label after label as long as the IoU grows; trying all finds at least as much.)
+    Where the ground truth has no foreground at all, no label is chosen.
 
     Args:
         counts: sum of ``label_counts`` over the frames that have ground truth.
     """
     k = counts.shape[1]
+    if not counts[1].any():
+        return ()
     chosen = (np.arange(1, 2**k)[:, None] >> np.arange(k)) & 1  # (2^k - 1, k)
     inside, outside = chosen @ counts[1], chosen @ counts[0]
     iou = inside / np.maximum(counts[1].sum() + outside, 1)

@@ -75,6 +75,26 @@ def test_a_shift_by_half_scores_a_third(annotated: Clip) -> None:
     assert got.to_json()["J"] == pytest.approx(1 / 3)
 
 
+def test_the_choice_is_kept_where_the_object_is_out_of_sight_at_the_seam(annotated: Clip) -> None:
+    """Nothing decides the second part; the last frame of the first does not show its label."""
+    gone = segmentation(annotated)
+    hidden = replace(gone, masks=Spool())
+    for index in range(N):
+        labels = truth_labels(index) * (index != 5)
+        hidden.masks.append((np.arange(K)[:, None, None] == labels).astype(np.uint8) * 255)
+    for index in range(6, N):
+        (masks(annotated) / f"{index:05d}.png").unlink()
+    assert list(score(hidden, 6, "frames").chosen) == [(1,), (1,)]
+
+
+def test_frames_without_foreground_are_right_where_nothing_is_chosen(annotated: Clip) -> None:
+    for index in range(10, N):
+        Image.fromarray(np.zeros((H, W), np.uint8)).save(masks(annotated) / f"{index:05d}.png")
+    got = score(segmentation(annotated), 10, "frames")
+    assert list(got.chosen) == [(1,), ()]
+    assert set(got.j) == {1.0}
+
+
 def test_the_foreground_is_chosen_once_per_subsequence(annotated: Clip) -> None:
     swapped = segmentation(annotated, swap_at=10)
     assert score(swapped, 10).to_json()["J"] == 1.0

@@ -14,6 +14,11 @@ def test_subsequences_cover_the_video_once() -> None:
     assert list(subsequences(5, 0)) == [range(5)]
 
 
+def test_no_label_is_chosen_where_there_is_no_foreground() -> None:
+    """The background would be taken otherwise: all choices have an IoU of 0."""
+    assert oracle_foreground(np.array([[20000, 6000, 2000], [0, 0, 0]])) == ()
+
+
 @given(st.integers(0, 10**6), st.integers(2, 5))
 def test_the_oracle_is_the_best_of_all_unions(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
