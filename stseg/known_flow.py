@@ -10,6 +10,7 @@ import numpy as np
 from stseg.errors import InputError
 from stseg.flow import read_flow, to_grid
 from stseg.records import Clip, grid_for
+from stseg.video import extent
 from stseg.volume import FlowFields
 
 PREFERRED = ("raft-sintel", "raft-large", "raft-small")
@@ -80,14 +81,17 @@ def cached_flow(path: Path, clip: Clip) -> FlowFields:
             f"{path} was computed on frames of {size[1]}x{size[0]}, but {clip.name} has "
             f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
         )
-    if clip.frames and len(flow) != clip.frames - 1:
+    frames = clip.frames
+    if frames and len(flow) != frames - 1 and clip.source.is_file():
+        frames, _ = extent(clip.source)  # some containers only tell how long they are
+    if frames and len(flow) != frames - 1:
         raise InputError(
-            f"{path} has {len(flow)} fields, but {clip.name} has {clip.frames} frames, which make "
-            f"{clip.frames - 1}. Give the flow of this clip, and all of its frames."
+            f"{path} has {len(flow)} fields, but {clip.name} has {frames} frames, which make "
+            f"{frames - 1}. Give the flow of this clip, and all of its frames."
         )
     fields, grid = FlowFields(), grid_for(clip.size)
     for field in flow:
-        if path.is_dir() and field.shape[1:] != grid:
+        if field.shape[1:] != grid:
             field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
         fields.forward.append(field.astype(np.float16))
     return fields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--backward", action="store_true", help="motion from t + 1 to t instead")
     parser.add_argument(
-        "--size", default="128x224", help="'full', or rows x columns of the network's grid"
+        "--size",
+        default=None,
+        help="'full', or rows x columns; else an .npz has the network's grid (128x224, upright for "
+        "upright clips), and folders of fields, which cannot say how large the frames were, 'full'",
     )
     parser.add_argument("--format", default="npz", help="npz, flo or kitti (folders of fields)")
 
@@ -50,9 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from stseg.flow import FlowSettings, clip_fields, write_flow_file, write_flow_folder
     from stseg.flow.files import WRITERS
+    from stseg.records import grid_for
     from stseg.video import probe
 
-    grid, kind = _grid(arguments.size), arguments.format
+    kind = arguments.format
     if kind not in ("npz", *WRITERS):
         raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(WRITERS)}.")
     if kind != "npz" and arguments.out.suffix == ".npz":
@@ -66,17 +70,34 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.device,
         arguments.warm_start,
     )
+    size = None if arguments.size is None else _grid(arguments.size)
     clips = [probe(path) for path in arguments.input]
+    _check_names(clips)
     single = len(clips) == 1
     for clip in clips:
+        grid = size
+        if arguments.size is None and kind == "npz":
+            grid = grid_for(clip.size)
         fields = _counted(clip_fields(clip, settings, grid, arguments.backward), clip)
         if kind == "npz":
-            own = arguments.out / f"{clip.source.stem}.npz"
+            own = arguments.out / f"{clip.name}.npz"
             path = arguments.out if single and arguments.out.suffix == ".npz" else own
             write_flow_file(path, fields, clip.size)
         else:
-            folder = arguments.out if single else arguments.out / clip.source.stem
+            folder = arguments.out if single else arguments.out / clip.name
             write_flow_folder(folder, fields, kind)
+
+
+def _check_names(clips: Sequence[Clip]) -> None:
+    """Raise InputError where two clips would be written to the same place."""
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        other = seen.setdefault(clip.name, clip)
+        if other is not clip:
+            raise InputError(
+                f"{other.source} and {clip.source} are both called {clip.name!r}, and would be "
+                "written to the same place. Rename one, or run the command once for each."
+            )
 
 
 def _counted(fields: Iterator[Any], clip: Clip) -> Iterator[Any]:

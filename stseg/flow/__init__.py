@@ -196,7 +196,8 @@ def own_fields(
         path: an ``.npz``, or a folder or ``.zip`` of ``.flo`` or KITTI ``.png`` fields. No more
             than one field is in memory.
         clip: its frames are counted.
-        max_frames: give the flow between no more than this many frames.
+        max_frames: give the flow between no more than this many frames; it may be all that there
+            is.
 
     Raises:
         InputError: unusable flow, or of another size or length than the video.
@@ -209,7 +210,8 @@ def own_fields(
             f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
         )
     frames = sum(1 for _ in read_frames(clip))
-    if brought.count != frames - 1:
+    read = frames if max_frames is None else min(frames, max_frames)
+    if brought.count not in (frames - 1, read - 1):
         raise InputError(
             f"{path} has {brought.count} fields, but {clip.name} has {frames} frames, which make "
             f"{frames - 1}. Give the flow of this clip."

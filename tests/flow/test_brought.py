@@ -165,6 +165,10 @@ def test_flow_of_another_clip_is_refused(
     path = packed(tmp_path / "f.zip", contents(tmp_path / "fields"))
     assert len(own_flow(path, clip).forward) == clip.frames - 1
     assert len(own_flow(path, clip, max_frames=4).forward) == 3
+    few = packed(tmp_path / "few.zip", dict(sorted(contents(tmp_path / "fields").items())[:3]))
+    assert len(own_flow(few, clip, max_frames=4).forward) == 3  # as such a run exports it
+    with pytest.raises(InputError, match=r"has 3 fields, but small has 9 frames"):
+        own_flow(few, clip, max_frames=5)
     short = packed(tmp_path / "s.zip", dict(sorted(contents(tmp_path / "fields").items())[1:]))
     with pytest.raises(InputError, match=r"has 7 fields, but small has 9 frames, which make 8"):
         own_flow(short, clip)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from stseg.cli import main
 from stseg.errors import InputError
@@ -19,6 +21,7 @@ from stseg.flow import (
     clip_flow,
     estimator,
     flow_pairs,
+    own_flow,
     read_flow,
     read_flow_file,
     to_grid,
@@ -27,7 +30,7 @@ from stseg.flow import (
 )
 from stseg.records import Clip
 from stseg.synthetic import RenderedClip
-from stseg.video import read_frames
+from stseg.video import probe, read_frames
 
 
 class Numbers:
@@ -209,6 +212,41 @@ def test_the_command_writes_flow(
     assert np.abs(flow.astype(np.float32) - expected).max() <= 1 / 64 + 1e-2
     fields, _ = read_flow(tmp_path / "fields")
     np.testing.assert_array_equal(fields, expected)
+
+
+@pytest.mark.parametrize(("turned", "grid"), [(False, (128, 224)), (True, (224, 128))])
+def test_without_a_size_an_npz_has_the_grid_of_its_clip_and_fields_are_whole(
+    clip: Clip, tmp_path: Path, turned: bool, grid: tuple[int, int]
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index, frame in enumerate(islice(read_frames(clip), 3)):
+        picture = frame.transpose(1, 0, 2) if turned else frame
+        Image.fromarray(picture).save(frames / f"{index}.png")
+    words = ["flow", str(frames), "--out"]
+    assert main([*words, str(tmp_path / "f.npz")]) == 0
+    assert read_flow_file(tmp_path / "f.npz")[0].shape == (2, 2, *grid)
+    assert main([*words, str(tmp_path / "flo"), "--format", "flo"]) == 0
+    mine = probe(frames)
+    assert read_flow(tmp_path / "flo")[0].shape == (2, 2, *mine.size)
+    for path in (tmp_path / "f.npz", tmp_path / "flo"):
+        assert [field.shape for field in own_flow(path, mine).forward] == [(2, *grid)] * 2
+
+
+def test_clips_of_one_name_are_not_written_over_each_other(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [tmp_path / "a" / "frames.1", tmp_path / "b" / "frames.1"]
+    for folder in others:
+        folder.mkdir(parents=True)
+        for index, frame in enumerate(islice(read_frames(clip), 2)):
+            Image.fromarray(frame).save(folder / f"{index}.png")
+    out = ["--out", str(tmp_path / "flow"), "--size", "32x56"]
+    assert main(["flow", *map(str, others), *out]) == 2
+    assert "are both called 'frames.1'" in capsys.readouterr().err
+    assert not (tmp_path / "flow").exists()
+    assert main(["flow", str(others[0]), *out]) == 0
+    assert [path.name for path in (tmp_path / "flow").iterdir()] == ["frames.1.npz"]
 
 
 def test_the_command_refuses_what_does_not_go_together(
