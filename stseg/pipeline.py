@@ -17,7 +17,7 @@ from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
 from stseg.errors import InputError, heed
 from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
-from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key
+from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key, weights_key
 from stseg.linkage import uses_similarity
 from stseg.memory import give_back
 from stseg.network import SegmentationNetwork
@@ -48,7 +48,7 @@ def flow_key(clip: Clip, settings: Settings) -> str:
     words: list[object] = [settings.flow, grid_for(clip.size), settings.max_frames, *FLOW_VERSION]
     if settings.flow != "dis":
         device = choose_device(settings.device).torch.type
-        words += [settings.weights, settings.iterations, device]
+        words += [weights_key(settings.weights), settings.iterations, device]
     return content_key(clip.source, words)
 
 

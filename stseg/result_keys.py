@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stseg.annotations import frame_names
 from stseg.device import choose_device
-from stseg.flow.cache import FLOW_VERSION, content_key
+from stseg.flow.cache import FLOW_VERSION, content_key, weights_key
 from stseg.known_flow import flow_of
 from stseg.records import Clip, Settings
 from stseg.variants import model_path
@@ -33,7 +33,7 @@ def clip_key(clip: Clip, flows: Path | None, settings: Settings) -> str:
     if flows is not None:
         words.append(content_key(flow_of(flows, clip.name), []))
     else:
-        source = [settings.flow, settings.weights, FLOW_VERSION]
+        source = [settings.flow, weights_key(settings.weights), FLOW_VERSION]
         words.append(content_key(clip.source, source))
     if clip.truth is not None:
         words += [

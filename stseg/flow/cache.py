@@ -45,6 +45,17 @@ def content_key(source: Path, words: Sequence[object]) -> str:
     return digest.hexdigest()
 
 
+def weights_key(weights: str | None) -> str:
+    """Part of the keys of flow: the content of the weight file; "" for the published weights.
+
+    A file that is not there has its name, since whoever computes the flow will say so.
+    """
+    if weights is None:
+        return ""
+    path = Path(weights)
+    return content_key(path, []) if path.is_file() else weights
+
+
 class FlowCache:
     """A folder of computed flow, bounded in size, that several processes can share.
 

@@ -14,6 +14,7 @@ from stseg.flow.dis import DIS
 from stseg.network import SegmentationNetwork
 from stseg.pipeline import SegmentationRun, flow_key
 from stseg.records import Clip, Settings
+from stseg.result_keys import clip_key
 from stseg.volume import FlowFields
 
 
@@ -107,6 +108,21 @@ def test_a_second_run_estimates_nothing(
     assert pairs == []
     labels(replace(settings, taus=(-1,)))  # backward flow is computed only when asked for
     assert len(pairs) == 2 * (clip.frames - 1)
+
+
+def test_flow_of_other_weights_in_the_same_file_is_other_flow(clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    settings = Settings(flow="raft-sintel", weights=str(path), device="cpu")
+    path.write_bytes(b"one")
+    before = flow_key(clip, settings), clip_key(clip, None, settings)
+    path.write_bytes(b"two")
+    after = flow_key(clip, settings), clip_key(clip, None, settings)
+    assert all(one != two for one, two in zip(before, after, strict=True))
+    path.rename(tmp_path / "renamed.pth")
+    moved = replace(settings, weights=str(tmp_path / "renamed.pth"))
+    assert (flow_key(clip, moved), clip_key(clip, None, moved)) == after
+    published = replace(settings, weights=None)
+    assert flow_key(clip, published) not in (before[0], after[0])
 
 
 def test_a_short_name_is_resolved_where_settings_are_made(clip: Clip) -> None:
