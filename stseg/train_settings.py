@@ -10,6 +10,7 @@ from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.motion import FitSettings
 from stseg.network import NetworkSettings
+from stseg.records import K_RANGE
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class TrainSettings:
             machine with the same number of threads agree; other machines round otherwise.
 
     Raises:
-        InputError: the network lacks one of the heads that are named, all are to be begun from
-            directions, or ``spread`` is not positive.
+        InputError: the network has a head that no checkpoint may have, or lacks one of those that
+            are named, all are to be begun from directions, or ``spread`` is not positive.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -89,6 +90,12 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        ks = self.network.ks
+        if max(ks) > K_RANGE[1] or len(set(ks)) < len(ks):
+            raise InputError(
+                f"Heads for K = {', '.join(map(str, ks))} cannot be trained together. Give each K "
+                f"once, from {K_RANGE[0]} to {K_RANGE[1]}."
+            )
         if not self.spread > 0:
             raise InputError(f"Heads cannot start {self.spread} times as large. Give more than 0.")
         for heads, what in (

@@ -237,6 +237,14 @@ def test_a_head_that_is_not_there_cannot_be_trained_alone() -> None:
         replace(TINY, only_heads=(7, 2, 3))
 
 
+@pytest.mark.parametrize("ks", [(4, 9), (4, 2, 4)])
+def test_heads_that_no_checkpoint_may_have_are_refused_before_the_training(
+    ks: tuple[int, ...],
+) -> None:
+    with pytest.raises(InputError, match="Give each K once, from 2 to 8"):
+        replace(TINY, network=replace(TINY.network, ks=ks))
+
+
 def test_the_predecessor_trains_on_single_fields(tmp_path: Path, cpu: Device) -> None:
     settings = replace(
         TINY,
