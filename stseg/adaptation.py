@@ -172,6 +172,9 @@ class Adaptation:
                 f"{clip.name} has {len(fields) + 1} frames, but a fit with τ = {min(taus)} needs "
                 f"at least {needed}. Give a longer clip or a smaller τ."
             )
+        # The masks that are shown are those of the first τ, whose volumes come first.
+        self._reach = trained.instants // 2 * taus[0]
+        self._shown = max(len(fields) - 2 * self._reach, 1)
         turned = grid_for(clip.size) != grid_for((1, 2))
         self._size = settings.size[::-1] if turned else settings.size
         self._grid = grid_for(clip.size)
@@ -310,7 +313,7 @@ class Adaptation:
     def _masks(self, frame: int) -> np.ndarray:
         """Soft masks of the watched frame on the network's own grid."""
         self.network.eval()
-        nearest = min(max(frame - self._instants // 2, 0), len(self._volumes) - 1)
+        nearest = min(max(frame - self._reach, 0), self._shown - 1)
 
         def masks(numbers: Sequence[int], device: Device) -> Tensor:
             volume = self._volumes.batch(numbers, self._grid).to(device.torch)

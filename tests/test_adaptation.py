@@ -51,6 +51,24 @@ def adaptation(
     return Adaptation(str(model), a_clip(), flow or fields(), settings, cpu)
 
 
+@pytest.mark.parametrize("frame", [0, 5, 6, 11])
+def test_the_masks_that_are_shown_are_those_of_the_watched_frame(
+    tiny_model: Path, cpu: Device, frame: int
+) -> None:
+    """Or of the nearest one that has a triplet of the first τ: 3 to 8 of the twelve fields."""
+    flow = fields(12)
+    settings = replace(SMALL, taus=(3, 1))
+    work = adaptation(tiny_model, cpu, settings, flow)
+    centre = min(max(frame, 3), 8)
+    three = np.stack([flow.forward[t] for t in (centre - 3, centre, centre + 3)], axis=1)
+    volume = torch.from_numpy(three)[None].float()
+    with torch.no_grad():
+        expected = work.network.eval()(volume, 2)[0, :, 1].numpy()
+    shown = next(work.run(frame=frame)).masks
+    assert shown is not None
+    np.testing.assert_allclose(shown, expected, atol=1e-4)
+
+
 # --- learning ------------------------------------------------------------------------------------
 
 
