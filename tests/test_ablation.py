@@ -305,6 +305,14 @@ def test_an_ablation_goes_on_and_measures_only_what_is_new(
     assert alone.figures[wanted[1]].to_json() == figures.figures[wanted[1]].to_json()
 
 
+def test_a_model_without_the_head_is_refused_before_anything_is_measured(
+    data_set: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ablate", "--root", str(data_set), "--variants", str(tiny_model), "--k", "7"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert "segments, not 7" in capsys.readouterr().err
+
+
 def test_two_processes_share_an_ablation(
     data_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,8 +135,18 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
             print(f"{row.value}: its checkpoint is missing; it is left out.", flush=True)
     swept = list(dict.fromkeys(arguments.sweep))
     if swept:
-        ks = load_network(arguments.model).settings.ks
-        rows += [row for name in swept for row in sweep_rows(base, name, ks)]
+        heads = load_network(arguments.model).settings.ks
+        rows += [row for name in swept for row in sweep_rows(base, name, heads)]
+    known: dict[str, tuple[int, ...]] = {}
+    for each in (row.settings for row in rows if row.settings is not None):
+        if each.model not in known:
+            known[each.model] = load_network(each.model).settings.ks
+        ks = known[each.model]
+        if each.k not in ks:
+            raise InputError(
+                f"Model {each.model!r} gives K = {', '.join(map(str, ks))} segments, not {each.k}. "
+                "Choose one of these with --k, or leave the model out."
+            )
     if not any(row.settings for row in rows):
         raise InputError(
             "There is nothing to measure: none of the variants has a checkpoint, and nothing is "

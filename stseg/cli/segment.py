@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, default=UNSAID, help="refinements of RAFT (12)")
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
     parser.add_argument(
-        "--model", default=UNSAID, help="name of a variant, or a checkpoint file (full)"
+        "--model", default=UNSAID, help="name of a variant, or a checkpoint file (several)"
     )
     parser.add_argument(
         "--linkage",
