@@ -24,7 +24,7 @@ from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import TAUS, check_offered
-from stseg.ui.markup import drawing, figure, note, photo
+from stseg.ui.markup import ENLARGE, drawing, figure, note, photo
 from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
 from stseg.ui.work import INTERVAL
@@ -140,7 +140,7 @@ def build() -> TabView:
             info="Gray where labels agree; labels are matched one-to-one by overlap first.",
             elem_id="compare-tint",
         )
-    board = gr.HTML(note(EMPTY), elem_id="comparison")
+    board = gr.HTML(note(EMPTY), js_on_load=ENLARGE, elem_id="comparison")
     return TabView(
         pictures=(board,),
         draw=_draw,

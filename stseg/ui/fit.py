@@ -236,6 +236,7 @@ def _drawn(step: FitStep, image: np.ndarray | None, steps: int) -> tuple[Any, An
             caption,
             photo(overlay(image, label_map(masks, size), 0.5, "fill", [])),
             "Colours are those of the network's own segments, not linked.",
+            enlarges=False,  # on most screens they are as wide as their column
         )
         for name, caption, masks in (
             ("before", "Before the fit", step.first),

@@ -13,6 +13,19 @@ import numpy as np
 
 from stseg.render import jpeg, label_png, png
 
+ENLARGE = """
+const enlarge = (event) => {
+  const figure = event.target.closest('figure[tabindex]');
+  if (!figure) return;
+  const name = figure.dataset.name;
+  if (element.dataset.large === name) delete element.dataset.large;
+  else element.dataset.large = name;
+};
+element.addEventListener('click', enlarge);
+element.addEventListener('keydown', (event) => { if (event.key === 'Enter') enlarge(event); });
+"""
+"""Of a component with figures: a click makes one the large one, a second click ends that."""
+
 
 def photo(image: np.ndarray) -> str:
     """A photograph (H, W, 3) as a data URI."""
@@ -34,10 +47,23 @@ def labels(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(label_png(picture)).decode()
 
 
-def figure(name: str, caption: str, source: str, hint: str, extra: str = "") -> str:
-    """A picture with its caption; a click makes it the large one of its board."""
+def figure(
+    name: str, caption: str, source: str, hint: str, extra: str = "", enlarges: bool = True
+) -> str:
+    """A picture with its caption; a click makes it the large one of its board.
+
+    Args:
+        name: by which the style sheet knows it.
+        caption: what stands below it.
+        source: the picture, as a data URI.
+        hint: a sentence for who points at it.
+        extra: HTML that lies over it.
+        enlarges: whether its component has the script ``ENLARGE``, and the page room for more.
+    """
+    reached = ' tabindex="0"' if enlarges else ""
+    told = f"{hint} Click to enlarge." if enlarges else hint
     return (
-        f'<figure data-name="{name}" tabindex="0" title="{escape(hint)} Click to enlarge.">'
+        f'<figure data-name="{name}"{reached} title="{escape(told)}">'
         f'<div class="frame"><img src="{source}" alt="{escape(caption)}">{extra}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

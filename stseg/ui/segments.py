@@ -22,7 +22,7 @@ from stseg.render import (
 )
 from stseg.truth import truth_at
 from stseg.ui.legend import build_legend, hidden_labels, legend_update
-from stseg.ui.markup import drawing, figure, labels, note, photo
+from stseg.ui.markup import ENLARGE, drawing, figure, labels, note, photo
 from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
 
@@ -35,22 +35,14 @@ SMALL = 480
 
 WHEEL = f'<img class="wheel" src="{drawing(colour_wheel(64))}" alt="Colour of each direction">'
 
-BOARD = """
-element.addEventListener('click', (event) => {
+BOARD = f"""{ENLARGE}
+element.addEventListener('click', (event) => {{
   const chart = event.target.closest('.timeline .bands');
-  if (chart) {
-    const box = chart.getBoundingClientRect();
-    const frames = Number(chart.dataset.frames);
-    window.stseg.go(Math.floor((event.clientX - box.left) / box.width * frames));
-    return;
-  }
-  const figure = event.target.closest('figure[data-name]');
-  if (figure) element.dataset.large = figure.dataset.name;
-});
-element.addEventListener('keydown', (event) => {
-  const figure = event.target.closest('figure[data-name]');
-  if (figure && event.key === 'Enter') element.dataset.large = figure.dataset.name;
-});
+  if (!chart) return;
+  const box = chart.getBoundingClientRect();
+  const frames = Number(chart.dataset.frames);
+  window.stseg.go(Math.floor((event.clientX - box.left) / box.width * frames));
+}});
 """
 """A click on the timeline jumps to its frame; a click on a picture makes it the large one."""
 
@@ -116,7 +108,8 @@ def build() -> TabView:
 def preview(clip: Clip, image: np.ndarray) -> str:
     """What the board shows of a clip that is not segmented yet."""
     text = f"{clip.name}, not segmented yet: press Segment"
-    return f'<div class="board single">{figure("frame", text, photo(image), "A frame.")}</div>'
+    picture = figure("frame", text, photo(image), "A frame.", enlarges=False)
+    return f'<div class="board single">{picture}</div>'
 
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:

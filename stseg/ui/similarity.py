@@ -14,7 +14,7 @@ from stseg.records import label_map
 from stseg.render import from_jpeg, heat, overlay, shrink
 from stseg.similarity import merged
 from stseg.ui.affinity import Affinity, Cell
-from stseg.ui.markup import drawing, figure, labels, note, photo
+from stseg.ui.markup import ENLARGE, drawing, figure, labels, note, photo
 from stseg.ui.segments import SMALL
 from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Merging, Moment, Progress, TabView
@@ -93,7 +93,9 @@ def build() -> TabView:
         )
         keep = gr.Button("Add merged labels to Compare", size="sm", elem_id="keep-merged")
     pair = gr.HTML("", html_template="<i></i>", js_on_load=PAIR, elem_id="pair")
-    board = gr.HTML(note("No clip is segmented."), js_on_load=SCRIPT, elem_id="similarity")
+    board = gr.HTML(
+        note("No clip is segmented."), js_on_load=SCRIPT + ENLARGE, elem_id="similarity"
+    )
     return TabView(
         pictures=(board,),
         draw=_draw,

@@ -67,6 +67,16 @@ class Visit:
         assert source is not None
         return source
 
+    def enlarges(self, where: str) -> bool:
+        """Whether a click makes a figure larger, and a second one as it was. Leaves it so."""
+        figure = self.page.locator(where)
+        widths = [figure.evaluate("figure => figure.getBoundingClientRect().width")]
+        for _ in range(2):
+            figure.click()
+            widths.append(figure.evaluate("figure => figure.getBoundingClientRect().width"))
+        first, large, last = widths
+        return bool(large > 1.8 * first and last == first)
+
     def pick(self, name: str) -> None:
         """Choose a clip in the gallery; wait until the page has turned to it."""
         self.page.click(f"#clips button:has-text('{name}')")

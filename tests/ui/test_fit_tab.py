@@ -33,6 +33,7 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     page.wait_for_selector("#fit-pictures figcaption:has-text('After 5 steps')", timeout=120_000)
     pictures = page.locator("#fit-pictures img")
     assert pictures.count() == 2
+    assert page.locator("#fit-pictures figure[tabindex]").count() == 0  # nothing to click for
     before, now = (pictures.nth(index).get_attribute("src") for index in (0, 1))
     assert before != now
     said = page.inner_text(LEGEND)

@@ -55,6 +55,8 @@ def test_example_then_segment_then_scrub(visit: Visit, served: Served) -> None:
 
     visit.pick("crossing")
     assert "not segmented yet" in page.inner_text("#board")
+    assert page.locator("#board figure[tabindex]").count() == 0  # one picture: nothing to enlarge
+    page.click("#board figure")
     visit.read_only(10)
     page.click("#segment")
     page.wait_for_selector("#status progress", timeout=5000 * PATIENCE)
@@ -63,6 +65,7 @@ def test_example_then_segment_then_scrub(visit: Visit, served: Served) -> None:
 
     assert page.input_value("#frame input[type=number]") == "0"
     assert page.get_attribute("#frame input[type=range]", "max") == "9"
+    assert page.locator("#board[data-large], #board [data-large]").count() == 0
     first = {name: visit.picture(name) for name in ("overlay", "flow", "labels", "occlusions")}
     begun = time.monotonic()
     page.focus("#frame input[type=range]")
@@ -274,6 +277,7 @@ def test_compare(visit: Visit) -> None:
     assert "K = 4" in rows[0]
     assert "K = 3" in rows[1]
     assert "–" not in rows[0]  # the rendered clips have ground truth: J and F are there
+    assert visit.enlarges("#comparison figure[data-name=variant-1]")
     second = "#comparison figure[data-name=variant-1] img"
     for act in (lambda: page.check("#compare-tint input"), lambda: page.click("#next")):
         old = page.get_attribute(second, "src")

@@ -69,6 +69,9 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     page.wait_for_selector("#similarity figure[data-name=pair-a]:has-text('Segment 0, frame 18')")
     page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 6')")
 
+    for name in ("pair-a", "pair-b", "merged"):
+        assert visit.enlarges(f"#similarity figure[data-name={name}]"), name
+
     # At -1 everything fuses: one colour is left, and the page says so.
     colours = [",".join(map(str, colour)) for colour in COLOURS]
     assert sorted(page.evaluate(SEEN, "merged")) == sorted(colours[:4])
