@@ -126,10 +126,9 @@ class Events:
             known = session.shown.footage if session.shown else None
             same = known is not None and known.clip.source == clip.source
             session.frame = session.frame if same else 0  # same clip: stay where the eye is
-            session.folder = session.new_folder()
+            folder = session.new_folder()
             # What a visitor brings leaves nothing behind; the flow of the others' clips is kept.
             cache = None if clip in session.uploads else FlowCache()
-            folder = session.folder
 
             def work(stop: Stop) -> Iterator[Step]:
                 return segment_clip(
@@ -137,7 +136,7 @@ class Events:
                 )
 
             steps = self._sessions.machine.steps(SEGMENT, work, lambda: session.stopped(ticket))
-            yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
+            yield from self._follow(session, ticket, steps, folder, settings, values[SETTINGS:])
         except Cancelled:
             yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
         finally:
@@ -158,7 +157,7 @@ class Events:
 
             steps = self._sessions.machine.steps(WRITE, work, lambda: session.stopped(ticket))
             settings = shown.result.settings
-            yield from self._follow(session, ticket, steps, settings, values[SETTINGS:])
+            yield from self._follow(session, ticket, steps, folder, settings, values[SETTINGS:])
         except Cancelled:  # before it began: what is shown needs no word
             return
         finally:
@@ -169,10 +168,14 @@ class Events:
         session: Session,
         ticket: int,
         steps: Iterator[Step],
+        folder: Path,
         settings: Settings,
         looks: Sequence[Any],
     ) -> Iterator[tuple[Any, ...]]:
-        """Show the steps of long work until nobody waits for them any more."""
+        """Show the steps of long work, whose files go to ``folder``, until nobody waits for them.
+
+        Until the first result the files of the one before are still on the page.
+        """
         rest, first, settled = session.frame, True, False
         for step in steps:
             if not session.current(ticket):
@@ -187,10 +190,10 @@ class Events:
             # Pictures that are final are not drawn again: by now the visitor may look elsewhere.
             draw = changed or not settled
             settled = step.finished or not shown.growing
-            session.shown, first = shown, False
+            session.shown, session.folder, first = shown, folder, False
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
-                session.keep_only(session.folder)
+                session.keep_only(folder)
             move = session.following
             if move:
                 session.frame = rest if settled else len(shown) - 1

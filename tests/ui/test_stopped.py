@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unseen_page import REQUEST, Page, stopped
+from unseen_page import REQUEST, Page, finished, stopped
 
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
+from stseg.ui.events import SEGMENT, WRITE
 from stseg.ui.jobs import announcement, handler
+from stseg.ui.shown import Choice
 from stseg.ui.view import Context, Job, Progress
 
 
@@ -35,3 +37,26 @@ def test_a_variant_joins_a_stopped_run_in_compare(page: Page, clip: Clip, tiny_m
     announcement(page.sessions, job)(REQUEST)
     assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:9]))[-1][0]
     assert [len(each.result) for each in page.session.compared] == [len(shown), clip.frames]
+
+
+def test_a_run_stopped_before_its_first_frame_leaves_the_files_alone(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    page = Page(finished(clip, tiny_model, tmp_path))
+    session, events = page.session, page.events
+    session.shown = finished(clip, tiny_model, session.folder)
+    first = session.shown.files
+    session.begin(SEGMENT)
+    steps = events.segment(REQUEST, *page.values)
+    next(steps)  # the model is being loaded
+    session.stop()
+    assert "Stopped." in list(steps)[-1][0]
+    assert session.shown.files == first
+    events.choose_k(REQUEST, 3.0, *page.values[1:])  # its files are written beside the others
+    list(events.write(REQUEST, 3.0, *page.values[1:]))
+    events.choose_k(REQUEST, 4.0, *page.values[1:])
+    assert session.claim(WRITE) is None  # they are there already
+    assert session.shown.choice == Choice(4)
+    assert session.shown.files == first
+    assert all(path.is_file() for path in first.values())
+    page.sessions.close_all()
