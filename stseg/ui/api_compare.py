@@ -66,30 +66,30 @@ def build(sessions: Sessions) -> Endpoint:
         base = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence, stride)
         check_offered(models, other_flow)
         planned = plan(base, models, other_k, other_tau, other_flow)
-        call = Call(sessions, request)
-        clip = call.clip(video)
-        known: tuple[Compared, ...] = ()
-        flows: dict[tuple[str, bool], FlowFields] = {}
-        for title, settings in planned.items():
-            key = settings.flow, any(each < 0 for each in settings.taus)
-            network = load_network(settings.model)
-            run = SegmentationRun(clip, settings, network, flows.get(key), call.stop)
-            for _ in run.frames():
-                pass
-            flows[key] = run.flow
-            first = known[0].result if known else None
-            known = with_variant(known, compare(title, run.result(), first, call.stop))
-        path = call.folder / "comparison.mp4"
-        comparison_video(known, path, call.stop)
-        table = [
-            {
-                "title": each.title,
-                **each.measures.to_json(),
-                "settings": each.result.settings.to_json(),
-            }
-            for each in known
-        ]
-        return str(path), table
+        with Call(sessions, request) as call:
+            clip = call.clip(video)
+            known: tuple[Compared, ...] = ()
+            flows: dict[tuple[str, bool], FlowFields] = {}
+            for title, settings in planned.items():
+                key = settings.flow, any(each < 0 for each in settings.taus)
+                network = load_network(settings.model)
+                run = SegmentationRun(clip, settings, network, flows.get(key), call.stop)
+                for _ in run.frames():
+                    pass
+                flows[key] = run.flow
+                first = known[0].result if known else None
+                known = with_variant(known, compare(title, run.result(), first, call.stop))
+            path = call.folder / "comparison.mp4"
+            comparison_video(known, path, call.stop)
+            table = [
+                {
+                    "title": each.title,
+                    **each.measures.to_json(),
+                    "settings": each.result.settings.to_json(),
+                }
+                for each in known
+            ]
+            return str(path), table
 
     return Endpoint(
         compare_variants,

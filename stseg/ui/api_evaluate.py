@@ -52,12 +52,12 @@ def build(sessions: Sessions) -> Endpoint:
         """
         data_set = chosen(sessions.offered, dataset)
         settings = _settings(k, tau, flow, model, linkage, subsequence)
-        call = Call(sessions, request)
-        names, cached = wanted_names(sequences), flow == CACHED
-        steps = scores_of(data_set, split or ALL, names, settings, cached, call.stop, False)
-        latest = deque(steps, maxlen=1).pop()
-        call.check()
-        return latest.to_json()
+        with Call(sessions, request) as call:
+            names, cached = wanted_names(sequences), flow == CACHED
+            steps = scores_of(data_set, split or ALL, names, settings, cached, call.stop, False)
+            latest = deque(steps, maxlen=1).pop()
+            call.check()
+            return latest.to_json()
 
     return Endpoint(
         evaluate,

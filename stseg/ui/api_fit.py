@@ -59,20 +59,20 @@ def build(sessions: Sessions) -> Endpoint:
         )
         if steps > MOST:
             raise InputError(f"{steps} steps are too many for a shared machine: at most {MOST}.")
-        call = Call(sessions, request)
-        clip = call.clip(video)
-        path = call.folder / f"{clip.name}-fitted.safetensors"
-        *_, step = fit_clip(clip, settings.model, chosen, settings, path, call.stop)
-        if step.saved is None:
-            raise InputError("The fit was stopped before its first step.")
-        known = [each.clip_losses for each in step.told if each.clip_losses is not None]
-        losses = {
-            "steps": [{"step": each.step, **each.losses} for each in step.told if each.losses],
-            "before": known[0],
-            "after": known[-1],
-            "seconds": step.told[-1].seconds,
-        }
-        return str(path), losses
+        with Call(sessions, request) as call:
+            clip = call.clip(video)
+            path = call.folder / f"{clip.name}-fitted.safetensors"
+            *_, step = fit_clip(clip, settings.model, chosen, settings, path, call.stop)
+            if step.saved is None:
+                raise InputError("The fit was stopped before its first step.")
+            known = [each.clip_losses for each in step.told if each.clip_losses is not None]
+            losses = {
+                "steps": [{"step": each.step, **each.losses} for each in step.told if each.losses],
+                "before": known[0],
+                "after": known[-1],
+                "seconds": step.told[-1].seconds,
+            }
+            return str(path), losses
 
     return Endpoint(
         fit,

@@ -65,16 +65,16 @@ def build(sessions: Sessions) -> Endpoint:
             k, taus, eta, flow, model, linkage, max_frames, subsequence, stride
         )
         settings = replace(settings, merge=merge if merge != APART else None)
-        call = Call(sessions, request)
-        clip = call.clip(video)
-        files: Mapping[str, Path] = {}
-        for step in segment_clip(clip, settings, call.folder / "files", None, call.stop):
-            if step.finished and step.shown:
-                files = step.shown.files
-        if not files:
-            raise InputError("The run was stopped before its end.")
-        summary = json.loads(files["summary.json"].read_text(encoding="utf-8"))
-        return str(files["grid.mp4"]), str(files["labels-png.zip"]), summary
+        with Call(sessions, request) as call:
+            clip = call.clip(video)
+            files: Mapping[str, Path] = {}
+            for step in segment_clip(clip, settings, call.folder / "files", None, call.stop):
+                if step.finished and step.shown:
+                    files = step.shown.files
+            if not files:
+                raise InputError("The run was stopped before its end.")
+            summary = json.loads(files["summary.json"].read_text(encoding="utf-8"))
+            return str(files["grid.mp4"]), str(files["labels-png.zip"]), summary
 
     return Endpoint(
         segment,

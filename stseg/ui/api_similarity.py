@@ -63,14 +63,14 @@ def build(sessions: Sessions) -> Endpoint:
         settings = read_settings(
             k, taus, eta, flow, model, linkage, max_frames, subsequence, stride
         )
-        call = Call(sessions, request)
-        run = SegmentationRun(call.clip(video), settings, stop=call.stop)
-        for _ in run.frames():
-            pass
-        result = run.result()
-        answer = summary(result, threshold, measure)
-        result.close()
-        return answer
+        with Call(sessions, request) as call:
+            run = SegmentationRun(call.clip(video), settings, stop=call.stop)
+            for _ in run.frames():
+                pass
+            result = run.result()
+            answer = summary(result, threshold, measure)
+            result.close()
+            return answer
 
     return Endpoint(
         similarity,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,9 @@ class Endpoint:
 class Call:
     """One call of an endpoint by one client: its files and its stop.
 
+    Used as a context: at its end the video goes, and the results stay. Of a client's calls as many
+    results stay as clips of a visitor do; those of the oldest go.
+
     Args:
         sessions: all visitors.
         request: of the call.
@@ -51,21 +56,44 @@ class Call:
         ticket = self.session.claim() or 0
         self.stop: Stop = sessions.machine.watched(lambda: self.session.stopped(ticket))
         self.folder = self.session.new_job_folder()
-        """An empty folder whose files the client can fetch until it leaves."""
+        """An empty folder whose files the client can fetch after the call."""
+        self._video: Path | None = None
+        self._forget(sessions.door.limits.clips)
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._video is not None:
+            shutil.rmtree(self._video.parent, ignore_errors=True)
+        if kind is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)  # nobody is told of what is in it
+        with suppress(OSError):  # it holds results, or went with the client
+            self.folder.rmdir()
 
     def clip(self, video: str | None) -> Clip:
-        """The uploaded video, moved to where it is not served.
+        """The uploaded video, moved to where it is not served; it stays until the call ends.
 
         Raises:
             InputError: there is none, it is no video, or it is beyond a limit.
         """
         if video is None:
             raise InputError("No video is given. Give a file, for instance handle_file(path).")
-        return self.session.take_video(Path(video))
+        clip = self.session.take_video(Path(video))
+        self._video = clip.source
+        return clip
 
     def check(self) -> None:
         """Raise ``Cancelled`` when the client left or called again."""
         heed(self.stop, "call")
+
+    def _forget(self, kept: int) -> None:
+        """Remove the results of this client's oldest calls; with this one, ``kept`` stay."""
+        kind = self.folder.name.partition("-")[0]  # beside them a page has other folders
+        others = [each for each in self.folder.parent.glob(f"{kind}-*") if each != self.folder]
+        others.sort(key=lambda each: each.stat().st_mtime_ns)
+        for old in others[: max(0, len(others) + 1 - kept)]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def stride_input() -> Component:
