@@ -10,9 +10,11 @@ from typing import Any
 
 import gradio as gr
 
+from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.ui.benchmark_board import board_of
 from stseg.ui.benchmark_work import CACHED, Scores, scores_of
+from stseg.ui.controls import OWN_FLOW
 from stseg.ui.markup import note
 from stseg.ui.offered import ALL, chosen, splits
 from stseg.ui.view import Context, Job, Progress, TabView
@@ -131,7 +133,12 @@ class Benchmark:
         length: float | None,
     ) -> Iterator[Progress]:
         data_set = chosen(self._folders, title or "")
-        settings = replace(context.settings(), subsequence=int(length or 0))
+        settings = replace(context.plain_settings(), subsequence=int(length or 0))
+        if flow != CACHED and settings.flow == OWN_FLOW:
+            raise InputError(
+                "The flow on the left is your own and belongs to one clip. Choose an estimator on "
+                "the left, or the cached flow, to score a data set."
+            )
         steps = scores_of(data_set, split, only, settings, flow == CACHED, context.stop)
         shown = -1
         latest: Scores | None = None

@@ -102,8 +102,8 @@ class Events:
         if session.clip is None:
             raise InputError("No clip is chosen. Choose the clip of this flow first.")
         session.own_flow = session.take_flow(Path(path), session.clip)
-        line = f"The flow {session.own_flow.name} of {session.clip.name} is taken. Press Segment."
-        return OWN_FLOW, markup.status(line)
+        name, clip = session.own_flow.path.name, session.own_flow.clip
+        return OWN_FLOW, markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
 
     def announce(self, request: gr.Request, k: float) -> str:
         """Segment was pressed: what ran before ends, and an answer is there at once."""
@@ -122,7 +122,7 @@ class Events:
             return
         try:
             # K may have moved while this waited in the queue.
-            settings = own_settings(session, float(session.choice.k), *values[1:SETTINGS])
+            settings = own_settings(session, clip, float(session.choice.k), *values[1:SETTINGS])
             known = session.shown.footage if session.shown else None
             same = known is not None and known.clip.source == clip.source
             session.frame = session.frame if same else 0  # same clip: stay where the eye is

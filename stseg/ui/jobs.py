@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 
 from stseg.comparison import Compared, compare, title_of, with_variant
-from stseg.errors import Cancelled, InputError, Stop
+from stseg.errors import Cancelled, Stop
 from stseg.flow.cache import FlowCache
-from stseg.records import Segmentation, Settings
+from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import markup
 from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
 from stseg.ui.guard import guarded
@@ -20,18 +20,16 @@ from stseg.ui.session import Session, Sessions
 from stseg.ui.view import Context, Job, Progress
 
 
-def own_settings(session: Session, *values: Any) -> Settings:
-    """What the controls say, with the flow that the visitor brought in its place.
+def own_settings(session: Session, clip: Clip | None, *values: Any) -> Settings:
+    """What the controls say, with the flow that the visitor brought for ``clip`` in its place.
 
     Raises:
-        InputError: a value is unusable, or no flow was brought.
+        InputError: a value is unusable, or no flow of this clip was brought.
     """
     settings = read_settings(*values)
     if settings.flow != OWN_FLOW:
         return settings
-    if session.own_flow is None:
-        raise InputError("No flow is uploaded. Upload an .npz or a .zip, or choose an estimator.")
-    return replace(settings, flow=str(session.own_flow))
+    return replace(settings, flow=str(session.flow_for(clip)))
 
 
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
@@ -91,6 +89,8 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
 
 
 def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -> Context:
+    clip = session.clip
+
     def keep(variants: Sequence[Compared]) -> None:
         if session.current(ticket):
             session.compared = tuple(variants)
@@ -104,13 +104,14 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         keep(with_variant(known, compare(title, result, first, stop, brought=True)))
 
     return Context(
-        clip=session.clip,
+        clip=clip,
         shown=session.shown,
-        settings=lambda: own_settings(session, *values),
+        settings=lambda: own_settings(session, clip, *values),
+        plain_settings=lambda: read_settings(*values),
         stop=stop,
         private=session.new_private_folder(),
         served=session.new_job_folder(),
-        cache=None if session.clip in session.uploads else FlowCache(),
+        cache=None if clip in session.uploads else FlowCache(),
         compared=lambda: session.compared,
         keep=keep,
         add_variant=add_variant,

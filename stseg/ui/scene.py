@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from stseg.errors import InputError
 from stseg.records import Clip, Settings
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue
@@ -58,8 +59,11 @@ class Scene:
         clip, shown = session.clip, session.shown
         if clip is None:
             return self.badge_text("")
-        if settings.flow == OWN_FLOW and session.own_flow is not None:
-            settings = replace(settings, flow=str(session.own_flow))
+        if settings.flow == OWN_FLOW:
+            try:
+                settings = replace(settings, flow=str(session.flow_for(clip)))
+            except InputError as error:  # nothing is computed yet: the badge is the place to say so
+                return self.badge_text(str(error))
         footage = shown.footage if shown else None
         known = footage is not None and footage.serves(clip, settings)
         seconds = self._pace.seconds(clip, settings, known)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,19 @@ _JOB = "job-"
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class OwnFlow:
+    """Flow that a visitor brought.
+
+    Attributes:
+        path: where it is kept; no sentence may tell it.
+        clip: the one clip that it belongs to.
+    """
+
+    path: Path
+    clip: Clip
+
+
 class Session:
     """One visitor: their uploads, the clip they chose, what they look at, their running work.
 
@@ -51,7 +65,7 @@ class Session:
         clip: the clip that Segment will take.
         shown: the result on the page.
         compared: variants of the chosen clip in the tab Compare, the first as reference.
-        own_flow: flow that the visitor brought, or None.
+        own_flow: the flow that the visitor brought last, or None.
         names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
         frame: the frame they look at.
@@ -66,7 +80,7 @@ class Session:
         self.compared: tuple[Compared, ...] = ()
         self.uploads: dict[Clip, str] = {}
         self.names: set[str] = set()
-        self.own_flow: Path | None = None
+        self.own_flow: OwnFlow | None = None
         self._flows: list[Path] = []
         self.following = True
         self.frame = 0
@@ -182,7 +196,7 @@ class Session:
             del self.uploads[old]
             shutil.rmtree(old.source.parent, ignore_errors=True)
 
-    def take_flow(self, path: Path, clip: Clip) -> Path:
+    def take_flow(self, path: Path, clip: Clip) -> OwnFlow:
         """Take uploaded flow of ``clip``: what stays is a file of our own with the same vectors.
 
         As with clips, what is one too many goes.
@@ -201,7 +215,25 @@ class Session:
         for old in self._surplus(self._flows, used):
             self._flows.remove(old)
             shutil.rmtree(old.parent, ignore_errors=True)
-        return kept
+        return OwnFlow(kept, clip)
+
+    def flow_for(self, clip: Clip | None) -> Path:
+        """The flow that the visitor brought for ``clip``.
+
+        Raises:
+            InputError: they brought none, or that of another clip.
+        """
+        own = self.own_flow
+        if own is None:
+            raise InputError(
+                "No flow is uploaded. Upload an .npz or a .zip, or choose an estimator."
+            )
+        if clip is None or clip.source != own.clip.source:
+            raise InputError(
+                f"The flow {own.path.name} belongs to {own.clip.name}. Choose that clip, upload "
+                "the flow of this one, or choose an estimator."
+            )
+        return own.path
 
     def _results(self) -> list[Segmentation]:
         """What the page shows."""

@@ -42,7 +42,10 @@ class Context:
         shown: the result on the page when the job began, or None: ``shown.result`` is its
             ``Segmentation``, ``shown.footage`` has its flow (``FlowFields``) and its frames.
         settings: what the left column says. A function, since it raises ``InputError`` for values
-            out of range, and most jobs need none of them. Uploaded flow is already a path.
+            out of range or flow of another clip, and most jobs need none of them. Uploaded flow
+            is already a path.
+        plain_settings: the same for work on other clips than the chosen one, to which uploaded
+            flow does not belong: that it is chosen is all that they say (``OWN_FLOW``).
         stop: asked often (a job must end within a second of it): True when Stop was pressed, the
             visitor left, turned to another clip or began other work. Hand it on as ``stop=``.
         private: an empty folder that is never served; it goes with the visitor.
@@ -59,6 +62,7 @@ class Context:
     clip: Clip | None
     shown: Shown | None
     settings: Callable[[], Settings]
+    plain_settings: Callable[[], Settings]
     stop: Stop
     private: Path
     served: Path

@@ -112,6 +112,7 @@ def context(
         clip=clip,
         shown=None,
         settings=lambda: Settings(k=2, taus=(-1, 1), max_frames=6),
+        plain_settings=Settings,
         stop=stop,
         private=folder,
         served=folder,

@@ -260,8 +260,8 @@ def test_the_oldest_flow_makes_room(sessions: Sessions, clip: Clip, tmp_path: Pa
         )
     assert before is not None
     assert session.own_flow is not None
-    assert session.own_flow.exists()
-    assert not before.parent.exists()
+    assert session.own_flow.path.exists()
+    assert not before.path.parent.exists()
     few.close_all()
 
 

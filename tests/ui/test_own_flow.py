@@ -1,0 +1,96 @@
+"""Flow that a visitor brings belongs to the clip it was brought for, and to no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from unseen_page import REQUEST, Page, stopped
+
+from stseg.errors import InputError
+from stseg.flow import write_flow_file
+from stseg.records import Clip
+from stseg.ui.benchmark import Benchmark
+from stseg.ui.benchmark_work import CACHED
+from stseg.ui.controls import OWN_FLOW
+from stseg.ui.events import SEGMENT
+from stseg.ui.guard import guarded
+from stseg.ui.jobs import announcement, handler, own_settings
+from stseg.ui.offered import SHIPPED, offered
+from stseg.ui.view import Context, Job, Progress
+
+SENTENCE = r"The flow mine\.npz belongs to small\."
+
+
+@pytest.fixture
+def twin(clip: Clip, tmp_path: Path) -> Clip:
+    """Another clip of the same size and length: the flow would fit."""
+    source = tmp_path / "twin.mp4"
+    source.write_bytes(clip.source.read_bytes())
+    return replace(clip, source=source, name="twin")
+
+
+@pytest.fixture
+def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
+    page = Page(stopped(clip, tiny_model, tmp_path, frames=2))
+    flow = np.zeros((clip.frames - 1, 2, 128, 224), np.float32)
+    write_flow_file(tmp_path / "mine.npz", flow, clip.size)
+    page.events.bring_flow(REQUEST, str(tmp_path / "mine.npz"))
+    page.values[3] = OWN_FLOW
+    yield page
+    page.sessions.close_all()
+
+
+def job(page: Page, run: Any) -> list[Any]:
+    work = Job(start=print, run=run)
+    announcement(page.sessions, work)(REQUEST)
+    return list(handler(page.sessions, work)(REQUEST, *page.values[:9]))
+
+
+def test_the_flow_of_another_clip_is_refused(page: Page, clip: Clip, twin: Clip) -> None:
+    session = page.session
+    assert session.own_flow is not None
+    path = session.own_flow.path
+    assert own_settings(session, clip, *page.values[:9]).flow == str(path)
+    session.clip = twin
+    with pytest.raises(InputError, match=SENTENCE) as caught:
+        own_settings(session, twin, *page.values[:9])
+    assert str(path.parent) not in str(caught.value)
+    session.begin(SEGMENT)
+    with pytest.raises(gr.Error, match=SENTENCE):
+        list(guarded(page.events.segment)(REQUEST, *page.values))
+
+    def fit(context: Context) -> Iterator[Progress]:
+        yield Progress(context.settings().flow)
+
+    with pytest.raises(gr.Error, match=SENTENCE):
+        job(page, fit)
+
+
+def test_the_badge_says_whose_flow_it_is(page: Page, twin: Clip) -> None:
+    estimate = page.events.estimate
+    assert "belongs to" not in estimate(REQUEST, *page.values[:9])
+    page.session.clip = twin
+    assert "The flow mine.npz belongs to small." in estimate(REQUEST, *page.values[:9])
+
+
+def test_no_data_set_is_scored_with_the_flow_of_one_clip(page: Page, twin: Clip) -> None:
+    tab = Benchmark(offered([]))
+
+    def score(flow: str) -> Any:
+        def run(context: Context) -> Iterator[Progress]:
+            yield next(tab._run(context, SHIPPED, "no such split", [], flow, 10.0))
+
+        return run
+
+    for chosen in (page.session.clip, twin):
+        page.session.clip = chosen
+        with pytest.raises(gr.Error, match="is your own and belongs to one clip"):
+            job(page, score("left"))
+        with pytest.raises(gr.Error, match="There is no split"):  # past that door
+            job(page, score(CACHED))
