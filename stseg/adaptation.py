@@ -48,7 +48,9 @@ class AdaptationSettings:
         eta: fraction of sites that L_c leaves out (eq. 5), 0 to 1.
         beta: weight of L_c (eq. 6); 0 fits without it.
         steps: optimiser steps.
-        learning_rate: Adam's step at the start; it falls along a cosine to a twentieth.
+        learning_rate: Adam's step at the start; it falls along a cosine to a twentieth. A larger one
+            lowers the loss further, but learns what is wrong with the flow, too (measured in
+            ``benchmarks/README.md``).
         size: (h, w) of the volumes of a landscape clip; turned for portrait.
         batch: volumes in an optimiser step.
         seed: of the order of the volumes and the augmentations.
@@ -61,8 +63,8 @@ class AdaptationSettings:
     taus: tuple[int, ...] = (1,)
     eta: float = 0.01
     beta: float = 1.0
-    steps: int = 100
-    learning_rate: float = 5e-5
+    steps: int = 50
+    learning_rate: float = 1e-5
     size: tuple[int, int] = (64, 112)
     batch: int = 4
     seed: int = 0
@@ -81,7 +83,7 @@ class AdaptationSettings:
             (1 <= self.steps <= 100_000, f"{self.steps} steps cannot be done; choose 1 or more."),
             (
                 0 < self.learning_rate <= 0.1,
-                f"A learning rate of {self.learning_rate} does not learn; choose about 0.00005.",
+                f"A learning rate of {self.learning_rate} does not learn; choose about 0.00001.",
             ),
             (
                 min(self.size) >= 16 and max(self.size) <= 512,
