@@ -57,7 +57,7 @@ def build(sessions: Sessions) -> Endpoint:
             steps = scores_of(data_set, split or ALL, names, settings, cached, call.stop, False)
             latest = deque(steps, maxlen=1).pop()
             call.check()
-            return latest.to_json()
+            return latest.to_json() | {"split": split or ALL}
 
     return Endpoint(
         evaluate,

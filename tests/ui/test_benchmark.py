@@ -111,7 +111,7 @@ def test_the_endpoint(client: Client) -> None:
     assert set(report["sequences"]) == {"orbit"}
     assert 0 < report["mean"]["J"] <= 1
     assert (report["settings"]["k"], report["settings"]["subsequence"]) == (3, 10)
-    assert report["flow"] == "cached"
+    assert (report["flow"], report["split"]) == ("cached", "all")
 
 
 @pytest.mark.parametrize(
