@@ -70,8 +70,8 @@ class Events:
         if session.shown is None and session.clip == self._example.clip and shown is not None:
             session.shown, session.choice = shown, shown.choice
             text = f"An example, finished: {shown.result.clip.name}, K = {shown.result.k}. {REST}"
-            settings = replace(Settings(), k=session.choice.k)
-            values = scene.shown(session, markup.status(text), settings, looks)
+            badge = scene.badge(session, replace(Settings(), k=session.choice.k))
+            values = scene.shown(session, markup.status(text), badge, looks)
         else:
             values = markup.status(REST), scene.badge(session, Settings()), *rest[2:]
         early = not self._example.thumbnails_ready(0)
@@ -87,14 +87,14 @@ class Events:
         """A tile of the gallery: show its clip."""
         session = self._session(request)
         clip = self._catalogue.find(str(event._data["key"]), session.uploads)
-        return self._turn_to(session, clip, values)
+        return self._turn_to(request, clip, values)
 
     def upload(self, request: gr.Request, path: str, *values: Any) -> tuple[Any, ...]:
         """A file of the visitor's own: check it at the door and show its first picture."""
         session = self._session(request)
         clip = session.take_video(Path(path))
         session.keep_upload(clip, thumbnail_uri(clip))
-        return self._turn_to(session, clip, values)
+        return self._turn_to(request, clip, values)
 
     def bring_flow(self, request: gr.Request, path: str) -> tuple[str, str]:
         """Flow of the visitor's own: it must belong to the chosen clip, and is chosen at once."""
@@ -199,8 +199,8 @@ class Events:
                 session.frame = rest if settled else len(shown) - 1
                 session.following = not settled
             total = max(step.total or 0, len(shown))
-            settings = replace(settings, k=shown.result.k)
-            yield self._scene.shown(session, line, settings, looks, move, total, whole, draw)
+            badge = self._scene.badge(session, replace(settings, k=shown.result.k))
+            yield self._scene.shown(session, line, badge, looks, move, total, whole, draw)
 
     def failed(self, sentence: str) -> tuple[Any, ...]:
         """What the page shows when the long work came to an end that nobody wanted."""
@@ -234,7 +234,7 @@ class Events:
         self, request: gr.Request, choice: Choice, values: Sequence[Any], text: str
     ) -> tuple[Any, ...]:
         """Show other labels of the run that is known, at once, and announce their files."""
-        session, looks = self._session(request), values[SETTINGS:]
+        session = self._session(request)
         session.choice = choice
         shown = session.shown.chosen(choice) if session.shown else None
         if shown is None or shown is session.shown:
@@ -247,9 +247,8 @@ class Events:
                 line = markup.status(f"{text} Their files are being written …", busy=True)
             else:
                 line = markup.status(text)
-        settings = shown.result.settings  # only for the badge, which ``estimate`` makes
-        scene = self._scene.shown(session, line, settings, looks, move=False)
-        return scene[0], self.estimate(request, *values[:SETTINGS]), *scene[2:]
+        badge = self.estimate(request, *values[:SETTINGS])
+        return self._scene.shown(session, line, badge, values[SETTINGS:], move=False)
 
     def estimate(self, request: gr.Request, *values: Any) -> str:
         """A setting was changed: how long the clip will take now."""
@@ -274,21 +273,22 @@ class Events:
             values = self._scene.pictures(session, looks, all_tabs=False)
         return values[0] if len(values) == 1 else values
 
-    def _turn_to(self, session: Session, clip: Clip, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Show another clip: the gallery and the scene."""
+    def _turn_to(self, request: gr.Request, clip: Clip, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Show another clip: the gallery and the scene, whatever the other settings say."""
+        session, choice = self._session(request), Choice(int(values[0]))
         session.drop()
         session.clip, session.frame, session.compared = clip, 0, ()
-        settings, looks = read_settings(*values[:SETTINGS]), values[SETTINGS:]
-        session.choice = Choice(settings.k)
+        session.choice = choice
         kept = [session.shown, self._example.shown()]
         shown = next(
             (each for each in kept if each and each.result.clip.source == clip.source), None
         )
         session.shown = shown = shown and (shown.chosen(session.choice) or shown)
+        gallery, badge = self._scene.gallery(session), self.estimate(request, *values[:SETTINGS])
         if shown is None:
-            return self._scene.gallery(session), *self._scene.preview(session, clip, settings)
+            return gallery, *self._scene.preview(clip, badge)
         line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
-        return self._scene.gallery(session), *self._scene.shown(session, line, settings, looks)
+        return gallery, *self._scene.shown(session, line, badge, values[SETTINGS:])
 
     def _unmoved(self) -> tuple[Any, ...]:
         return self._scene.unchanged()[2:]

@@ -85,7 +85,7 @@ class Scene:
         self,
         session: Session,
         line: Any,
-        settings: Settings,
+        badge: str,
         looks: Sequence[Any],
         move: bool = True,
         total: int = 0,
@@ -97,7 +97,7 @@ class Scene:
         Args:
             session: the visitor, with a result.
             line: the status, or ``gr.skip()``.
-            settings: what the controls say.
+            badge: made of what the controls say now (``badge``, ``badge_text``).
             looks: see the class.
             move: whether the slider goes to the session's frame.
             total: frames that will be there, where more are to come.
@@ -120,19 +120,19 @@ class Scene:
                 details += self.skip(len(view.details))
         return (
             line,
-            self.badge(session, settings),
+            badge,
             slider_update(max(total, len(shown)), session.frame if move else None),
             *pictures,
             *details,
         )
 
-    def preview(self, session: Session, clip: Clip, settings: Settings) -> tuple[Any, ...]:
+    def preview(self, clip: Clip, badge: str) -> tuple[Any, ...]:
         """All of the scene for a clip without a result."""
         blank: list[Any] = [gr.skip() for view in self.views for _ in view.pictures]
         blank[0] = preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
         return (
             markup.status(f"{clip.name} is chosen. Press Segment."),
-            self.badge(session, settings),
+            badge,
             slider_update(0, 0),
             *blank,
             *(value for view in self.views for value in view.fill(None)),

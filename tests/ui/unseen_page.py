@@ -41,10 +41,10 @@ class Page:
 
     def __init__(self, shown: Shown) -> None:
         self.sessions = Sessions()
-        pace, catalogue = Pace(), Catalogue([])
-        scene = Scene(catalogue, pace, "CPU")
+        pace, self.catalogue = Pace(), Catalogue([])
+        scene = Scene(self.catalogue, pace, "CPU")
         self.views = scene.views = in_blocks(lambda: [tab.build() for tab in tabs({})])
-        self.events = Events(self.sessions, catalogue, NoExample(), pace, scene)
+        self.events = Events(self.sessions, self.catalogue, NoExample(), pace, scene)
         self.session: Session = self.sessions.of("one")
         self.session.clip, self.session.shown = shown.result.clip, shown
         self.session.choice = shown.choice

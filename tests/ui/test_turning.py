@@ -1,0 +1,62 @@
+"""Turning to another clip: page and server agree on it, and nothing of the last one stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from unseen_page import REQUEST, Page, stopped
+
+from stseg.records import Clip
+from stseg.ui.shown import Choice
+
+TAUS, FRAMES, STRIDE = 1, 6, 8
+"""Where in the values of the controls."""
+
+
+@pytest.fixture
+def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
+    page = Page(stopped(clip, tiny_model, tmp_path, frames=2))
+    yield page
+    page.sessions.close_all()
+
+
+def pick(page: Page, name: str) -> tuple[Any, ...]:
+    """A click on a tile: what the gallery and the scene get."""
+    clips = [each.name for each in page.catalogue.clips]
+    event = gr.EventData(None, {"key": f"0-{clips.index(name)}"})
+    return page.events.pick(event, REQUEST, *page.values)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({TAUS: []}, "No τ is given"),
+        ({FRAMES: 1.0}, "At least 2 frames must be read"),
+        ({TAUS: [2], STRIDE: 2}, "A stride of 2 is for one τ"),
+    ],
+)
+def test_a_clip_is_shown_whatever_the_settings(
+    page: Page, clip: Clip, tmp_path: Path, changed: dict[int, Any], sentence: str
+) -> None:
+    for place, value in changed.items():
+        page.values[place] = value
+    page.values[0] = 3.0
+    gallery, line, badge, *_ = pick(page, "pause")
+    assert page.session.clip is not None
+    assert page.session.clip.name == "pause"
+    assert page.session.choice == Choice(3)
+    assert "pause is chosen" in line
+    assert sentence in badge
+    assert gallery.count('aria-pressed="true" title="pause') == 1
+
+    mine = tmp_path / "mine.mp4"
+    mine.write_bytes(clip.source.read_bytes())
+    gallery, line, badge, *_ = page.events.upload(REQUEST, str(mine), *page.values)
+    assert page.session.clip.name == "mine"
+    assert "mine is chosen" in line
+    assert sentence in badge
+    assert gallery.count('aria-pressed="true" title="mine') == 1
