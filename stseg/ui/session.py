@@ -329,8 +329,7 @@ class Sessions:
         """The visitor left."""
         with self._lock:
             session = self._open.pop(name, None)
-            if name and name not in self._left:
-                self._left.append(name)
+            self._remember(name)
         if session is not None:
             session.close()
             memory.give_back()
@@ -364,4 +363,10 @@ class Sessions:
             if now - session.seen > TIME_TO_LIVE:
                 logger.info("A session without a sign of life is closed.")
                 del self._open[name]
+                self._remember(name)  # the page may still be open somewhere
                 session.close()
+
+    def _remember(self, name: str) -> None:
+        """That this visitor left; a client without a name is never gone."""
+        if name and name not in self._left:
+            self._left.append(name)

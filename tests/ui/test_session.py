@@ -125,6 +125,28 @@ def test_visitors_without_a_sign_of_life_are_forgotten(
     assert not len(sessions)
     assert not session.private.exists()
     assert not session.served.exists()
+    with pytest.raises(InputError, match="Load the page again"):
+        sessions.of("one")  # the page was open all the time: it must not be dead without a word
+
+
+def test_names_of_those_who_left_do_not_pile_up(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stseg.ui.session.REMEMBERED", 3)
+    few = Sessions()
+    few.of("").seen -= TIME_TO_LIVE + 1
+    for name in "abcde":
+        few.of(name).seen -= TIME_TO_LIVE + 1
+    few.close("x")
+    few.close("x")
+    few.of("last")
+    assert len(few) == 1
+    for name in "dex":
+        with pytest.raises(InputError, match="Load the page again"):
+            few.of(name)
+    for name in ("", "a"):  # without a name, and too long ago
+        few.of(name)
+    few.close_all()
 
 
 def test_tickets(sessions: Sessions) -> None:
