@@ -144,6 +144,7 @@ def build() -> TabView:
     return TabView(
         pictures=(board,),
         draw=_draw,
+        blank=(note(EMPTY),),
         options=(tinted,),
         redraw_on=(tinted.input,),
         jobs=(Job(start.click, _run, reads=(models, k, tau, flow)),),

@@ -27,6 +27,8 @@ from stseg.ui.view import Moment, TabView
 
 TITLE = "Motion"
 
+EMPTY = note("No clip is segmented.")
+
 LOSS = "loss"
 PARAMETERS = {
     "speed": ("Speed", "px a frame"),
@@ -52,10 +54,11 @@ def build() -> TabView:
         info="Of each segment's fitted motion model, read at the segment's centroid.",
         elem_id="parameter",
     )
-    board = gr.HTML(note("No clip is segmented."), js_on_load=BOARD, elem_id="motion")
+    board = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="motion")
     return TabView(
         pictures=(board,),
         draw=_draw,
+        blank=(EMPTY,),
         options=(parameter,),
         redraw_on=(parameter.input,),
         lazy=True,

@@ -128,7 +128,8 @@ class Scene:
 
     def preview(self, clip: Clip, badge: str) -> tuple[Any, ...]:
         """All of the scene for a clip without a result."""
-        blank: list[Any] = [gr.skip() for view in self.views for _ in view.pictures]
+        # Those of the last clip must not stay; the first picture is the board of the segments.
+        blank = [value for view in self.views for value in view.blank]
         blank[0] = preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
         return (
             markup.status(f"{clip.name} is chosen. Press Segment."),

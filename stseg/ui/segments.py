@@ -30,6 +30,8 @@ TITLE = "Segments"
 
 VIDEO = "Frame, flow, masks and linked labels as one video, here as soon as it is written."
 
+EMPTY = note("No clip is chosen.")
+
 SMALL = 480
 """Longer side of the pictures that need no more."""
 
@@ -83,7 +85,7 @@ def build() -> TabView:
             elem_id="soft",
             min_width=90,
         )
-    board = gr.HTML(note("No clip is chosen."), js_on_load=BOARD, elem_id="board")
+    board = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="board")
     gr.HTML(note(VIDEO), elem_classes="heading")
     video = gr.Video(
         show_label=False,
@@ -97,6 +99,7 @@ def build() -> TabView:
     return TabView(
         pictures=(board,),
         draw=_draw,
+        blank=(EMPTY,),
         options=(opacity, style, hidden, scale, soft),
         redraw_on=(opacity.input, style.input, hidden.input, scale.input, soft.input),
         details=(hidden, video),

@@ -21,6 +21,7 @@ from stseg.ui.view import Context, Job, Merging, Moment, Progress, TabView
 
 TITLE = "Similarity"
 
+EMPTY = note("No clip is segmented.")
 NOT_KNOWN = "This result has no latent representations, so there is nothing to compare."
 
 SCRIPT = """
@@ -93,12 +94,11 @@ def build() -> TabView:
         )
         keep = gr.Button("Add merged labels to Compare", size="sm", elem_id="keep-merged")
     pair = gr.HTML("", html_template="<i></i>", js_on_load=PAIR, elem_id="pair")
-    board = gr.HTML(
-        note("No clip is segmented."), js_on_load=SCRIPT + ENLARGE, elem_id="similarity"
-    )
+    board = gr.HTML(EMPTY, js_on_load=SCRIPT + ENLARGE, elem_id="similarity")
     return TabView(
         pictures=(board,),
         draw=_draw,
+        blank=(EMPTY,),
         options=(label, measure, threshold, pair),
         redraw_on=(label.input, measure.input, threshold.input, pair.input),
         details=(label, use, pair),

@@ -164,6 +164,7 @@ class TabView:
     Attributes:
         pictures: components drawn anew whenever the frame, η or an option moves.
         draw: their values, from a moment and the values of ``options``.
+        blank: their values for a clip without a result.
         options: components of the tab that ``draw`` reads.
         redraw_on: listeners (``slider.input``) that ask for it, beside the frame and η.
         details: components filled once for a result.
@@ -176,6 +177,7 @@ class TabView:
 
     pictures: Sequence[Component] = ()
     draw: Callable[..., tuple[Any, ...]] = _nothing
+    blank: Sequence[Any] = ()
     options: Sequence[Component] = ()
     redraw_on: Sequence[Callable[..., Any]] = ()
     details: Sequence[Component] = ()

@@ -60,3 +60,14 @@ def test_a_clip_is_shown_whatever_the_settings(
     assert "mine is chosen" in line
     assert sentence in badge
     assert gallery.count('aria-pressed="true" title="mine') == 1
+
+
+def test_nothing_of_the_last_clip_stays(page: Page) -> None:
+    assert all(len(view.blank) == len(view.pictures) for view in page.views)
+    _, _, _, _, *scene = pick(page, "pause")
+    board, *others = scene[: sum(page.fills)]
+    assert "pause, not segmented yet" in board
+    assert "No clip is" not in board
+    assert len(others) == 3
+    assert "Nothing is compared yet" in others[0]  # Compare
+    assert all("No clip is segmented" in each for each in others[1:])  # Similarity, Motion
