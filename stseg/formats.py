@@ -1,8 +1,10 @@
-"""A ``Segmentation`` in the formats of others: COCO masks, soft masks, flow, settings."""
+"""A ``Segmentation`` in the formats of others: COCO masks, soft masks, flow, motion, settings."""
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +19,10 @@ from pycocotools import mask as coco
 
 from stseg.flow import write_flow_file
 from stseg.foreground import foreground_masks
+from stseg.kinematics import UNITS
 from stseg.masks import gathered
 from stseg.records import Segmentation
+from stseg.segment_motion import SegmentMotion
 from stseg.settings_file import write_settings
 
 Check = Callable[[], None]
@@ -78,6 +82,31 @@ def write_flow(segmentation: Segmentation, path: Path, check: Check) -> None:
             yield segmentation.flow[index]
 
     write_flow_file(path, fields(), segmentation.clip.size)
+
+
+def write_motion(segmentation: Segmentation, path: Path, check: Check) -> None:
+    """``motion.csv``: the fitted motion of each linked label in each frame, in plain terms.
+
+    A line a frame and label: the terms of ``stseg.kinematics.MotionOverTime.readable``, a frame of
+    the clip, and L_r (eq. 3) of the frame's triplet. Cells are empty where a label is too small to
+    tell.
+    """
+    terms = [f"{name} ({unit} a frame)" for name, unit in UNITS.items()]
+    frame = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["frame", "segment", *terms, "L_r of the frame"])
+        for part in SegmentMotion(segmentation).parts():
+            check()
+            values = np.stack([part.readable()[name] for name in UNITS], axis=-1)  # (b, k, terms)
+            for rows, loss in zip(values, part.reconstruction, strict=True):
+                for label, row in enumerate(rows):
+                    table.writerow([frame, label, *map(_cell, row), _cell(loss)])
+                frame += 1
+
+
+def _cell(value: np.floating[Any]) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def write_settings_json(segmentation: Segmentation, path: Path, check: Check) -> None:
@@ -153,6 +182,11 @@ EXTRAS: Mapping[str, Extra] = {
     "flow": Extra("flow.npz", "The optical flow, to segment again without estimating.", write_flow),
     "foreground": Extra(
         "foreground", "Masks of what moves on its own, chosen without labels.", write_foreground
+    ),
+    "motion": Extra(
+        "motion.csv",
+        "How each segment moves in each frame, as the tab Motion has it.",
+        write_motion,
     ),
     "settings": Extra("settings.json", "All settings, to load again.", write_settings_json),
 }

@@ -11,6 +11,17 @@ from torch import Tensor
 
 from stseg.motion import MotionModel, Term
 
+UNITS = {
+    "right": "px",
+    "down": "px",
+    "speed": "px",
+    "divergence": "%",
+    "rotation": "degrees",
+    "deformation": "%",
+    "residual": "px",
+}
+"""The terms of ``MotionOverTime.readable``, in its order, and how they count: so many a frame."""
+
 
 @dataclass(frozen=True)
 class MotionOverTime:
@@ -53,6 +64,18 @@ class MotionOverTime:
         The square root of (u_x - v_y)² + (u_y + v_x)², which no rotation of the axes changes.
         """
         return np.hypot(self.hyperbolic[..., 0], self.hyperbolic[..., 1])
+
+    def readable(self) -> dict[str, Float32[np.ndarray, "n k"]]:
+        """The terms as people read them, in the units of ``UNITS``."""
+        return {
+            "right": self.translation[..., 0],
+            "down": self.translation[..., 1],
+            "speed": self.speed,
+            "divergence": 100 * self.divergence,
+            "rotation": self.rotation,
+            "deformation": 100 * self.deformation,
+            "residual": self.residual,
+        }
 
 
 def centroids(masks: Float[Tensor, "b k h w"]) -> tuple[Tensor, Tensor]:

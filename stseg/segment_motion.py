@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -149,16 +149,22 @@ class SegmentMotion:
         with self._whole:
             return self._over_time
 
+    def parts(self) -> Iterator[MotionOverTime]:
+        """What ``over_time`` tells, a few frames at a time; nothing of it is kept."""
+        last = _fields(self._segmentation) - 1
+        for first in range(0, last + 1, BATCH):
+            columns = self._parameters(range(first, min(first + BATCH, last + 1)))
+            ends = first + BATCH > last
+            frames = np.arange(first, len(self._segmentation) if ends else first + BATCH)
+            told = np.minimum(frames, last) - first  # the last frame repeats
+            yield MotionOverTime(*(column[told] for column in columns))
+
     @cached_property
     def _over_time(self) -> MotionOverTime:
-        fields = _fields(self._segmentation)
-        rows = [
-            self._parameters(range(first, min(first + BATCH, fields)))
-            for first in range(0, fields, BATCH)
-        ]
-        columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-        told = np.minimum(np.arange(len(self._segmentation)), fields - 1)  # the last frame repeats
-        return MotionOverTime(*(column[told] for column in columns))
+        parts = list(self.parts())
+        names = [each.name for each in fields(MotionOverTime)]
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+        return MotionOverTime(*columns)
 
     def _read(self, index: int) -> FrameMotion:
         volumes = self._volumes([index])

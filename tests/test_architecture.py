@@ -60,7 +60,7 @@ FLOORS: dict[str, int] = {
     "stseg.synthetic": 4,
     "stseg.synthetic_files": 5,
     "stseg.similarity": 3,
-    "stseg.formats": 4,
+    "stseg.formats": 4.5,
     "stseg.summary": 4,
     "stseg.prediction": 4,
     "stseg.render": 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from stseg.flow import read_flow_file
 from stseg.formats import EXTRAS, run_length
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
+from stseg.segment_motion import SegmentMotion
 from stseg.settings_file import read_settings, settings_of, write_settings
 
 # pycocotools 2.0.11 reads run lengths by an old protocol of NumPy; it writes them without a word.
@@ -91,6 +93,29 @@ def test_flow_is_a_file_that_segment_takes(result: Segmentation, tmp_path: Path)
         np.testing.assert_allclose(flow[index], result.flow[index], atol=1 / 32)
 
 
+def test_motion_is_what_the_models_say(result: Segmentation, tmp_path: Path) -> None:
+    with write("motion", result, tmp_path).open(encoding="utf-8", newline="") as file:
+        head, *lines = csv.reader(file)
+    assert head[:4] == ["frame", "segment", "right (px a frame)", "down (px a frame)"]
+    assert head[6:8] == ["rotation (degrees a frame)", "deformation (% a frame)"]
+    assert [line[:2] for line in lines] == [[str(n), str(k)] for n in range(9) for k in range(3)]
+    told = SegmentMotion(result).over_time()
+    values = np.array([[float(cell or "nan") for cell in line[2:]] for line in lines])
+    expected = [
+        *(told.translation[..., 0], told.translation[..., 1], told.speed, 100 * told.divergence),
+        *(told.rotation, 100 * told.deformation, told.residual),
+        np.repeat(told.reconstruction[:, None], 3, axis=1),
+    ]
+    np.testing.assert_allclose(values, np.stack(expected, axis=-1).reshape(27, 8), rtol=1e-5)
+    assert np.isfinite(values).any()
+
+
+def test_a_segment_that_is_gone_has_empty_cells(result: Segmentation, tmp_path: Path) -> None:
+    one = replace(result, assignment=np.zeros_like(result.assignment))
+    lines = write("motion", one, tmp_path).read_text(encoding="utf-8").splitlines()[1:]
+    assert [",,,,,,," in line for line in lines] == [False, True, True] * 9
+
+
 def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:
     assert read_settings(write("settings", result, tmp_path)) == result.settings
     export_all(result, tmp_path / "out")
@@ -161,7 +186,7 @@ def test_an_unknown_extra_gets_a_sentence_before_any_work(
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("name", ["coco", "soft", "flow", "foreground"])
+@pytest.mark.parametrize("name", ["coco", "soft", "flow", "foreground", "motion"])
 def test_extras_stop_between_frames(name: str, result: Segmentation, tmp_path: Path) -> None:
     def stop() -> None:
         raise Cancelled("stopped")

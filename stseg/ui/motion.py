@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from stseg.charts import line_chart
-from stseg.kinematics import MotionOverTime
+from stseg.kinematics import UNITS, MotionOverTime
 from stseg.records import Segmentation
 from stseg.render import (
     COLOURS,
@@ -42,7 +42,7 @@ PARAMETERS = {
 }
 """What the chart can show: its name and its unit."""
 
-TABLE = ("right", "down", "speed", "divergence", "rotation", "deformation", "residual")
+TABLE = tuple(UNITS)
 
 
 def build() -> TabView:
@@ -166,15 +166,7 @@ def _values(told: MotionOverTime, parameter: str) -> np.ndarray:
     """The parameter in the unit of ``PARAMETERS``: (n, k), or (n, 1) for the whole frame."""
     if parameter == LOSS:
         return told.reconstruction[:, None]
-    return {
-        "speed": told.speed,
-        "right": told.translation[..., 0],
-        "down": told.translation[..., 1],
-        "divergence": 100 * told.divergence,
-        "rotation": told.rotation,
-        "deformation": 100 * told.deformation,
-        "residual": told.residual,
-    }[parameter]
+    return told.readable()[parameter]
 
 
 def _chart(told: MotionOverTime, parameter: str, frame: int) -> str:

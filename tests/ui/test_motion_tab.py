@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from app_process import Visit
 from playwright.sync_api import Page
@@ -35,7 +38,7 @@ def caption(page: Page, name: str) -> str:
     return page.inner_text(f"#motion figure[data-name={name}] figcaption")
 
 
-def test_motion_of_the_example(visit: Visit) -> None:
+def test_motion_of_the_example(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.get_by_role("tab", name="Motion").click()
     page.wait_for_selector("#motion .numbers", timeout=30_000)
@@ -77,5 +80,17 @@ def test_motion_of_the_example(visit: Visit) -> None:
     assert large is not None
     assert small is not None
     assert large["width"] > 1.8 * small["width"]
+
+    # The file of the tab Downloads has the figures that the table shows.
+    rows = [row.split("\t") for row in page.locator("#motion .numbers tbody tr").all_inner_texts()]
+    shown = [[float(cell.replace("−", "-")) for cell in row[2:]] for row in rows]
+    page.get_by_role("tab", name="Downloads").click()
+    with page.expect_download() as download:
+        page.click("button:has-text('motion.csv')")
+    download.value.save_as(tmp_path / "motion.csv")
+    with (tmp_path / "motion.csv").open(encoding="utf-8", newline="") as file:
+        lines = [line for line in csv.reader(file) if line[0] == "12"]
+    kept = [[float(cell) for cell in line[2:9]] for line in lines]
+    assert np.array(kept) == pytest.approx(np.array(shown), abs=0.0051)
     assert not visit.errors
     assert not visit.outside
