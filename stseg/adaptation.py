@@ -48,9 +48,9 @@ class AdaptationSettings:
         eta: fraction of sites that L_c leaves out (eq. 5), 0 to 1.
         beta: weight of L_c (eq. 6); 0 fits without it.
         steps: optimiser steps.
-        learning_rate: Adam's step at the start; it falls along a cosine to a twentieth. A larger one
-            lowers the loss further, but learns what is wrong with the flow, too (measured in
-            ``benchmarks/README.md``).
+        learning_rate: Adam's step at the start; it falls along a cosine to a twentieth. A larger
+            one lowers the loss further, but learns what is wrong with the flow, too (measured
+            in ``benchmarks/README.md``).
         size: (h, w) of the volumes of a landscape clip; turned for portrait.
         batch: volumes in an optimiser step.
         seed: of the order of the volumes and the augmentations.
