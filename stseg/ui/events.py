@@ -84,9 +84,11 @@ class Events:
         self._sessions.close(request.session_hash or "")
 
     def pick(self, event: gr.EventData, request: gr.Request, *values: Any) -> tuple[Any, ...]:
-        """A tile of the gallery: show its clip."""
+        """A tile of the gallery: show its clip; what runs on the chosen one goes on."""
         session = self._session(request)
         clip = self._catalogue.find(str(event._data["key"]), session.uploads)
+        if session.busy and session.clip is not None and clip.source == session.clip.source:
+            return self._scene.gallery(session), *self._scene.unchanged()
         return self._turn_to(request, clip, values)
 
     def upload(self, request: gr.Request, path: str, *values: Any) -> tuple[Any, ...]:

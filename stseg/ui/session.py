@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,6 +106,7 @@ class Session:
             kind: which handler is to take it; one that was queued for other work must not.
         """
         with self._lock:
+            self._settle()
             self._kind = kind
             self._ticket += 1
             self._claimed = self._working = False
@@ -127,6 +128,7 @@ class Session:
         """The work with this ticket has come to its end."""
         with self._lock:
             if ticket == self._ticket:
+                self._settle()
                 self._working = False
 
     @property
@@ -145,9 +147,15 @@ class Session:
     def drop(self) -> None:
         """Turn to something else: what runs ends, and shows nothing any more."""
         with self._lock:
+            self._settle()
             self._ticket += 1
             self._claimed = True
             self._working = False
+
+    def _settle(self) -> None:
+        """No more frames come to what is shown: the run that made it ends."""
+        if self.shown is not None and self.shown.growing:
+            self.shown = replace(self.shown, growing=False)
 
     def current(self, ticket: int) -> bool:
         """Whether the page still waits for the work with this ticket."""

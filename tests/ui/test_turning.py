@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from unseen_page import REQUEST, Page, stopped
 
 from stseg.records import Clip
+from stseg.ui.session import Session
 from stseg.ui.shown import Choice
 
 TAUS, FRAMES, STRIDE = 1, 6, 8
@@ -71,3 +73,30 @@ def test_nothing_of_the_last_clip_stays(page: Page) -> None:
     assert len(others) == 3
     assert "Nothing is compared yet" in others[0]  # Compare
     assert all("No clip is segmented" in each for each in others[1:])  # Similarity, Motion
+
+
+def test_the_tile_of_the_clip_that_is_worked_on_ends_nothing(page: Page) -> None:
+    pick(page, "pause")
+    session = page.session
+    session.begin()
+    ticket = session.claim()
+    assert ticket is not None
+    gallery, *scene = pick(page, "pause")
+    assert 'aria-pressed="true" title="pause' in gallery
+    assert all(each == gr.skip() for each in scene)
+    assert not session.stopped(ticket)
+    pick(page, "orbit")
+    assert session.stopped(ticket)
+
+
+@pytest.mark.parametrize("end", [Session.begin, Session.drop, lambda session: session.end(1)])
+def test_a_run_that_ended_grows_no_more(page: Page, end: Callable[[Session], None]) -> None:
+    session = page.session
+    session.begin()
+    assert session.claim() == 1
+    assert session.shown is not None
+    session.shown = replace(session.shown, growing=True)
+    frames = len(session.shown)
+    end(session)
+    assert not session.shown.growing
+    assert len(session.shown) == frames
