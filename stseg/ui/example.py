@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 
 from stseg.errors import Cancelled, InputError, Stop
+from stseg.files import no_space
 from stseg.records import Settings
 from stseg.ui.clips import Catalogue
 from stseg.ui.machine import Machine
@@ -20,6 +22,8 @@ from stseg.ui.work import Step, segment_clip
 
 logger = logging.getLogger(__name__)
 
+AGAIN = 300.0
+"""Seconds after which a visit has the example tried again that the disk did not allow."""
 
 SETTINGS = Settings()
 """The three objects of the example and its background have a segment each."""
@@ -42,12 +46,18 @@ class Example:
         self._machine = machine
         self._folder = Path(tempfile.mkdtemp(prefix="example-", dir=served))
         self._left = threading.Event()
+        self._lock = threading.Lock()
+        self._refused: float | None = None  # when the disk did not allow it
         self._executor = ThreadPoolExecutor(2, "stseg-example")
         self._result: Future[Shown | None] = self._executor.submit(self._make)
         self._thumbnails = self._executor.submit(catalogue.make_thumbnails)
 
     def ready(self, seconds: float) -> bool:
-        """Wait up to so long for the example; whether it is there, or will never be."""
+        """Wait up to so long for the example; whether it is there, or nothing makes it now."""
+        with self._lock:
+            if self._refused is not None and time.monotonic() - self._refused >= AGAIN:
+                self._refused = None
+                self._result = self._executor.submit(self._make)
         try:
             self._result.result(timeout=seconds)
         except NotYet:
@@ -90,6 +100,13 @@ class Example:
             return None
         except InputError as error:
             logger.warning("There is no example on the first page: %s", error)
+            if isinstance(error.__cause__, OSError):  # there may be room later
+                self._refused = time.monotonic()
+            return None
+        except OSError as error:
+            why = no_space(error) or f"The disk refused it ({error.strerror or error})."
+            logger.warning("There is no example on the first page for now. %s", why)
+            self._refused = time.monotonic()
             return None
         if shown is not None:
             self._pace.learn(shown.result)
