@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="extra files: coco, soft, flow, foreground, settings",
+        help="extra files: coco, soft, flow, motion, foreground, settings",
     )
     parser.add_argument(
         "--foreground",
