@@ -262,7 +262,10 @@ class Session:
         return Path(tempfile.mkdtemp(dir=self.private))
 
     def new_job_folder(self) -> Path:
-        """An empty folder that is served, for what a job offers; it stays until the visit ends."""
+        """An empty folder that is served, for what a job offers; it stays until the visit ends.
+
+        Those of an endpoint's calls stay for as many calls as clips of a visitor do.
+        """
         folder = self.served / f"{_JOB}{secrets.token_urlsafe(8)}"
         folder.mkdir()
         return folder
