@@ -278,19 +278,26 @@ class Events:
     def _turn_to(self, request: gr.Request, clip: Clip, values: Sequence[Any]) -> tuple[Any, ...]:
         """Show another clip: the gallery and the scene, whatever the other settings say."""
         session, choice = self._session(request), Choice(int(values[0]))
+        known = self._known(session, clip)
+        # A clip that cannot be read changes nothing, so it is read first.
+        board = "" if known else self._scene.first_picture(clip)
         session.drop()
         session.clip, session.frame, session.compared = clip, 0, ()
         session.choice = choice
-        kept = [session.shown, self._example.shown()]
-        shown = next(
-            (each for each in kept if each and each.result.clip.source == clip.source), None
-        )
+        shown = self._known(session, clip) if known else None  # it may have ended just now
         session.shown = shown = shown and (shown.chosen(session.choice) or shown)
         gallery, badge = self._scene.gallery(session), self.estimate(request, *values[:SETTINGS])
         if shown is None:
-            return gallery, *self._scene.preview(clip, badge)
+            return gallery, *self._scene.preview(clip, badge, board)
         line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
         return gallery, *self._scene.shown(session, line, badge, values[SETTINGS:])
+
+    def _known(self, session: Session, clip: Clip) -> Shown | None:
+        """A result of this clip that need not be computed."""
+        kept = (session.shown, self._example.shown())
+        return next(
+            (each for each in kept if each and each.result.clip.source == clip.source), None
+        )
 
     def _unmoved(self) -> tuple[Any, ...]:
         return self._scene.unchanged()[2:]

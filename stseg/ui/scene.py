@@ -126,11 +126,16 @@ class Scene:
             *details,
         )
 
-    def preview(self, clip: Clip, badge: str) -> tuple[Any, ...]:
-        """All of the scene for a clip without a result."""
+    @staticmethod
+    def first_picture(clip: Clip) -> str:
+        """The board of a clip without a result. Raises InputError where it cannot be read."""
+        return preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
+
+    def preview(self, clip: Clip, badge: str, board: str) -> tuple[Any, ...]:
+        """All of the scene for a clip without a result, of which ``board`` is ``first_picture``."""
         # Those of the last clip must not stay; the first picture is the board of the segments.
         blank = [value for view in self.views for value in view.blank]
-        blank[0] = preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
+        blank[0] = board
         return (
             markup.status(f"{clip.name} is chosen. Press Segment."),
             badge,

@@ -11,6 +11,7 @@ import gradio as gr
 import pytest
 from unseen_page import REQUEST, Page, stopped
 
+from stseg.errors import InputError
 from stseg.records import Clip
 from stseg.ui.session import Session
 from stseg.ui.shown import Choice
@@ -62,6 +63,22 @@ def test_a_clip_is_shown_whatever_the_settings(
     assert "mine is chosen" in line
     assert sentence in badge
     assert gallery.count('aria-pressed="true" title="mine') == 1
+
+
+def test_a_clip_that_cannot_be_read_any_more_changes_nothing(
+    page: Page, clip: Clip, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.mp4"
+    mine.write_bytes(clip.source.read_bytes())
+    page.events.upload(REQUEST, str(mine), *page.values)
+    (kept,) = page.session.uploads
+    pick(page, "pause")
+    kept.source.unlink()
+    event = gr.EventData(None, {"key": f"own-{kept.source.parent.name}"})
+    with pytest.raises(InputError):
+        page.events.pick(event, REQUEST, *page.values)
+    assert page.session.clip is not None
+    assert page.session.clip.name == "pause"
 
 
 def test_nothing_of_the_last_clip_stays(page: Page) -> None:
