@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from stseg.errors import InputError
-from stseg.flow import read_flow, to_grid
+from stseg.flow import on_grid, read_flow
 from stseg.records import Clip, grid_for
 from stseg.video import extent
 from stseg.volume import FlowFields
@@ -91,7 +89,5 @@ def cached_flow(path: Path, clip: Clip) -> FlowFields:
         )
     fields, grid = FlowFields(), grid_for(clip.size)
     for field in flow:
-        if field.shape[1:] != grid:
-            field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
-        fields.forward.append(field.astype(np.float16))
+        fields.forward.append(on_grid(field, grid))
     return fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,10 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         stride=1,
     )
 
+    @cache
+    def heads(model: str) -> tuple[int, ...]:
+        return load_network(model).settings.ks
+
     def present(model: str) -> bool:
         return VARIANTS[model].path.is_file() if model in VARIANTS else bool(model_path(model))
 
@@ -135,13 +140,9 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
             print(f"{row.value}: its checkpoint is missing; it is left out.", flush=True)
     swept = list(dict.fromkeys(arguments.sweep))
     if swept:
-        heads = load_network(arguments.model).settings.ks
-        rows += [row for name in swept for row in sweep_rows(base, name, heads)]
-    known: dict[str, tuple[int, ...]] = {}
+        rows += [row for name in swept for row in sweep_rows(base, name, heads(arguments.model))]
     for each in (row.settings for row in rows if row.settings is not None):
-        if each.model not in known:
-            known[each.model] = load_network(each.model).settings.ks
-        ks = known[each.model]
+        ks = heads(each.model)
         if each.k not in ks:
             raise InputError(
                 f"Model {each.model!r} gives K = {', '.join(map(str, ks))} segments, not {each.k}. "

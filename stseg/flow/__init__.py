@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float16, Float32, UInt8
+from jaxtyping import Float, Float16, Float32, UInt8
 
 from stseg.device import choose_device
 from stseg.errors import InputError
@@ -118,6 +118,15 @@ def to_grid(
     return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 
+def on_grid(
+    field: Float[np.ndarray, "2 h w"], grid: tuple[int, int]
+) -> Float16[np.ndarray, "2 g h2"]:
+    """A field that was computed before, as triplets are made of it: see ``to_grid``."""
+    if field.shape[1:] != grid:
+        field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
+    return field.astype(np.float16)
+
+
 def flow_pairs(
     images: Iterator[UInt8[np.ndarray, "H W 3"]],
     using: Estimator,
@@ -218,9 +227,7 @@ def own_fields(
         )
     grid = grid_for(clip.size)
     for field in islice(brought.fields(), None if max_frames is None else max_frames - 1):
-        if field.shape[1:] != grid:
-            field = to_grid(np.ascontiguousarray(field.transpose(1, 2, 0), np.float32), grid)
-        yield field.astype(np.float16)
+        yield on_grid(field, grid)
 
 
 def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowFields:
@@ -260,6 +267,7 @@ __all__ = [
     "clip_flow",
     "estimator",
     "flow_pairs",
+    "on_grid",
     "open_flow",
     "own_fields",
     "own_flow",
