@@ -24,26 +24,40 @@ class AugmentSettings:
             input (the loss still sees the true flow). 0 turns it off.
         flip: mirror left and right with chance 1/2.
         reverse: reverse time with chance 1/2 (instants in the other order, vectors negated).
+        exaggerate: largest factor by which the error of a rough estimate is multiplied in the
+            network's input (ours); each sample draws its own between the inverse and it, evenly by
+            the logarithm, so that rougher estimates than those of the training clips are seen, too.
+            1 turns it off.
         objects: largest number of objects pasted into a sample (``stseg.pasting``; ours), which
             only training does, since it knows how far they go. 0 turns it off.
+        pasted: chance that a sample is one of those that may have objects.
         zoom: largest magnification of a sample (ours): it shows a window of the frame, up to so
             many times magnified, but never finer than the flow is stored, so that a place in the
             frame means nothing (``stseg.windows``). 1 turns it off.
 
     Raises:
-        InputError: the objects are less than none, or the magnification is less than 1.
+        InputError: the objects are less than none, ``pasted`` is no chance, or a factor is less
+            than 1.
     """
 
     global_motion: float = 2.0
     corrupt: float = 0.1
     flip: bool = True
     reverse: bool = True
+    exaggerate: float = 1.0
     objects: int = 0
+    pasted: float = 1.0
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if self.objects < 0:
             raise InputError(f"There cannot be {self.objects} objects in a sample. Give 0 or more.")
+        if not 0 <= self.pasted <= 1:
+            raise InputError(f"Objects cannot be pasted with chance {self.pasted}. Give 0 to 1.")
+        if not self.exaggerate >= 1:
+            raise InputError(
+                f"Errors cannot be exaggerated {self.exaggerate} times. Give 1 or more."
+            )
         if not self.zoom >= 1:
             raise InputError(f"A window cannot be magnified {self.zoom} times. Give 1 or more.")
 
@@ -138,7 +152,7 @@ def disturb(
     settings: AugmentSettings,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"]]:
-    """Global motion, for the network's input and for the loss; a corrupted instant, for the input.
+    """Global motion, for the network's input and the loss; errors, for the input alone.
 
     Args:
         better: flow for the loss.
@@ -149,10 +163,17 @@ def disturb(
     """
     if settings.global_motion > 0:
         better = add_global_motion(better, model, settings.global_motion, generator)
-    volume = better if error is None else better + error
+    volume = better if error is None else better + _exaggerated(error, settings, generator)
     if settings.corrupt > 0 and better.shape[2] > 1:
         volume = corrupt_instant(volume, settings.corrupt, generator)
     return volume, better
+
+
+def _exaggerated(error: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    if settings.exaggerate == 1:
+        return error
+    drawn = 2 * torch.rand(error.shape[0], 1, 1, 1, 1, generator=generator) - 1
+    return error * (settings.exaggerate**drawn).to(error)
 
 
 def _mirrored(flow: Tensor) -> Tensor:

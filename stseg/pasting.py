@@ -50,6 +50,7 @@ def paste_objects(
     travel: Float[Tensor, "b 2 1 1 1"],
     most: int,
     generator: torch.Generator,
+    chance: float = 1.0,
 ) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"] | None]:
     """Each sample with none to ``most`` objects in front, which go where their flow says.
 
@@ -63,12 +64,15 @@ def paste_objects(
         travel: how far a pixel a frame goes from instant to instant, in widths and heights.
         most: largest number of objects in a sample.
         generator: source of chance, on the CPU.
+        chance: that a sample is one of those that may have objects.
 
     Returns:
         The flow and the error with the objects.
     """
     b = flow.shape[0]
     counts = torch.randint(most + 1, (b,), generator=generator)
+    if chance < 1:
+        counts *= torch.rand(b, generator=generator) < chance
     motions = _motions(flow, generator)
     behind = flow.mean(dim=(2, 3, 4), keepdim=True)
     for number in range(most):

@@ -308,8 +308,9 @@ class Trainer:
         drawn = sample_volumes(self._training, numbers, size, augment.zoom, self._generator)
         flow, error = turn(drawn.flow, augment, self._generator, drawn.reference)
         if augment.objects:
-            most = augment.objects
-            flow, error = paste_objects(flow, error, drawn.travel, most, self._generator)
+            flow, error = paste_objects(
+                flow, error, drawn.travel, augment.objects, self._generator, augment.pasted
+            )
         return flow, error, drawn.travel
 
     def _begin_heads(self, ks: Sequence[int]) -> None:

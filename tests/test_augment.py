@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from stseg.augment import AugmentSettings, add_global_motion, augment, corrupt_instant
+from stseg.errors import InputError
 from stseg.losses import reconstruction_loss
 from stseg.motion import MODELS, FitSettings, FittedMotion, fit_motion
 
@@ -195,3 +198,31 @@ def test_a_reference_equal_to_the_flow_changes_nothing() -> None:
     without = augment(flow, MODEL, EVERYTHING, generator())
     for a, b in zip(with_reference, without, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_exaggeration_multiplies_the_error_of_each_sample_and_leaves_the_target() -> None:
+    settings = replace(OFF, exaggerate=3.0)
+    better, error = noise(200, seed=1), noise(200, seed=2)
+    volume, target = augment(better + error, MODEL, settings, generator(), better)
+    assert torch.equal(target, better)
+    factors = (volume - better) / error
+    factor = factors.flatten(1).median(dim=1).values
+    torch.testing.assert_close(volume, better + factor.view(-1, 1, 1, 1, 1) * error)
+    assert 1 / 3 <= float(factor.min()) < 0.4
+    assert 2.5 < float(factor.max()) <= 3
+    assert 0.8 < float(factor.median()) < 1.25  # even by the logarithm
+
+
+def test_without_a_reference_there_is_no_error_to_exaggerate() -> None:
+    flow = noise()
+    volume, _ = augment(flow, MODEL, replace(OFF, exaggerate=3.0), generator())
+    assert torch.equal(volume, flow)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("exaggerate", 0.5), ("exaggerate", float("nan")), ("pasted", 1.5), ("pasted", float("nan"))],
+)
+def test_what_is_no_factor_or_no_chance_gets_a_sentence(name: str, value: float) -> None:
+    with pytest.raises(InputError, match="Give"):
+        replace(OFF, **{name: value})

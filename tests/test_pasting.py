@@ -120,3 +120,17 @@ def test_single_fields_and_no_error(chance: torch.Generator) -> None:
 def test_fewer_than_no_objects_get_a_sentence() -> None:
     with pytest.raises(InputError, match="-1 objects"):
         AugmentSettings(objects=-1)
+
+
+def test_only_the_chosen_share_of_the_samples_may_have_objects(flow: Tensor) -> None:
+    many = flow.repeat(10, 1, 1, 1, 1)
+    travel = TRAVEL.repeat(10, 1, 1, 1, 1)
+
+    def empty(chance: float) -> float:
+        own = torch.Generator().manual_seed(0)
+        out, _ = paste_objects(many, None, travel, 12, own, chance)
+        return float((out == many).flatten(1).all(dim=1).float().mean())
+
+    assert empty(1.0) < 0.2
+    assert 0.4 < empty(0.5) < 0.7
+    assert empty(0.0) == 1

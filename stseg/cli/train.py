@@ -80,6 +80,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="paste up to so many objects with motions of their own into each sample",
     )
     parser.add_argument(
+        "--pasted",
+        type=float,
+        default=None,
+        metavar="CHANCE",
+        help="chance that a sample is one of those that may have objects",
+    )
+    parser.add_argument(
+        "--exaggerate",
+        type=float,
+        default=None,
+        metavar="FACTOR",
+        help="multiply the errors of rough flow (with --reference), by up to this factor and by "
+        "its inverse at least",
+    )
+    parser.add_argument(
         "--zoom",
         type=float,
         default=None,
@@ -176,7 +191,14 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         direction_heads=tuple(arguments.direction_heads),
     )
     losses = _given({"beta": arguments.beta, "eta": arguments.eta})
-    augment = _given({"objects": arguments.objects, "zoom": arguments.zoom})
+    augment = _given(
+        {
+            "objects": arguments.objects,
+            "pasted": arguments.pasted,
+            "exaggerate": arguments.exaggerate,
+            "zoom": arguments.zoom,
+        }
+    )
     settings = replace(
         settings,
         losses=replace(settings.losses, **losses),

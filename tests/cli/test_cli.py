@@ -231,11 +231,12 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     assert "--start" in error
     alone = [*words[:4], tmp_path / "h", *words[5:], "--start", tmp_path / "r/best.safetensors"]
     alone += ["--stage", "16x28:1:1e-3", "--only-heads", 2, "--objects", 3, "--spread", 2]
-    alone += ["--zoom", 1.5]
+    alone += ["--zoom", 1.5, "--pasted", 0.5, "--exaggerate", 2]
     assert run(capsys, *alone)[0] == 0
     settings = load_checkpoint(tmp_path / "h/best.safetensors").card["settings"]
     augment = settings["augment"]
     assert (settings["only_heads"], augment["objects"], augment["zoom"]) == ([2], 3, 1.5)
+    assert (augment["pasted"], augment["exaggerate"]) == (0.5, 2.0)
     assert settings["spread"] == 2.0
     status, error = run(capsys, *alone, "--zoom", 0.5)
     assert status == 2
