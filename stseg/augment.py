@@ -152,7 +152,7 @@ def disturb(
     settings: AugmentSettings,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b 2 t h w"], Float[Tensor, "b 2 t h w"]]:
-    """Global motion, for the network's input and the loss; errors, for the input alone.
+    """Global motion, for input and loss; errors and a corrupted instant, for the input alone.
 
     Args:
         better: flow for the loss.
