@@ -18,9 +18,10 @@ from PIL import Image
 
 from stseg.errors import InputError, heed
 from stseg.files import sweep
-from stseg.formats import EXTRAS, Check, streamed_array
+from stseg.formats import EXTRAS, Check, Source, streamed_array
 from stseg.records import Segmentation
 from stseg.render import COLOURS, flow_scale, grid, overlay
+from stseg.segment_motion import SegmentMotion
 from stseg.summary import command_line as command_line
 from stseg.summary import summary as summary
 from stseg.video import read_frames
@@ -52,6 +53,7 @@ def export_all(
     report: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
     also: Sequence[str] = (),
+    motion: SegmentMotion | None = None,
 ) -> list[Path]:
     """Write labels (PNG and NPZ), both videos and the summary into ``folder``.
 
@@ -66,6 +68,7 @@ def export_all(
         stop: asked before each frame, by several threads; True raises ``Cancelled`` and leaves
             nothing behind.
         also: extra files, by their names in ``stseg.formats.EXTRAS``.
+        motion: motion models of the segmentation, where somebody has them already.
 
     Returns:
         The paths, in the order of ``outputs(also)``.
@@ -76,6 +79,7 @@ def export_all(
         Cancelled: ``stop`` said so.
     """
     names = outputs(also)
+    source = Source(segmentation, motion or SegmentMotion(segmentation))
     ended = threading.Event()
 
     def check() -> None:
@@ -84,7 +88,7 @@ def export_all(
     with _staging(folder, names) as staging, ThreadPoolExecutor(1, "stseg-extras") as beside:
         try:
             extras = [
-                beside.submit(EXTRAS[name].write, segmentation, staging / EXTRAS[name].file, check)
+                beside.submit(EXTRAS[name].write, source, staging / EXTRAS[name].file, check)
                 for name in dict.fromkeys(also)
             ]
             _write_frames(segmentation, staging, report or (lambda done, total: None), check)

@@ -30,6 +30,19 @@ Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
+class Source:
+    """What the writers take their files from.
+
+    Attributes:
+        segmentation: the clip.
+        motion: its motion models; what others have asked of them is not computed again.
+    """
+
+    segmentation: Segmentation
+    motion: SegmentMotion
+
+
+@dataclass(frozen=True)
 class Extra:
     """A file that is written where it is asked for.
 
@@ -41,7 +54,7 @@ class Extra:
 
     file: str
     hint: str
-    write: Callable[[Segmentation, Path, Check], None]
+    write: Callable[[Source, Path, Check], None]
 
 
 @contextmanager
@@ -62,8 +75,9 @@ def streamed_array(
         yield add
 
 
-def write_soft_masks(segmentation: Segmentation, path: Path, check: Check) -> None:
+def write_soft_masks(source: Source, path: Path, check: Check) -> None:
     """``soft-masks.npz``: ``masks`` (n, k, h, w) uint8 by linked label on the network's grid."""
+    segmentation = source.segmentation
     n, k = len(segmentation), segmentation.k
     with streamed_array(path, "masks", (n, k, *segmentation.masks[0].shape[1:])) as add:
         for index in range(n):
@@ -73,8 +87,9 @@ def write_soft_masks(segmentation: Segmentation, path: Path, check: Check) -> No
             add(np.minimum(linked, 255).astype(np.uint8))  # rounding may pass 255 by a few
 
 
-def write_flow(segmentation: Segmentation, path: Path, check: Check) -> None:
+def write_flow(source: Source, path: Path, check: Check) -> None:
     """``flow.npz``: the flow that was segmented, as ``segment --flow`` takes it."""
+    segmentation = source.segmentation
 
     def fields() -> Iterator[np.ndarray]:
         for index in range(len(segmentation) - 1):
@@ -84,7 +99,7 @@ def write_flow(segmentation: Segmentation, path: Path, check: Check) -> None:
     write_flow_file(path, fields(), segmentation.clip.size)
 
 
-def write_motion(segmentation: Segmentation, path: Path, check: Check) -> None:
+def write_motion(source: Source, path: Path, check: Check) -> None:
     """``motion.csv``: the fitted motion of each linked label in each frame, in plain terms.
 
     A line a frame and label: the terms of ``stseg.kinematics.MotionOverTime.readable``, a frame of
@@ -96,7 +111,7 @@ def write_motion(segmentation: Segmentation, path: Path, check: Check) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["frame", "segment", *terms, "L_r of the frame"])
-        for part in SegmentMotion(segmentation).parts():
+        for part in source.motion.parts():
             check()
             values = np.stack([part.readable()[name] for name in UNITS], axis=-1)  # (b, k, terms)
             for rows, loss in zip(values, part.reconstruction, strict=True):
@@ -109,9 +124,9 @@ def _cell(value: np.floating[Any]) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def write_settings_json(segmentation: Segmentation, path: Path, check: Check) -> None:
+def write_settings_json(source: Source, path: Path, check: Check) -> None:
     """``settings.json``: the settings, as ``segment --settings`` takes them."""
-    write_settings(segmentation.settings, path)
+    write_settings(source.segmentation.settings, path)
 
 
 def run_length(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
@@ -120,12 +135,13 @@ def run_length(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode()}
 
 
-def write_coco(segmentation: Segmentation, path: Path, check: Check) -> None:
+def write_coco(source: Source, path: Path, check: Check) -> None:
     """``masks-coco.json``: a mask for each frame and linked label that has a pixel.
 
     Images are the frames, numbered from 1; category c is linked label c - 1, since 0 is nothing to
     many readers. ``track_id`` is the same number: labels are linked through the video.
     """
+    segmentation = source.segmentation
     clip, n = segmentation.clip, len(segmentation)
     height, width = clip.size
     frames = [
@@ -160,12 +176,13 @@ def write_coco(segmentation: Segmentation, path: Path, check: Check) -> None:
         file.write("\n]}\n")
 
 
-def write_foreground(segmentation: Segmentation, path: Path, check: Check) -> None:
+def write_foreground(source: Source, path: Path, check: Check) -> None:
     """``foreground/00000.png`` ...: 255 on what moves on its own, at the size of the video.
 
     The labels are chosen without ground truth, once per sub-sequence; where linkage has none, once
     per ``stseg.foreground.CHOICE`` frames.
     """
+    segmentation = source.segmentation
     path.mkdir()
     for index, mask in enumerate(foreground_masks(segmentation)):
         check()

@@ -131,7 +131,9 @@ class SegmentMotion:
         self._segmentation = segmentation
         self._model = MODELS[model]
         self._frames: OrderedDict[int, FrameMotion] = OrderedDict()
+        self._parts: dict[int, MotionOverTime] = {}
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._whole = threading.Lock()
 
     def at(self, index: int) -> FrameMotion:
@@ -150,14 +152,16 @@ class SegmentMotion:
             return self._over_time
 
     def parts(self) -> Iterator[MotionOverTime]:
-        """What ``over_time`` tells, a few frames at a time; nothing of it is kept."""
-        last = _fields(self._segmentation) - 1
-        for first in range(0, last + 1, BATCH):
-            columns = self._parameters(range(first, min(first + BATCH, last + 1)))
-            ends = first + BATCH > last
-            frames = np.arange(first, len(self._segmentation) if ends else first + BATCH)
-            told = np.minimum(frames, last) - first  # the last frame repeats
-            yield MotionOverTime(*(column[told] for column in columns))
+        """What ``over_time`` tells, a few frames at a time.
+
+        Each part is computed once: whoever asks while another does takes what is there.
+        """
+        for first in range(0, _fields(self._segmentation), BATCH):
+            with self._reading:
+                if first not in self._parts:
+                    self._parts[first] = self._part(first)
+                part = self._parts[first]
+            yield part
 
     @cached_property
     def _over_time(self) -> MotionOverTime:
@@ -165,6 +169,14 @@ class SegmentMotion:
         names = [each.name for each in fields(MotionOverTime)]
         columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
         return MotionOverTime(*columns)
+
+    def _part(self, first: int) -> MotionOverTime:
+        last = _fields(self._segmentation) - 1
+        columns = self._parameters(range(first, min(first + BATCH, last + 1)))
+        ends = first + BATCH > last
+        frames = np.arange(first, len(self._segmentation) if ends else first + BATCH)
+        told = np.minimum(frames, last) - first  # the last frame repeats
+        return MotionOverTime(*(column[told] for column in columns))
 
     def _read(self, index: int) -> FrameMotion:
         volumes = self._volumes([index])

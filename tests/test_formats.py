@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from stseg.errors import Cancelled, InputError
 from stseg.export import OUTPUTS, export_all, outputs
 from stseg.flow import read_flow_file
-from stseg.formats import EXTRAS, run_length
+from stseg.formats import EXTRAS, Source, run_length
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.segment_motion import SegmentMotion
@@ -35,7 +35,7 @@ def result(clip: Clip, tiny_model: Path) -> Segmentation:
 
 def write(name: str, result: Segmentation, folder: Path) -> Path:
     path = folder / EXTRAS[name].file
-    EXTRAS[name].write(result, path, lambda: None)
+    EXTRAS[name].write(Source(result, SegmentMotion(result)), path, lambda: None)
     return path
 
 
@@ -108,6 +108,15 @@ def test_motion_is_what_the_models_say(result: Segmentation, tmp_path: Path) -> 
     ]
     np.testing.assert_allclose(values, np.stack(expected, axis=-1).reshape(27, 8), rtol=1e-5)
     assert np.isfinite(values).any()
+
+
+def test_models_that_are_known_are_not_fitted_again(
+    result: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion = SegmentMotion(result)
+    export_all(result, tmp_path, also=("motion",), motion=motion)
+    monkeypatch.setattr(SegmentMotion, "_parameters", None)
+    assert motion.over_time().speed.shape == (9, 3)
 
 
 def test_a_segment_that_is_gone_has_empty_cells(result: Segmentation, tmp_path: Path) -> None:
@@ -191,5 +200,6 @@ def test_extras_stop_between_frames(name: str, result: Segmentation, tmp_path: P
     def stop() -> None:
         raise Cancelled("stopped")
 
+    source = Source(result, SegmentMotion(result))
     with pytest.raises(Cancelled):
-        EXTRAS[name].write(result, tmp_path / EXTRAS[name].file, stop)
+        EXTRAS[name].write(source, tmp_path / EXTRAS[name].file, stop)

@@ -19,7 +19,7 @@ from stseg.flow import ESTIMATORS
 from stseg.flow.cache import FlowCache
 from stseg.formats import EXTRAS
 from stseg.pipeline import SegmentationRun, load_network
-from stseg.records import Clip, Segmentation, Settings
+from stseg.records import Clip, Settings
 from stseg.render import jpeg, shrink
 from stseg.settings_file import write_settings
 from stseg.spool import Spool
@@ -159,7 +159,7 @@ def write_files(
         choice = shown.choice
         merged = "" if choice.merge is None else f"-merged-{choice.merge:g}"
         place = folder / f"k{choice.k}{merged}"
-        writing = _write(shown.result, place, _moved(stop, choice, wanted))
+        writing = _write(shown, place, _moved(stop, choice, wanted))
         try:
             files = yield from writing
         except Cancelled:
@@ -185,18 +185,20 @@ def _moved(stop: Stop, choice: Choice, wanted: Wanted | None) -> Stop:
     return lambda: stop() or (wanted is not None and wanted() != choice)
 
 
-def _write(
-    result: Segmentation, folder: Path, stop: Stop
-) -> Generator[Step, None, dict[str, Path]]:
+def _write(shown: Shown, folder: Path, stop: Stop) -> Generator[Step, None, dict[str, Path]]:
     """``export_all`` in a thread of its own, since it does not pause to tell how far it is."""
-    done, total, left = 0, len(result), threading.Event()
+    result, left = shown.result, threading.Event()
+    done, total = 0, len(result)
 
     def report(count: int, of: int) -> None:
         nonlocal done
         done = count
 
+    def stopped() -> bool:
+        return left.is_set() or stop()
+
     def write() -> list[Path]:
-        return export_all(result, folder, report, lambda: left.is_set() or stop(), tuple(EXTRAS))
+        return export_all(result, folder, report, stopped, tuple(EXTRAS), shown.motion)
 
     with ThreadPoolExecutor(1, "stseg-export") as executor:
         writing = executor.submit(write)
