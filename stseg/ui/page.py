@@ -38,6 +38,9 @@ LIGHT: dict[str, Any] = {
 }
 """Whatever only looks at what is known runs at once, beside the long work of others."""
 
+PAUSE = 0.05
+"""Seconds between two looks of Gradio for new work in its queue, and for its progress."""
+
 FAREWELL = 5.0
 """Seconds that the app waits, when it is closed, for what still computes."""
 
@@ -217,6 +220,8 @@ class App:
                 select(_opened(index), None, tab_open, **LIGHT).then(
                     guarded(events.look), looks, pictures, **LIGHT
                 )
+        # Gradio looks a thousand times a second on Linux: a tenth of a core for nothing.
+        blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = PAUSE
         return blocks
 
 

@@ -24,12 +24,13 @@ PATIENCE = float(os.environ.get("STSEG_PATIENCE", "1" if choose_device().bfloat1
 
 @dataclass
 class Served:
-    """A running app: where it listens, where it writes, and how long it took to start."""
+    """A running app: where it listens and writes, how long it took to start, and its process."""
 
     address: str
     temporary: Path
     seconds: float
     log: Path
+    pid: int
 
 
 @dataclass
@@ -125,7 +126,7 @@ def start(arguments: list[str], temporary: Path) -> tuple[subprocess.Popen[bytes
         assert time.monotonic() - begun < 60 * PATIENCE, "the app does not start"
         time.sleep(0.1)
     seconds = time.monotonic() - begun
-    return process, Served(f"http://127.0.0.1:{port}/", temporary, seconds, log)
+    return process, Served(f"http://127.0.0.1:{port}/", temporary, seconds, log, process.pid)
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
