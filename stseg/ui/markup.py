@@ -13,6 +13,9 @@ import numpy as np
 
 from stseg.render import jpeg, label_png, png
 
+QUALITY = 82
+"""Of photographs on the page: their bytes are in every answer to a move of the slider."""
+
 ENLARGE = """
 const enlarge = (event) => {
   const figure = event.target.closest('figure[tabindex]');
@@ -29,7 +32,7 @@ element.addEventListener('keydown', (event) => { if (event.key === 'Enter') enla
 
 def photo(image: np.ndarray) -> str:
     """A photograph (H, W, 3) as a data URI."""
-    return jpeg_uri(jpeg(image))
+    return jpeg_uri(jpeg(image, QUALITY))
 
 
 def jpeg_uri(data: np.ndarray) -> str:

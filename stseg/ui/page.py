@@ -115,6 +115,10 @@ class App:
             tab_open = gr.State(0)
             pictures = [each for view in views for each in view.pictures]
             details = [each for view in views for each in view.details]
+            # Gradio tells each component that an event fills how the event stands, hidden or not,
+            # and goes through the whole page for each: one component is told for all.
+            light = {**LIGHT, "show_progress_on": status}
+            heavy = {**HEAVY, "show_progress": "hidden", "show_progress_on": status}
             looks = [frame, controls.eta, tab_open, *(o for view in views for o in view.options)]
             scene = [status, controls.badge, frame, *pictures, *details]
 
@@ -122,7 +126,7 @@ class App:
                 guarded(events.arrive),
                 looks,
                 [controls.k, controls.gallery, *scene],
-                **LIGHT,
+                **light,
                 queue=True,
             )
             blocks.unload(events.leave)
@@ -130,28 +134,27 @@ class App:
                 guarded(events.pick),
                 [*controls.settings, *looks],
                 [controls.gallery, *scene],
-                **LIGHT,
+                **light,
             )
             controls.upload.upload(
                 guarded(events.upload),
                 [controls.upload, *controls.settings, *looks],
                 [controls.gallery, *scene],
-                **LIGHT,
+                **light,
             )
             controls.own_flow.upload(
                 guarded(events.bring_flow),
                 [controls.own_flow],
                 [controls.flow, status],
-                **LIGHT,
+                **light,
             )
-            controls.segment.click(guarded(events.announce), controls.k, status, **LIGHT).then(
+            controls.segment.click(guarded(events.announce), controls.k, status, **light).then(
                 guarded(events.segment, events.failed, self._scene.unchanged),
                 [*controls.settings, *looks],
                 scene,
-                show_progress="hidden",
                 api_visibility="private",
                 trigger_mode="multiple",
-                **HEAVY,
+                **heavy,
             )
             labels_moved = [
                 controls.k.input(
@@ -159,7 +162,7 @@ class App:
                     [*controls.settings, *looks],
                     scene,
                     trigger_mode="always_last",
-                    **LIGHT,
+                    **light,
                 )
             ]
             labels_moved += [
@@ -169,7 +172,7 @@ class App:
                     [merging.use, merging.threshold, *controls.settings, *looks],
                     scene,
                     trigger_mode="always_last",
-                    **LIGHT,
+                    **light,
                 )
                 for merging in (view.merging for view in views)
                 if merging is not None
@@ -179,32 +182,30 @@ class App:
                     guarded(events.write, events.failed, self._scene.unchanged),
                     [*controls.settings, *looks],
                     scene,
-                    show_progress="hidden",
                     api_visibility="private",
                     trigger_mode="multiple",
-                    **HEAVY,
+                    **heavy,
                 )
-            controls.stop.click(guarded(events.stop), None, status, **LIGHT)
+            controls.stop.click(guarded(events.stop), None, status, **light)
             pulse = gr.State(0.0)
             for job in (job for view in views for job in view.jobs):
-                job.start(jobs.announcement(self.sessions, job), None, status, **LIGHT).then(
+                job.start(jobs.announcement(self.sessions, job), None, status, **light).then(
                     jobs.handler(self.sessions, job),
                     [*controls.settings, *job.reads],
                     [status, pulse, *job.fills],
-                    show_progress="hidden",
                     api_visibility="private",
                     trigger_mode="multiple",
-                    **HEAVY,
+                    **heavy,
                 )
                 for stop in job.stop:
-                    stop(guarded(events.stop), None, status, **LIGHT)
+                    stop(guarded(events.stop), None, status, **light)
             gr.on(
                 [each.change for each in controls.settings],
                 guarded(events.estimate),
                 [*controls.settings],
                 controls.badge,
                 trigger_mode="always_last",
-                **LIGHT,
+                **light,
             )
             gr.on(
                 [frame.input, controls.eta.input, *(on for view in views for on in view.redraw_on)],
@@ -213,12 +214,12 @@ class App:
                 pictures,
                 trigger_mode="always_last",
                 queue=False,
-                **LIGHT,
+                **light,
             )
-            pulse.change(guarded(events.redraw), looks, pictures, **LIGHT)
+            pulse.change(guarded(events.redraw), looks, pictures, **light)
             for index, select in enumerate(selections):
-                select(_opened(index), None, tab_open, **LIGHT).then(
-                    guarded(events.look), looks, pictures, **LIGHT
+                select(_opened(index), None, tab_open, **light).then(
+                    guarded(events.look), looks, pictures, **light
                 )
         # Gradio looks a thousand times a second on Linux: a tenth of a core for nothing.
         blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = PAUSE

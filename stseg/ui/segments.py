@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import gradio as gr
@@ -136,44 +137,62 @@ def _draw(
 ) -> tuple[str]:
     shown, frame, result = moment.shown, moment.frame, moment.shown.result
     image = from_jpeg(shown.pictures[frame])
-    size = size_of(image)
     small = shrink(image, SMALL)
-    own = label_map(result.soft_masks(frame), size)
-    linked = result.assignment[frame][own]
+    soft, assignment = result.soft_masks(frame), result.assignment[frame]
+    own = label_map(soft, size_of(small))
     flow = result.motion(frame)
     scale = shown.scale if scaled == "clip" else flow_scale_of(flow)
     label = min(softened, result.k - 1)
-    over = overlay(image, linked, opacity / 100, style, hidden_labels(hidden))
-    figures = [
-        figure("overlay", f"Segments, frame {frame}", photo(over), "Labels."),
-        figure(
+
+    def segments() -> str:
+        linked = assignment[label_map(soft, size_of(image))]
+        over = overlay(image, linked, opacity / 100, style, hidden_labels(hidden))
+        return figure("overlay", f"Segments, frame {frame}", photo(over), "Labels.")
+
+    def measured() -> str:
+        return figure(
             "flow",
             f"Optical flow, {scale:.1f} px a frame in full colour",
             drawing(flow_colours(flow, scale)),
             "Hue is the direction, saturation the speed.",
             WHEEL,
-        ),
-        figure(
-            "masks", "Masks, frame by frame", labels(own), "As the network gives them, not linked."
-        ),
-        figure("labels", "Linked labels", labels(linked), "One label a segment through the clip."),
-        figure(
+        )
+
+    def masks() -> str:
+        hint = "As the network gives them, not linked."
+        return figure("masks", "Masks, frame by frame", labels(own), hint)
+
+    def linked_labels() -> str:
+        hint = "One label a segment through the clip."
+        return figure("labels", "Linked labels", labels(assignment[own]), hint)
+
+    def softly() -> str:
+        return figure(
             "soft",
             f"Soft mask of segment {label}",
             photo(soft_mask(result.linked_masks(frame)[label], label, size_of(small))),
             "Bright where the network is certain.",
-        ),
-        figure(
+        )
+
+    def discarded() -> str:
+        return figure(
             "occlusions",
             f"Sites that η = {100 * moment.eta:.1f} % discards",
             photo(occlusion_picture(result, frame, moment.eta, small)),
             "Where the flow changes most between this frame and the next (eq. 5).",
-        ),
-    ]
-    truth = _truth(result.clip, frame, size_of(small))
-    if truth is not None:
-        figures.append(figure("truth", "Ground truth", labels(truth), "Its colours are its own."))
-    board = "board" if truth is None else "board seven"
+        )
+
+    def true() -> str:
+        truth = _truth(result.clip, frame, size_of(small))
+        if truth is None:
+            return ""
+        return figure("truth", "Ground truth", labels(truth), "Its colours are its own.")
+
+    # Encoding takes most of the time, and lets others compute meanwhile.
+    parts = (segments, measured, masks, linked_labels, softly, discarded, true)
+    with ThreadPoolExecutor(2, "stseg-draw") as pool:
+        figures = list(pool.map(lambda part: part(), parts))
+    board = "board seven" if figures[-1] else "board"
     return (f'<div class="{board}">{"".join(figures)}</div>{_timeline(shown, frame)}',)
 
 
