@@ -30,7 +30,8 @@ from stseg.video_writer import VideoWriter
 Image8 = UInt8[np.ndarray, "H W 3"]
 Labels = UInt8[np.ndarray, "H W"]
 
-OUTPUTS = ("labels", "labels.npz", "overlay.mp4", "grid.mp4", "summary.json")
+SUMMARY = "summary.json"
+OUTPUTS = ("labels", "labels.npz", "overlay.mp4", "grid.mp4", SUMMARY)
 """What ``export_all`` always writes; the summary comes last."""
 
 
@@ -57,8 +58,9 @@ def export_all(
 ) -> list[Path]:
     """Write labels (PNG and NPZ), both videos and the summary into ``folder``.
 
-    Everything is made in a hidden folder beside its place and moved when all of it is whole; what
-    an earlier run left under the same names is replaced. The frames are read from the clip again,
+    Everything is made in a hidden folder beside its place and moved when all of it is whole. The
+    files of an earlier result in the folder go, also those that this one does not have: they would
+    tell of other labels. The frames are read from the clip again,
     one at a time. The grid video and the extra files are made beside the rest.
 
     Args:
@@ -74,8 +76,8 @@ def export_all(
         The paths, in the order of ``outputs(also)``.
 
     Raises:
-        InputError: there is no such extra file, the folder cannot be written, or holds a ``labels``
-            folder that is not ours.
+        InputError: there is no such extra file, the folder cannot be written, or holds a folder of
+            pictures in the place of ours that is not of an earlier result.
         Cancelled: ``stop`` said so.
     """
     names = outputs(also)
@@ -97,13 +99,16 @@ def export_all(
         finally:
             ended.set()  # where one thing fails, nobody waits for the others
         text = json.dumps(summary(segmentation), indent=2, ensure_ascii=False)
-        (staging / "summary.json").write_text(text + "\n", encoding="utf-8")
-        (folder / names[-1]).unlink(missing_ok=True)  # where there is a summary, all is whole
+        (staging / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        earlier = _replaced(folder, names)
+        (folder / SUMMARY).unlink(missing_ok=True)  # where there is a summary, all is whole
+        for name in earlier:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
         for name in names:
-            target = folder / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            (staging / name).replace(target)
+            (staging / name).replace(folder / name)
     return [folder / name for name in names]
 
 
@@ -130,7 +135,7 @@ def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in names:
+            for name in _replaced(folder, names):
                 if not Path(name).suffix:  # a folder of pictures
                     _check_replaceable(folder / name)
             sweep(folder, ".stseg-*")
@@ -154,16 +159,34 @@ def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _check_replaceable(labels: Path) -> None:
-    if not labels.exists():
+def _holds_result(folder: Path) -> bool:
+    """Whether the summary of an earlier result says that the files beside it are ours."""
+    try:
+        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and {"clip", "settings", "segments"} <= told.keys()
+
+
+def _replaced(folder: Path, names: Sequence[str]) -> Sequence[str]:
+    """What goes where ``names`` are written: all of an earlier result, even what has no heir."""
+    return outputs(tuple(EXTRAS)) if _holds_result(folder) else names
+
+
+def _check_replaceable(pictures: Path) -> None:
+    """Annotations may have the same names as our pictures, so that names alone say little."""
+    if not pictures.exists():
         return
+    ours = _holds_result(pictures.parent)
     foreign = [
-        path.name for path in labels.iterdir() if not re.fullmatch(r"\d{5,}\.png", path.name)
+        path.name
+        for path in sorted(pictures.iterdir())
+        if not (ours and re.fullmatch(r"\d{5,}\.png", path.name))
     ]
     if foreign:
         raise InputError(
-            f"{labels} holds files that are not label pictures ({foreign[0]}), and would be "
-            "replaced. Choose another folder."
+            f"{pictures} holds files that are not of an earlier result ({foreign[0]}), and would "
+            "be replaced. Choose another folder."
         )
 
 

@@ -16,7 +16,7 @@ from stseg.selection import subsequences
 
 KINDS = ("labels", "foreground")
 MARK = ".stseg-key"
-"""File beside the pictures that says of which result they are; it comes last."""
+"""File beside the pictures that says of which result they are; empty until all are there."""
 
 
 def write_masks(
@@ -28,8 +28,8 @@ def write_masks(
 ) -> None:
     """Write ``labels/*.png`` (linked labels, indexed) and ``foreground/*.png`` (0 and 255).
 
-    One of each for every frame, at the size of the video, under the name of its frame. PNG files
-    of an earlier run in these folders go.
+    One of each for every frame, at the size of the video, under the name of its frame. The PNG
+    files of an earlier run go.
 
     Args:
         segmentation: what to write.
@@ -39,15 +39,21 @@ def write_masks(
         key: of the result, see ``masks_of``.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or holds pictures that no run has marked as ours.
     """
     names = frame_names(segmentation.clip, len(segmentation))
     try:
+        earlier = [path for kind in KINDS for path in (folder / kind).glob("*.png")]
+        if earlier and not (folder / MARK).exists():
+            raise InputError(
+                f"{earlier[0].parent} holds pictures that are not of an earlier run "
+                f"({earlier[0].name}), and would be replaced. Choose another folder."
+            )
         for kind in KINDS:
             (folder / kind).mkdir(parents=True, exist_ok=True)
-            for old in (folder / kind).glob("*.png"):
-                old.unlink()
-        (folder / MARK).unlink(missing_ok=True)
+        (folder / MARK).write_text("", encoding="utf-8")
+        for old in earlier:
+            old.unlink()
         for part, labels_of_part in zip(
             subsequences(len(segmentation), subsequence), chosen, strict=True
         ):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stseg.cli import build_parser
 from stseg.errors import Cancelled, InputError
-from stseg.export import OUTPUTS, command_line, export_all, summary
+from stseg.export import OUTPUTS, command_line, export_all, outputs, summary
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
@@ -55,18 +55,35 @@ def test_everything_is_written_and_agrees(result: Segmentation, tmp_path: Path) 
 
 
 def test_a_second_run_replaces_the_first(result: Segmentation, tmp_path: Path) -> None:
-    (tmp_path / "labels").mkdir()
+    export_all(result, tmp_path, also=("coco", "foreground", "settings"))
     (tmp_path / "labels" / "99999.png").write_bytes(b"of an earlier, longer run")
-    export_all(result, tmp_path)
+    export_all(result, tmp_path, also=("motion",))
+    # What tells of the labels of the first run would be taken for those of the second.
+    assert {path.name for path in tmp_path.iterdir()} == set(outputs(["motion"]))
     assert not (tmp_path / "labels" / "99999.png").exists()
 
 
-def test_foreign_files_are_not_replaced(result: Segmentation, tmp_path: Path) -> None:
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match=r"mine\.txt"):
+@pytest.mark.parametrize("name", ["mine.txt", "00000.png"])
+@pytest.mark.parametrize("kind", ["labels", "foreground"])
+def test_foreign_files_are_not_replaced(
+    name: str, kind: str, result: Segmentation, tmp_path: Path
+) -> None:
+    (tmp_path / kind).mkdir()
+    (tmp_path / kind / name).write_text("keep")  # annotations have the names of our pictures
+    with pytest.raises(InputError, match=rf"not of an earlier result \({name}\)"):
+        export_all(result, tmp_path, also=("foreground",))
+    assert (tmp_path / kind / name).read_text() == "keep"
+    assert [path.name for path in tmp_path.iterdir()] == [kind]
+
+
+def test_a_foreign_file_among_the_pictures_of_an_earlier_result_is_kept(
+    result: Segmentation, tmp_path: Path
+) -> None:
+    export_all(result, tmp_path, also=("foreground",))
+    (tmp_path / "foreground/mine.txt").write_text("keep")
+    with pytest.raises(InputError, match=r"not of an earlier result \(mine\.txt\)"):
         export_all(result, tmp_path)
-    assert (tmp_path / "labels" / "mine.txt").read_text() == "keep"
+    assert (tmp_path / "foreground/mine.txt").read_text() == "keep"
 
 
 def test_stop_leaves_nothing(result: Segmentation, tmp_path: Path) -> None:

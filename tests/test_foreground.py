@@ -152,4 +152,4 @@ def test_segment_writes_the_foreground_where_it_is_asked_for(
     # What is not ours is not replaced, and that is said before the work.
     (tmp_path / "o/foreground/mine.txt").touch()
     assert main([str(word) for word in [*words, "--foreground"]]) == 2
-    assert "holds files that are not label pictures (mine.txt)" in capsys.readouterr().err
+    assert "holds files that are not of an earlier result (mine.txt)" in capsys.readouterr().err

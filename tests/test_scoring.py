@@ -257,3 +257,18 @@ def test_masks_are_written_for_any_other_scorer(annotated: Clip, tmp_path: Path)
         j.append((truth & (foreground > 0)).sum() / (truth | (foreground > 0)).sum())
     assert j == pytest.approx(list(got.j))
     assert len(list((tmp_path / "out/foreground").glob("*.png"))) == N
+
+
+def test_pictures_that_are_not_ours_stay(annotated: Clip, tmp_path: Path) -> None:
+    result = segmentation(annotated, shift=2, swap_at=10)
+    chosen = score(result, 10).chosen
+    (tmp_path / "labels").mkdir()
+    mine = tmp_path / "labels/00000.png"
+    mine.write_bytes(b"keep")
+    with pytest.raises(InputError, match="not of an earlier run"):
+        write_masks(result, chosen, 10, tmp_path, "abc")
+    assert mine.read_bytes() == b"keep"
+    mine.unlink()
+    write_masks(result, chosen, 10, tmp_path, "abc")
+    write_masks(result, chosen, 10, tmp_path, "def")
+    assert masks_of(tmp_path) == "def"
