@@ -73,6 +73,13 @@ def no_space(error: OSError) -> str | None:
     )
 
 
+def denied(error: OSError) -> str | None:
+    """The sentence for a file that may not be opened; None for another error."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return None
+    return f"{error.filename} may not be opened: {error.strerror}. Change its rights, or choose another."
+
+
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Key that sorts names as people count: frame9 before frame10, whatever the case."""
     parts = re.split(r"(\d+)", name.lower())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from stseg import __version__
 from stseg.cli import ablate, benchmark, clips, evaluate, fit, flow, segment, train, weights
 from stseg.errors import Cancelled, InputError
-from stseg.files import no_space
+from stseg.files import denied, no_space
 
 # Each offers NAME, HELP, add_arguments(parser) and run(arguments). What is heavy (torch, OpenCV)
 # is imported only when a command runs: --help answers at once.
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stseg: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        sentence = no_space(error)
+        sentence = no_space(error) or denied(error)
         if sentence is None:
             raise
         print(f"stseg: {sentence}", file=sys.stderr)

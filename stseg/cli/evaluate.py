@@ -109,9 +109,11 @@ def _print_line(title: str, line: dict[str, Any]) -> None:
 
 def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]) -> Task:
     from stseg.evaluation import Task
+    from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
 
+    check_options(arguments.flow, [] if arguments.weights is None else ["--weights"])
     flows = flow_folder_of(arguments, data_set, entries)
     settings = Settings(
         k=arguments.k,

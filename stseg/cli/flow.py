@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--estimator", default="dis", help="dis, raft (raft-sintel), raft-large or raft-small"
     )
     parser.add_argument("--weights", default=None, help="weight file of the estimator")
-    parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
+    parser.add_argument(
+        "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
+    )
     parser.add_argument(
         "--warm-start", action="store_true", help="RAFT starts from the flow of the pair before"
     )
@@ -51,7 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
-    from stseg.flow import FlowSettings, clip_fields, write_flow_file, write_flow_folder
+    from stseg.flow import (
+        FlowSettings,
+        check_options,
+        clip_fields,
+        write_flow_file,
+        write_flow_folder,
+    )
     from stseg.flow.files import WRITERS
     from stseg.records import grid_for
     from stseg.video import probe
@@ -61,12 +69,19 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(WRITERS)}.")
     if kind != "npz" and arguments.out.suffix == ".npz":
         raise InputError(f"--format {kind} writes a folder of fields, but --out names an .npz.")
-    if arguments.iterations < 1:
-        raise InputError(f"RAFT needs at least 1 iteration, not {arguments.iterations}.")
+    iterations = getattr(arguments, "iterations", FlowSettings.iterations)
+    if iterations < 1:
+        raise InputError(f"RAFT needs at least 1 iteration, not {iterations}.")
+    given = {
+        "--weights": arguments.weights is not None,
+        "--iterations": hasattr(arguments, "iterations"),
+        "--warm-start": arguments.warm_start,
+    }
+    check_options(arguments.estimator, [option for option, is_given in given.items() if is_given])
     settings = FlowSettings(
         arguments.estimator,
         arguments.weights,
-        arguments.iterations,
+        iterations,
         arguments.device,
         arguments.warm_start,
     )

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--eta",
         type=float,
         default=UNSAID,
-        help="fraction of sites that count as occluded, 0 to 1 (0.01)",
+        help="fraction of sites that count as occluded, 0 to 1 (0.01); it is kept with the result, "
+        "for the loss and the pictures of it: the labels do not depend on it",
     )
     parser.add_argument(
         "--flow",
@@ -114,6 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from stseg.export import check_folder, export_all, outputs
+    from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.memory import give_back
     from stseg.pipeline import SegmentationRun
@@ -127,7 +129,11 @@ def run(arguments: argparse.Namespace) -> None:
     said = {name: value for name, value in vars(arguments).items() if name in names}
     if "taus" in said:
         said["taus"] = tuple(said["taus"])
+    if said.get("flow", base.flow) != base.flow:
+        base = replace(base, weights=None)  # they are those of the other estimator
     settings = replace(base, **said)
+    given = [f"--{name}" for name in ("weights", "iterations") if name in said]
+    check_options(settings.flow, given)
     also = [*arguments.also, *(["foreground"] if arguments.foreground else [])]
     outputs(also)
     clip = probe(arguments.video)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -101,6 +101,23 @@ def estimator(settings: FlowSettings, check: Check = _go_on) -> Estimator:
             f"{', '.join(ESTIMATORS)}, or the path of your own flow."
         )
     return ESTIMATORS[settings.name].make(settings, check)
+
+
+def check_options(name: str, options: Sequence[str]) -> None:
+    """Refuse options that only RAFT has where the flow is not RAFT's: they would do nothing.
+
+    Args:
+        name: of the estimator, or the path of flow that is there already.
+        options: those that were given, as the command line has them.
+
+    Raises:
+        InputError: there is such an option.
+    """
+    kind = ESTIMATORS.get(flow_name(name))
+    if options and (kind is None or kind.weights is None):
+        raise InputError(
+            f"{options[0]} is for RAFT, but the flow is {name!r}. Choose raft, or leave it out."
+        )
 
 
 def available_estimators() -> list[str]:
@@ -263,6 +280,7 @@ __all__ = [
     "EstimatorKind",
     "FlowSettings",
     "available_estimators",
+    "check_options",
     "clip_fields",
     "clip_flow",
     "estimator",

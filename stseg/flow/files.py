@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from jaxtyping import Float32
 from scipy.ndimage import distance_transform_edt
 
 from stseg.errors import InputError
-from stseg.files import write_atomically, written_atomically
+from stseg.files import sweep, write_atomically, written_atomically
 from stseg.spool import Spool
 
 STEP = 1 / 32
@@ -25,6 +27,9 @@ FLO_UNKNOWN = 1e9
 KITTI_ZERO, KITTI_STEP = 2**15, 64.0
 MAX_VECTORS = 2**26
 """Pixels of the largest picture that is decoded: a small PNG can announce a huge one."""
+
+HIDDEN = ".stseg-flow-"
+"""Beginning of the names of folders in the making."""
 
 Size = tuple[int, int]
 
@@ -184,10 +189,32 @@ WRITERS = {"flo": (".flo", write_flo), "kitti": (".png", write_kitti)}
 
 
 def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> None:
-    """Write fields (2, h, w) as ``00000.flo`` (kind "flo") or ``00000.png`` ("kitti") and so on."""
+    """Write fields (2, h, w) as ``00000.flo`` (kind "flo") or ``00000.png`` ("kitti") and so on.
+
+    They are made in a hidden folder and moved when all are there. Numbered fields of an earlier
+    run in ``folder`` go: those beyond the last would be taken for fields of this clip.
+
+    Raises:
+        InputError: the folder cannot be written, or the format cannot say a vector.
+    """
     suffix, write = WRITERS[kind]
-    for index, field in enumerate(fields):
-        write(folder / f"{index:05d}{suffix}", field)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder, f"{HIDDEN}*")
+        with tempfile.TemporaryDirectory(prefix=HIDDEN, dir=folder) as staging:
+            made = []
+            for index, field in enumerate(fields):
+                made.append(Path(staging) / f"{index:05d}{suffix}")
+                write(made[-1], field)
+            for old in folder.iterdir():
+                if re.fullmatch(rf"\d{{5,}}{re.escape(suffix)}", old.name):
+                    old.unlink()
+            for path in made:
+                path.replace(folder / path.name)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from error
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,5 +1,6 @@
 """The command line: work, and sentences with status 2."""
 
+import errno
 import json
 import os
 import signal
@@ -59,6 +60,8 @@ def test_segment_writes_everything(
         ("--tau", 99, "temporal step is from 1 to"),
         ("--eta", 1.5, "fraction from 0 to 1"),
         ("--flow", "magic", "There is no flow estimator 'magic'"),
+        ("--iterations", 20, "--iterations is for RAFT, but the flow is 'dis'"),
+        ("--weights", "raft.pth", "--weights is for RAFT, but the flow is 'dis'"),
         ("--model", "nobody", "There is no model 'nobody'"),
         ("--linkage", "chain", "There is no linkage 'chain'"),
         ("--device", "tpu", "There is no device 'tpu'"),
@@ -184,6 +187,30 @@ def test_an_unwritable_folder_costs_no_computation(
     assert status == 2
     assert "cannot be written" in error
     assert "segmenting" not in error  # the bar never started
+
+
+@pytest.mark.parametrize(
+    "option", [["--weights", "x.pth"], ["--iterations", "9"], ["--warm-start"]]
+)
+def test_flow_refuses_what_would_do_nothing(
+    option: list[str], clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, error = run(capsys, "flow", clip.source, "--out", tmp_path / "f.npz", *option)
+    assert status == 2
+    assert f"{option[0]} is for RAFT, but the flow is 'dis'" in error
+    assert not (tmp_path / "f.npz").exists()
+
+
+def test_what_may_not_be_opened_is_named(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("stseg.video.probe", denied)  # root may open everything
+    status, error = run(capsys, "segment", clip.source, "--out", tmp_path / "o")
+    assert status == 2
+    assert f"{clip.source} may not be opened: Permission denied. Change its rights" in error
 
 
 def test_ctrl_c_leaves_nothing_that_looks_whole(tiny_model: Path, tmp_path: Path) -> None:

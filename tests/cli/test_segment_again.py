@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stseg.cli import main
-from stseg.records import Clip
+from stseg.records import Clip, Settings
+from stseg.settings_file import write_settings
 
 
 def labels(folder: Path) -> np.ndarray:
@@ -74,6 +75,17 @@ def test_merging_fuses_the_exported_labels_and_the_summary_says_so(
     settings = told(tmp_path / "all")["settings"]
     assert isinstance(settings, dict)
     assert settings["merge"] == -1
+
+
+def test_weights_of_the_settings_are_not_those_of_another_estimator(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    write_settings(
+        Settings(flow="raft", weights="/none.pth", model=str(tiny_model), k=3, max_frames=3),
+        tmp_path / "s.json",
+    )
+    words = ["segment", clip.source, "--out", tmp_path / "o", "--settings", tmp_path / "s.json"]
+    assert main([str(word) for word in [*words, "--flow", "dis"]]) == 0
 
 
 @pytest.mark.parametrize(

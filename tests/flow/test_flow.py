@@ -178,7 +178,7 @@ def test_fields_are_given_as_frames_are_read(
     write_flow_folder(
         tmp_path,
         (
-            seen.append((index, len(given), len(list(tmp_path.iterdir())))) or field
+            seen.append((index, len(given), len(list(tmp_path.rglob("*.flo"))))) or field
             for index, field in enumerate(clip_fields(clip, FlowSettings(), None))
         ),
         "flo",

@@ -1,5 +1,6 @@
 """Flow files: what is written is read, and what is wrong is named."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -42,6 +43,28 @@ def test_folders_of_fields(tmp_path: Path, fields: np.ndarray, kind: str, step: 
     got, size = read_flow(tmp_path)
     assert size == (12, 20)
     assert np.abs(got - fields).max() <= step
+
+
+@pytest.mark.parametrize("kind", ["flo", "kitti"])
+def test_a_folder_of_fields_is_whole_and_of_one_clip(
+    tmp_path: Path, fields: np.ndarray, kind: str
+) -> None:
+    write_flow_folder(tmp_path, [*fields, *fields], kind)
+    (tmp_path / "mine.flo").write_text("keep")
+
+    def cut() -> Iterator[np.ndarray]:
+        yield fields[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_flow_folder(tmp_path, cut(), kind)
+    numbered = sorted(path.name for path in tmp_path.iterdir() if path.name != "mine.flo")
+    assert len(numbered) == 2 * len(fields)
+    write_flow_folder(tmp_path, fields, kind)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *numbered[: len(fields)],
+        "mine.flo",
+    ]
 
 
 def test_flo_bytes_are_middleburys(tmp_path: Path) -> None:
