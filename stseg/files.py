@@ -77,7 +77,8 @@ def denied(error: OSError) -> str | None:
     """The sentence for a file that may not be opened; None for another error."""
     if not isinstance(error, PermissionError) or error.filename is None:
         return None
-    return f"{error.filename} may not be opened: {error.strerror}. Change its rights, or choose another."
+    told = f"{error.filename} may not be opened: {error.strerror}."
+    return f"{told} Change its rights, or choose another."
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
