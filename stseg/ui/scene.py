@@ -69,10 +69,11 @@ class Scene:
         seconds = self._pace.seconds(clip, settings, known)
         time = "" if seconds is None else f"about {in_words(seconds)}"
         if known:
-            time += ", its flow is known"
+            time = f"{time}, its flow is known" if time else "its flow is known"
         changed = _changed(shown, settings) if shown else ""
         if changed:
-            return markup.badge(self._device, f"{changed}: press Segment ({time}).", urgent=True)
+            told = f" ({time})" if time else ""
+            return markup.badge(self._device, f"{changed}: press Segment{told}.", urgent=True)
         if seconds is None:
             return self.badge_text(f"The length of {clip.name} is not known yet.")
         return self.badge_text(f"{clip.name}: {time}.")
@@ -99,13 +100,17 @@ class Scene:
             line: the status, or ``gr.skip()``.
             badge: made of what the controls say now (``badge``, ``badge_text``).
             looks: see the class.
-            move: whether the slider goes to the session's frame.
+            move: whether the slider goes to the session's frame; it must where that one is gone.
             total: frames that will be there, where more are to come.
             whole: whether details are filled, or only brought up to date.
             draw: whether pictures are drawn, or stay as they are.
         """
         shown = session.shown
         assert shown is not None
+        total = max(total, len(shown))
+        if session.frame >= total:
+            # Gradio refuses every event of a page whose slider is beyond its end.
+            session.frame, move = total - 1, True
         if draw:
             pictures = self.pictures(session, looks, all_tabs=True)
         else:
@@ -121,7 +126,7 @@ class Scene:
         return (
             line,
             badge,
-            slider_update(max(total, len(shown)), session.frame if move else None),
+            slider_update(total, session.frame if move else None),
             *pictures,
             *details,
         )
@@ -178,4 +183,5 @@ def _changed(shown: Shown, settings: Settings) -> str:
     if not names:
         return ""
     text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{text[0].upper()}{text[1:]} changed"
+    first = text[0].upper() if text[0].isascii() else text[0]  # not every τ is a Τ
+    return f"{first}{text[1:]} changed"
