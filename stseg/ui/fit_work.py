@@ -17,7 +17,7 @@ from stseg.adaptation import (
     AdaptationSettings,
 )
 from stseg.clip_flow import read_fields
-from stseg.errors import Stop
+from stseg.errors import Cancelled, Stop
 from stseg.flow.cache import FlowCache
 from stseg.loss_chart import Curve
 from stseg.pipeline import SegmentationRun
@@ -91,7 +91,7 @@ def fit_clip(
         base: name of the model to start from.
         fit: how to fit.
         settings: which flow, and how many frames.
-        path: where the checkpoint goes; nothing is written if no step was done.
+        path: where the checkpoint goes; nothing is written if no step was done, or its folder went.
         stop: asked all the time.
         known: footage of an earlier run, whose flow is taken where it serves.
         cache: where flow is kept.
@@ -99,7 +99,7 @@ def fit_clip(
 
     Raises:
         InputError: clip, model or settings are unusable.
-        Cancelled: stopped before the first step.
+        Cancelled: stopped before the first step, or the folder of ``path`` is gone.
     """
     flow = yield from flow_of(clip, settings, known, cache, stop)
     yield FitStep("Loading the model …", 0, fit.steps, flow=flow)
@@ -121,6 +121,9 @@ def fit_clip(
     if not work.step:
         yield replace(step, text="Stopped before the first step: nothing was learnt.")
         return
+    if not path.parent.is_dir():
+        # The visitor left, and their folder went: saving would make it anew, and nobody removes it.
+        raise Cancelled("The fit has nobody left to keep its model for.")
     work.save(path)
     seconds = told[-1].seconds if told else 0.0
     ended = "Fitted" if work.step == fit.steps else f"Stopped after {work.step} of"

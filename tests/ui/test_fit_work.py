@@ -10,7 +10,7 @@ import pytest
 
 from stseg.adaptation import AdaptationSettings
 from stseg.checkpoint import load_checkpoint
-from stseg.errors import InputError
+from stseg.errors import Cancelled, InputError
 from stseg.loss_chart import Curve
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import fit as tab
@@ -77,6 +77,28 @@ def test_a_stop_before_the_first_step_writes_nothing(
     assert "nothing was learnt" in last.text
     assert last.saved is None
     assert not path.exists()
+
+
+def test_a_visitor_who_left_leaves_no_model_behind(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Saving would make their folder anew, which is served and which nobody removes."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    work = fit_clip(
+        clip,
+        str(tiny_model),
+        SMALL,
+        Settings(k=3),
+        folder / "a.safetensors",
+        lambda: not folder.exists(),
+        every=1,
+    )
+    next(step for step in work if step.done == 2)
+    folder.rmdir()
+    with pytest.raises(Cancelled):
+        list(work)
+    assert not folder.exists()
 
 
 def test_a_frame_of_the_clip(clip: Clip) -> None:
