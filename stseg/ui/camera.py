@@ -23,7 +23,7 @@ const button = element.querySelector('.record');
 const view = element.querySelector('video');
 const told = element.querySelector('.note');
 const REST = button.textContent;
-let recorder = null;
+let recorder = null, starting = false;
 
 function tell(text) { told.textContent = text; told.hidden = !text; }
 
@@ -45,36 +45,40 @@ function hand(parts, type) {
 }
 
 async function start() {
-  let stream = null;
+  let stream = null, own = null;
+  // A second click while leave is asked would open a second camera, which nobody ends.
+  starting = true;
   try {
     const wanted = {video: {width: {ideal: 854}}, audio: false};
     stream = await navigator.mediaDevices.getUserMedia(wanted);
-    recorder = new MediaRecorder(stream);
+    own = new MediaRecorder(stream);
   } catch (error) {
     rest(stream);
     tell('No camera can be used here. Allow it in the browser, or upload a file.');
     return;
+  } finally {
+    starting = false;
   }
+  recorder = own;
   tell('');
   const parts = [];
-  recorder.ondataavailable = (event) => { if (event.data.size) parts.push(event.data); };
-  recorder.onstop = () => {
-    const type = recorder.mimeType || 'video/webm';
+  own.ondataavailable = (event) => { if (event.data.size) parts.push(event.data); };
+  own.onstop = () => {
+    const type = own.mimeType || 'video/webm';
     rest(stream);
     hand(parts, type);
   };
   view.srcObject = stream;
   view.hidden = false;
   view.play();
-  recorder.start();
+  own.start();
   button.textContent = 'End the recording';
-  const own = recorder;
   setTimeout(() => { if (own.state === 'recording') own.stop(); }, LONGEST_MS);
 }
 
 button.addEventListener('click', () => {
   if (recorder && recorder.state === 'recording') recorder.stop();
-  else if (!recorder) start();
+  else if (!recorder && !starting) start();
 });
 """
 

@@ -303,6 +303,27 @@ def test_camera(visit: Visit) -> None:
     assert not visit.errors
 
 
+def test_a_double_click_opens_one_camera(visit: Visit) -> None:
+    page = visit.page
+    page.evaluate("""() => {
+      const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
+      window.opened = [];
+      media.getUserMedia = async (wanted) => {
+        await new Promise((done) => setTimeout(done, 500));  // somebody is asked for leave
+        const stream = await ask(wanted);
+        window.opened.push(...stream.getTracks());
+        return stream;
+      };
+    }""")
+    page.dblclick("#camera .record")
+    page.wait_for_selector("#camera video:visible")
+    page.wait_for_timeout(1000)
+    page.click("#camera .record")
+    visit.wait_status("camera is chosen. Press Segment.", 20)
+    assert page.evaluate("window.opened.map((track) => track.readyState)") == ["ended"]
+    assert not visit.errors
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_tab_fits(
