@@ -159,20 +159,22 @@ def _run(context: Context, models: list[str], k: int, tau: int, flow: str) -> It
     base = shown.result.settings
     check_offered(models, [flow] if flow else [])
     planned = plan(base, models, [k] if k else [], [tau] if tau else [], [flow] if flow else [])
-    fitted = [each for each in context.compared() if each.brought]
-    context.keep(())
+    brought = [each for each in context.compared() if each.brought]
+    made: tuple[Compared, ...] = ()
     for number, (title, settings) in enumerate(planned.items(), 1):
         doing = f"Variant {number} of {len(planned)} ({title})"
         result = _known(shown, settings)
         if result is None:
             result = yield from _segment(context, shown, settings, doing)
         yield Progress(f"{doing}: measuring …", number - 1, len(planned))
-        known = context.compared()
-        first = known[0].result if known else None
-        context.keep(with_variant(known, compare(title, result, first, context.stop)))
+        first = made[0].result if made else None
+        made = with_variant(made, compare(title, result, first, context.stop))
+        # What was brought is there after every step: this may end early, and nobody else has it.
+        together = made
+        for each in brought[: MOST - len(made)]:
+            together = with_variant(together, each)
+        context.keep(together)
         yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
-    for each in fitted[: MOST - len(planned)]:
-        context.keep(with_variant(context.compared(), each))
     yield Progress(f"{len(context.compared())} variants of {shown.result.clip.name}, side by side.")
 
 

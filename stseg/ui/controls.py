@@ -32,6 +32,9 @@ STRIDE_TITLES = [("automatic", 0), ("at every frame (paper)", 1), ("at every sec
 SETTINGS = 9
 """Number of values that ``read_settings`` takes; they come before what else an event reads."""
 
+FLOW = 3
+"""Which of those values is the flow."""
+
 OWN_FLOW = "own"
 """Name of the flow that the visitor uploads."""
 

@@ -14,7 +14,7 @@ from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Settings
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue, thumbnail_uri
-from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
+from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS, read_settings
 from stseg.ui.example import Example
 from stseg.ui.jobs import own_settings
 from stseg.ui.pace import Pace
@@ -84,10 +84,11 @@ class Events:
         self._sessions.close(request.session_hash or "")
 
     def pick(self, event: gr.EventData, request: gr.Request, *values: Any) -> tuple[Any, ...]:
-        """A tile of the gallery: show its clip; what runs on the chosen one goes on."""
+        """A tile of the gallery: show its clip; what is there of the chosen one stays."""
         session = self._session(request)
         clip = self._catalogue.find(str(event._data["key"]), session.uploads)
-        if session.busy and session.clip is not None and clip.source == session.clip.source:
+        chosen = session.clip is not None and clip.source == session.clip.source
+        if chosen and (session.busy or session.shown is not None):
             return self._scene.gallery(session), *self._scene.unchanged()
         return self._turn_to(request, clip, values)
 
@@ -98,14 +99,17 @@ class Events:
         session.keep_upload(clip, thumbnail_uri(clip))
         return self._turn_to(request, clip, values)
 
-    def bring_flow(self, request: gr.Request, path: str) -> tuple[str, str]:
+    def bring_flow(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
         """Flow of the visitor's own: it must belong to the chosen clip, and is chosen at once."""
         session = self._session(request)
         if session.clip is None:
             raise InputError("No clip is chosen. Choose the clip of this flow first.")
         session.own_flow = session.take_flow(Path(path), session.clip)
         name, clip = session.own_flow.path.name, session.own_flow.clip
-        return OWN_FLOW, markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
+        line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
+        # Where flow of one's own was chosen before, no control changes: the badge is filled here.
+        chosen = [OWN_FLOW if place == FLOW else value for place, value in enumerate(values)]
+        return OWN_FLOW, line, self.estimate(request, *chosen)
 
     def announce(self, request: gr.Request, k: float) -> str:
         """Segment was pressed: what ran before ends, and an answer is there at once."""
@@ -200,7 +204,8 @@ class Events:
             if move:
                 session.frame = rest if settled else len(shown) - 1
                 session.following = not settled
-            total = max(step.total or 0, len(shown))
+            # Frames to come count while they come: after Stop the slider must not reach them.
+            total = len(shown) if settled else max(step.total or 0, len(shown))
             badge = self._scene.badge(session, replace(settings, k=shown.result.k))
             yield self._scene.shown(session, line, badge, looks, move, total, whole, draw)
 

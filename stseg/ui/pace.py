@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from stseg.flow import ESTIMATORS
 from stseg.flow.dis import MAX_SIDE
 from stseg.records import Clip, Segmentation, Settings
 
@@ -30,7 +31,7 @@ class Pace:
             return
         flow, network = result.seconds.get("flow", 0.0), result.seconds.get("network", 0.0)
         with self._lock:
-            if flow > 0:
+            if flow > 0 and result.settings.flow in ESTIMATORS:
                 work = (
                     len(result)
                     * _megapixels(result.clip, result.settings)
@@ -47,7 +48,8 @@ class Pace:
             return None
         with self._lock:
             a_frame = self._network * _triplets(settings)
-            if not flow_known:
+            # Flow that was brought is only read.
+            if not flow_known and settings.flow in ESTIMATORS:
                 flow = self._flow.get(settings.flow, _FLOW.get(settings.flow, _SLOW_FLOW))
                 a_frame += flow * _megapixels(clip, settings) * _passes(settings)
         return frames * a_frame

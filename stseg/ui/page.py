@@ -144,8 +144,8 @@ class App:
             )
             controls.own_flow.upload(
                 guarded(events.bring_flow),
-                [controls.own_flow],
-                [controls.flow, status],
+                [controls.own_flow, *controls.settings],
+                [controls.flow, status, controls.badge],
                 **light,
             )
             controls.segment.click(guarded(events.announce), controls.k, status, **light).then(

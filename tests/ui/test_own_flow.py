@@ -14,14 +14,15 @@ from unseen_page import REQUEST, Page, stopped
 
 from stseg.errors import InputError
 from stseg.flow import write_flow_file
-from stseg.records import Clip
+from stseg.records import Clip, Settings
 from stseg.ui.benchmark import Benchmark
 from stseg.ui.benchmark_work import CACHED
-from stseg.ui.controls import OWN_FLOW
+from stseg.ui.controls import FLOW, OWN_FLOW
 from stseg.ui.events import SEGMENT
 from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler, own_settings
 from stseg.ui.offered import SHIPPED, offered
+from stseg.ui.pace import Pace, in_words
 from stseg.ui.view import Context, Job, Progress
 
 SENTENCE = r"The flow mine\.npz belongs to small\."
@@ -39,11 +40,17 @@ def twin(clip: Clip, tmp_path: Path) -> Clip:
 def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
     page = Page(stopped(clip, tiny_model, tmp_path, frames=2))
     flow = np.zeros((clip.frames - 1, 2, 128, 224), np.float32)
-    write_flow_file(tmp_path / "mine.npz", flow, clip.size)
-    page.events.bring_flow(REQUEST, str(tmp_path / "mine.npz"))
-    page.values[3] = OWN_FLOW
+    write_flow_file(tmp_path / "kept.npz", flow, clip.size)
+    bring(page, tmp_path)
+    page.values[FLOW] = OWN_FLOW
     yield page
     page.sessions.close_all()
+
+
+def bring(page: Page, folder: Path) -> tuple[str, str, str]:
+    """Upload the flow: it is taken from where it lies."""
+    (folder / "mine.npz").write_bytes((folder / "kept.npz").read_bytes())
+    return page.events.bring_flow(REQUEST, str(folder / "mine.npz"), *page.values[:9])
 
 
 def job(page: Page, run: Any) -> list[Any]:
@@ -77,6 +84,34 @@ def test_the_badge_says_whose_flow_it_is(page: Page, twin: Clip) -> None:
     assert "belongs to" not in estimate(REQUEST, *page.values[:9])
     page.session.clip = twin
     assert "The flow mine.npz belongs to small." in estimate(REQUEST, *page.values[:9])
+
+
+def test_the_badge_of_flow_that_was_brought(page: Page, clip: Clip, tmp_path: Path) -> None:
+    """Also where own flow was chosen before, so that no control changes; nothing is estimated."""
+    session = page.session
+    session.clip = replace(clip, frames=1000)
+    session.own_flow = None
+    page.values[1] = [-1]
+    _, line, badge = bring(page, tmp_path)
+    assert "is taken" in line
+    pace = Pace()
+    seconds = pace.seconds(session.clip, Settings(taus=(-1,), stride=1), flow_known=True)
+    assert seconds is not None
+    assert f"(about {in_words(seconds)})" in badge
+
+
+def test_the_badge_of_a_clip_of_unknown_length(page: Page, clip: Clip) -> None:
+    page.session.clip = replace(clip, frames=0)
+    badge = page.events.estimate(REQUEST, *page.values[:9])
+    assert "press Segment." in badge
+    page.values[:9] = [4.0, [2], 1.0, "dis", "full", Settings().linkage, 0.0, 0.0, 0]
+    shown = page.session.shown
+    assert shown is not None
+    page.session.shown = replace(
+        shown, result=replace(shown.result, settings=Settings(model="full"))
+    )
+    badge = page.events.estimate(REQUEST, *page.values[:9])
+    assert "<span>τ changed: press Segment.</span>" in badge  # and no capital Tau
 
 
 def test_no_data_set_is_scored_with_the_flow_of_one_clip(page: Page, twin: Clip) -> None:

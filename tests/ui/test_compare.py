@@ -1,0 +1,101 @@
+"""The tab Compare without a browser: what is kept when a comparison ends early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from unseen_page import REQUEST, Page, finished
+
+from stseg.comparison import compare
+from stseg.records import Clip
+from stseg.ui import compare as tab
+from stseg.ui.jobs import announcement, handler
+from stseg.ui.session import Session
+from stseg.ui.view import Job
+
+JOB = Job(start=print, run=tab._run)
+
+
+@pytest.fixture
+def page(
+    clip: Clip, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Page]:
+    """With a fitted model in the tab Compare, beside the shown result."""
+    page = Page(finished(clip, tiny_model, tmp_path))
+    monkeypatch.setattr(tab, "check_offered", lambda *_: None)
+    shown = page.session.shown
+    assert shown is not None
+    results = [shown.result, shown.others[3]]
+    page.session.compared = (
+        compare("Shown", results[0]),
+        replace(compare("Fitted", results[1], results[0]), brought=True),
+    )
+    yield page
+    page.sessions.close_all()
+
+
+def started(page: Page) -> Iterator[Any]:
+    """The shown model against itself with another K."""
+    announcement(page.sessions, JOB)(REQUEST)
+    shown = page.session.shown
+    assert shown is not None
+    model = shown.result.settings.model
+    return iter(handler(page.sessions, JOB)(REQUEST, *page.values[:9], [model], 2, 0, ""))
+
+
+def titles(page: Page) -> list[str]:
+    return [each.title for each in page.session.compared]
+
+
+def until(steps: Iterator[Any], text: str) -> None:
+    next(step for step in steps if text in step[0])
+
+
+@pytest.mark.parametrize("end", [Session.stop, Session.begin], ids=["Stop", "other work"])
+@pytest.mark.parametrize(
+    ("text", "count"), [("Variant 1 of 2", 2), ("done.", 2)], ids=["at once", "after one"]
+)
+def test_what_was_brought_outlives_a_comparison_that_ends_early(
+    page: Page, end: Callable[[Session], Any], text: str, count: int
+) -> None:
+    steps = started(page)
+    until(steps, text)
+    end(page.session)
+    list(steps)
+    assert len(titles(page)) == count
+    assert titles(page)[-1] == "Fitted"
+
+
+def test_what_was_brought_outlives_one_that_fails(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(tab, "compare", fail)
+    with pytest.raises(gr.Error):
+        list(started(page))
+    assert titles(page) == ["Shown", "Fitted"]
+
+
+def test_what_was_brought_stands_beside_the_others(page: Page) -> None:
+    list(started(page))
+    assert len(titles(page)) == 3
+    assert titles(page)[-1] == "Fitted"
+
+
+def test_the_chosen_tile_leaves_the_variants_alone(page: Page) -> None:
+    (orbit,) = [each for each in page.catalogue.clips if each.name == "orbit"]
+    session = page.session
+    assert session.shown is not None
+    result = replace(session.shown.result, clip=orbit)
+    session.clip, session.shown = orbit, replace(session.shown, result=result)
+    place = page.catalogue.clips.index(orbit)
+    scene = page.events.pick(gr.EventData(None, {"key": f"0-{place}"}), REQUEST, *page.values)
+    assert all(each == gr.skip() for each in scene[1:])
+    assert titles(page) == ["Shown", "Fitted"]
