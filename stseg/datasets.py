@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -51,12 +52,13 @@ def read_training_flows(
             is then asked to explain the better one. Sequences that it lacks are their own.
 
     Raises:
-        InputError: a folder is missing, or nothing usable is left.
+        InputError: a folder is missing, nothing usable is left, or no sequence has a reference.
     """
     sequences, skipped = [], 0
-    for folder in folders:
+    for folder in (*folders, *([] if reference is None else [reference])):
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}. Give a folder of .npz flow files.")
+    for folder in folders:
         paths = sorted(folder.glob("*.npz"))
         if names is not None:
             present = {path.stem for path in paths}
@@ -73,7 +75,7 @@ def read_training_flows(
                 logger.warning("%s It is left out.", error)
                 skipped += 1
                 continue
-            better = _reference(reference, folder, path.name, flow.shape)
+            better = _reference(reference, folder, path.name, flow.shape, frame)
             sequences.append(FlowSequence(path.stem, torch.from_numpy(flow), better, frame))
     if not sequences:
         raise InputError(
@@ -82,28 +84,91 @@ def read_training_flows(
         )
     if skipped:
         logger.warning("%d flow files are left out, %d are used.", skipped, len(sequences))
+    if reference is not None and all(each.reference is None for each in sequences):
+        raise InputError(
+            f"{reference} has better flow of none of these sequences. Give a folder with files of "
+            "the same names and shapes, or leave it out."
+        )
     return sequences
 
 
 def _reference(
-    reference: Path | None, folder: Path, name: str, shape: tuple[int, ...]
+    reference: Path | None,
+    folder: Path,
+    name: str,
+    shape: tuple[int, ...],
+    frame: tuple[int, int],
 ) -> Tensor | None:
     """Flow of that file in the reference folder, where it is there and fits."""
     if reference is None or folder.resolve() == reference.resolve():
         return None
     if not (reference / name).is_file():
         return None
-    better, _ = read_flow_file(reference / name)
-    if better.shape != shape:
-        logger.warning(
-            "%s is %s, but %s is %s: its own flow is used for the losses.",
-            reference / name,
-            better.shape,
-            folder / name,
-            shape,
-        )
-        return None
+    better, unit = read_flow_file(reference / name)
+    # Vectors in pixels of frames of another size are not of the same length.
+    for what, theirs, ours in (("is", better.shape, shape), ("is of frames of", unit, frame)):
+        if theirs != ours:
+            logger.warning(
+                "%s %s %s, but %s %s %s: its own flow is used for the losses.",
+                reference / name,
+                what,
+                theirs,
+                folder / name,
+                what,
+                ours,
+            )
+            return None
     return torch.from_numpy(better)
+
+
+def laid_as(sequences: Sequence[FlowSequence], size: tuple[int, int]) -> list[FlowSequence]:
+    """The sequences, those that stand upright mirrored on the diagonal where volumes lie.
+
+    Or the other way round. Mirrored motion is motion that could have been filmed, too; squeezed
+    into the other shape it is not, and its few columns would bound the detail of all (ours).
+
+    Args:
+        sequences: cached flow; x and y, u and v, and the sides of the frames change places.
+        size: (h, w) of the volumes.
+    """
+
+    def upright(rows: int, columns: int) -> bool:
+        return rows > columns
+
+    def mirrored(flow: Tensor) -> Tensor:
+        return flow.transpose(-2, -1).flip(1)
+
+    return [
+        each
+        if upright(*each.flow.shape[-2:]) == upright(*size)
+        else replace(
+            each,
+            flow=mirrored(each.flow),
+            reference=None if each.reference is None else mirrored(each.reference),
+            size=None if each.size is None else each.size[::-1],
+        )
+        for each in sequences
+    ]
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """What tells these tensors from others: SHA-256 of their names, shapes and values."""
+    told = hashlib.sha256()
+    for name, tensor in tensors.items():
+        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        told.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return told.hexdigest()
+
+
+def digest_of_flow(sequences: Sequence[FlowSequence]) -> str:
+    """What tells this flow from other: names, sizes of frames, fields and references, in order."""
+    tensors = {}
+    for number, each in enumerate(sequences):
+        name = f"{number} {each.name} {each.size}"
+        tensors[f"{name} flow"] = each.flow
+        if each.reference is not None:
+            tensors[f"{name} reference"] = each.reference
+    return digest(tensors)
 
 
 class FlowStore:

@@ -24,6 +24,9 @@ class Stage:
         final: fraction of the learning rate that is left at the end.
         beta: weight of L_c in this stage; None takes that of the run. Without L_c at first the
             masks find the borders of motions, with it they then agree over time.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     size: tuple[int, int]
@@ -31,6 +34,20 @@ class Stage:
     learning_rate: float
     final: float = 0.1
     beta: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise InputError(
+                f"A stage of {self.size[0]}x{self.size[1]} has no sites. 64x112 and 128x224 serve."
+            )
+        if self.steps < 1:
+            raise InputError(f"A stage of {self.steps} steps trains nothing. Give 1 or more.")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(
+                f"A stage cannot learn at a rate of {self.learning_rate}. Give about 0.0005."
+            )
+        if self.beta is not None:
+            LossSettings(beta=self.beta)  # the same range, and the same sentence
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step`` of the stage, from 0."""
@@ -53,8 +70,9 @@ class TrainSettings:
         taus: temporal steps of the volumes.
         batch: volumes in an optimiser step.
         clip: largest norm of the gradient.
-        spread: how many times larger than PyTorch draws them the weights of the heads start. With 1
-            the segments are alike at first, and more than two may never come to differ.
+        spread: how many times larger than PyTorch draws them the weights of the heads start; heads
+            of a trained network stay as they are, unless they are drawn anew. With 1 the segments
+            are alike at first, and more than two may never come to differ.
         direction_heads: begin these heads from the directions of what the first of the others, on
             a trained network, calls other than background (``stseg.direction_heads``).
         only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
@@ -66,7 +84,8 @@ class TrainSettings:
 
     Raises:
         InputError: the network has a head that no checkpoint may have, or lacks one of those that
-            are named, all are to be begun from directions, or ``spread`` is not positive.
+            are named, all are to be begun from directions, a stage is smaller than one site of the
+            network's coarsest level, or a number is out of its range.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -96,8 +115,23 @@ class TrainSettings:
                 f"Heads for K = {', '.join(map(str, ks))} cannot be trained together. Give each K "
                 f"once, from {K_RANGE[0]} to {K_RANGE[1]}."
             )
-        if not self.spread > 0:
+        if not 0 < self.spread < math.inf:
             raise InputError(f"Heads cannot start {self.spread} times as large. Give more than 0.")
+        if self.batch < 1:
+            raise InputError(f"A batch has at least 1 volume, not {self.batch}. Give 1 or more.")
+        if not self.stages:
+            raise InputError("A run without a stage trains nothing. Give at least one.")
+        least = 2 ** (self.network.levels - 1)  # the frame is one site of the coarsest level then
+        for stage in self.stages:
+            if min(stage.size) < least:
+                raise InputError(
+                    f"A stage of {stage.size[0]}x{stage.size[1]} is too small for a network of "
+                    f"{self.network.levels} levels. Give sides of {least} or more."
+                )
+        if self.validate_every < 1:
+            raise InputError(f"Validating every {self.validate_every} steps cannot be done.")
+        if not 0 <= self.held_out < 1:
+            raise InputError(f"{self.held_out} is no fraction to hold out. Give 0 to less than 1.")
         for heads, what in (
             (self.only_heads, "trained alone"),
             (self.direction_heads, "begun from directions"),

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from stseg.accumulation import accumulate_gradients, move_training
 from stseg.augment import disturb, turn
 from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
-from stseg.datasets import FlowSequence, FlowStore, TripletSet
+from stseg.datasets import FlowSequence, FlowStore, TripletSet, digest, digest_of_flow, laid_as
 from stseg.device import Device, Frugal
 from stseg.direction_heads import begin_direction_heads
 from stseg.distributed import ALONE, Team
@@ -57,6 +57,14 @@ class Progress:
 
 
 _COLUMNS = ("step", "loss", "reconstruction", "consistency", "validation", "seconds")
+_VALIDATION = _COLUMNS.index("validation")
+_OTHERS = {
+    "settings": "with other settings",
+    "data": "on other data",
+    "start": "that began with other weights",
+}
+"""What tells a run from others, and what is said where it differs."""
+
 _VALIDATION_VOLUMES = 64
 _BATCHES_OF_DIRECTIONS = 16
 
@@ -86,8 +94,10 @@ class Trainer:
 
     Args:
         settings: what to train.
-        sequences: cached flow of the training sequences.
-        folder: where the run lives. A state in there is resumed if its settings are the same.
+        sequences: cached flow of the training sequences. Those that stand upright while the first
+            stage lies (or the other way round) are mirrored on the diagonal (``laid_as``).
+        folder: where the run lives. A state in there is resumed if its settings, its data and the
+            weights that it began with are the same.
         device: where to train.
         card: what else the checkpoint should say (data, licence).
         save_seconds: time between two saved states.
@@ -122,7 +132,7 @@ class Trainer:
         self._save_seconds = save_seconds
         self._team = team
         self._model = motion_model(settings.motion_model)
-        store = _store(sequences, device)
+        store = _store(laid_as(sequences, settings.stages[0].size), device)
         common = (store, settings.instants, settings.taus, settings.held_out)
         self._training = TripletSet(*common)
         self._validation = TripletSet(*common, validation=True)
@@ -145,6 +155,7 @@ class Trainer:
             self.network.requires_grad_(False)
             for k in settings.only_heads:
                 self.network.renew_head(k)
+                _spread(self.network.heads[str(k)], settings.spread)
         self._generator = torch.Generator().manual_seed(settings.seed)
         if settings.direction_heads and not self._state_file.exists():
             self._begin_heads(settings.direction_heads)
@@ -161,27 +172,37 @@ class Trainer:
         self.step = 0
         self._rows: list[list[Any]] = []
         self._best: tuple[int, float] | None = None  # (stage, validation loss)
+        self._whole = True  # no step is half done
+        self._identity = {
+            "settings": _plain(settings),
+            "data": digest_of_flow(sequences),
+            "start": None if start is None else digest(start.state_dict()),
+        }
         self._resume()
 
     def run(self) -> Iterator[Progress]:
-        """Train to the end, one step for each value taken. Stopping early loses nothing saved."""
+        """Train to the end, one step for each value taken. Stopping early loses nothing saved.
+
+        What is saved is always the state after a whole step. A validation that was cut is made
+        when the run goes on.
+        """
         saved = time.monotonic()
         try:
+            self._validate_where_due()
             while self.step < self.settings.steps:
                 start = time.perf_counter()
                 named = self._train_step()
-                self.step += 1
-                validation = None
-                if self.step % self.settings.validate_every == 0 or self._stage_ends():
-                    validation = self._validate()
+                validation = self._validate_where_due()
                 seconds = time.perf_counter() - start
-                self._rows.append([self.step, *named.values(), validation, seconds])
+                self._rows[-1][-1] = seconds
                 if time.monotonic() - saved > self._save_seconds:
                     self.save()
                     saved = time.monotonic()
                 yield Progress(self.step, self.settings.steps, named, validation, seconds)
         finally:
-            self.save()
+            # Cut while Adam changed the weights: the state that was saved last stays.
+            if self.step and self._whole:
+                self.save()
 
     def save(self) -> None:
         """Write the state and the loss curve; each file is whole or not there."""
@@ -194,7 +215,7 @@ class Trainer:
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in values.items()}
         tensors["generator"] = self._generator.get_state()
         header = {
-            "settings": _plain(self.settings),
+            **self._identity,
             "step": self.step,
             "best": self._best,
             "rows": self._rows,
@@ -209,14 +230,13 @@ class Trainer:
 
     def _chart(self) -> bytes:
         steps = [row[0] for row in self._rows]
-        known = [row for row in self._rows if row[4] is not None]
+        known = [row for row in self._rows if row[_VALIDATION] is not None]
         curves = [
             Curve(name, steps, [row[column] for row in self._rows], colour)
             for column, (name, colour) in enumerate(CURVES.items(), start=1)
         ]
-        held_out = Curve(
-            "L, held out", [row[0] for row in known], [row[4] for row in known], "#009e73", True
-        )
+        validated, losses = [row[0] for row in known], [row[_VALIDATION] for row in known]
+        held_out = Curve("L, held out", validated, losses, "#009e73", True)
         title = f"{self.step} of {self.settings.steps} steps"
         return loss_chart([*curves, held_out], title)
 
@@ -228,11 +248,14 @@ class Trainer:
         if not self._state_file.exists():
             return
         tensors, header = read_tensors(self._state_file)
-        if header.get("settings") != _plain(self.settings):
-            raise InputError(
-                f"{self.folder} holds a run with other settings. Choose another folder, or delete "
-                "this one to start again."
-            )
+        # A state of an older version says its settings only.
+        found = {**self._identity, "settings": None, **header}
+        for name, what in _OTHERS.items():
+            if found[name] != self._identity[name]:
+                raise InputError(
+                    f"{self.folder} holds a run {what}. Choose another folder, or delete this one "
+                    "to start again."
+                )
         names = list(self.network.state_dict())
         self.network.load_state_dict({name: tensors[f"network.{name}"] for name in names})
         state = self._optimiser.state_dict()
@@ -246,12 +269,12 @@ class Trainer:
         self._rows = header["rows"]
         self._best = None if header["best"] is None else (header["best"][0], header["best"][1])
 
-    def _stage(self) -> tuple[int, Stage, float]:
-        """Number, stage and learning rate of the current step."""
+    def _stage(self, step: int) -> tuple[int, Stage, float]:
+        """Number, stage and learning rate of a step, counted from 0."""
         before = 0
         for number, stage in enumerate(self.settings.stages):
-            if self.step < before + stage.steps:
-                return number, stage, stage.rate(self.step - before)
+            if step < before + stage.steps:
+                return number, stage, stage.rate(step - before)
             before += stage.steps
         last = self.settings.stages[-1]
         return len(self.settings.stages) - 1, last, last.learning_rate * last.final
@@ -264,7 +287,24 @@ class Trainer:
         return self.step in ends
 
     def _train_step(self) -> dict[str, float]:
-        _, stage, rate = self._stage()
+        """One step and its row; one that is cut leaves what ``save`` writes as it was before."""
+        before = self._generator.get_state()
+        self._whole = False
+        try:
+            named = self._gradient()
+        except BaseException:  # no weight has changed yet
+            self._generator.set_state(before)
+            self._whole = True
+            raise
+        self._optimiser.step()
+        self.step += 1
+        self._rows.append([self.step, *named.values(), None, 0.0])
+        self._whole = True
+        return named
+
+    def _gradient(self) -> dict[str, float]:
+        """Leave the gradient of the next step in the parameters; L, L_r and L_c at the first K."""
+        _, stage, rate = self._stage(self.step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         numbers = self._drawn()
@@ -288,7 +328,6 @@ class Trainer:
             total, told = losses(items, self._device)
             total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self._optimiser.step()
         loss, reconstruction, consistency = self._team.mean(told).tolist()
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
 
@@ -361,12 +400,24 @@ class Trainer:
         losses = self.settings.losses
         return losses if stage.beta is None else replace(losses, beta=stage.beta)
 
+    def _validate_where_due(self) -> float | None:
+        """Validate after the step just done, where that is due and was not done before it was cut.
+
+        The loss goes into the row of the step, which a state of an older version may lack.
+        """
+        row = self._rows[-1] if self._rows and self._rows[-1][0] == self.step else None
+        due = self.step % self.settings.validate_every == 0 or self._stage_ends()
+        if not self.step or not due or (row is not None and row[_VALIDATION] is not None):
+            return None
+        loss = self._validate()
+        if row is not None:
+            row[_VALIDATION] = loss
+        return loss
+
     @torch.no_grad()
     def _validate(self) -> float | None:
         """Loss on the held-out volumes, without augmentation; keeps the best checkpoint."""
-        self.step -= 1  # the stage of the step just done
-        number, stage, _ = self._stage()
-        self.step += 1
+        number, stage, _ = self._stage(self.step - 1)  # of the step just done
         count = min(_VALIDATION_VOLUMES, len(self._validation))
         if count == 0:
             self._keep(float("nan"))
@@ -381,8 +432,8 @@ class Trainer:
                 total += sums.to(total.device)
         loss = float(self._team.mean(total)) * self._team.size / count
         if self._best is None or (-number, loss) < (-self._best[0], self._best[1]):
-            self._best = (number, loss)
             self._keep(loss)
+            self._best = (number, loss)  # only now: a run that is cut before keeps it again
         return loss
 
     def _validation_loss(self, stage: Stage, part: Sequence[int], device: Device) -> Tensor:
@@ -420,6 +471,13 @@ def _store(sequences: Sequence[FlowSequence], device: Device) -> FlowStore:
     except torch.OutOfMemoryError:
         logger.warning("The flow does not fit on %s: it stays in main memory.", device.name)
     return FlowStore(sequences)
+
+
+def _spread(head: nn.Module, factor: float) -> None:
+    """What ``SegmentationNetwork.spread_heads`` does, to one head."""
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(factor)
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:

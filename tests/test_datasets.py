@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from stseg.datasets import MIN_FLOWS, FlowSequence, Triplet, TripletSet, read_training_flows
+from stseg.datasets import (
+    MIN_FLOWS,
+    FlowSequence,
+    FlowStore,
+    Triplet,
+    TripletSet,
+    laid_as,
+    read_training_flows,
+)
 from stseg.errors import InputError
 from stseg.flow.files import read_flow_file
 
 
-def write(path: Path, n: int = 5, value: float = 1.0) -> Path:
+def write(path: Path, n: int = 5, value: float = 1.0, size: tuple[int, int] = (48, 84)) -> Path:
     flow = np.full((n, 2, 8, 14), value, np.float16)
-    np.savez_compressed(path, flow=flow, size=np.array([48, 84]))
+    np.savez_compressed(path, flow=flow, size=np.array(size))
     return path
 
 
@@ -221,6 +229,39 @@ def test_a_rough_estimate_learns_from_the_reference(
     assert explained.unique().tolist() == [1.0]
 
 
+def test_a_reference_in_another_unit_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, rough = tmp_path / "good", tmp_path / "rough"
+    for folder in (good, rough):
+        folder.mkdir()
+        write(folder / "same.npz")
+    write(good / "half.npz", size=(24, 42))
+    write(rough / "half.npz")
+    sequences = read_training_flows([rough], reference=good)
+    assert [(s.name, s.reference is not None) for s in sequences] == [
+        ("half", False),
+        ("same", True),
+    ]
+    (message,) = caplog.messages
+    assert message == (
+        f"{good / 'half.npz'} is of frames of (24, 42), but {rough / 'half.npz'} is of frames of "
+        "(48, 84): its own flow is used for the losses."
+    )
+
+
+def test_a_reference_that_is_none_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"There is no folder .*none\. Give a folder of"):
+        read_training_flows([tmp_path], reference=tmp_path / "none")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, n in (("b", 5), ("a", 7)):  # another name, then another shape
+        write(other / f"{name}.npz", n)
+        with pytest.raises(InputError, match="better flow of none of these sequences"):
+            read_training_flows([tmp_path], reference=other)
+
+
 # --- volumes -------------------------------------------------------------------------------------
 
 
@@ -318,3 +359,24 @@ def test_sequences_of_different_sizes_make_one_batch() -> None:
     batch = triplets.batch(range(len(triplets)), (4, 6))
     assert batch.shape == (4, 2, 3, 4, 6)
     torch.testing.assert_close(batch[0], batch[2])
+
+
+# --- upright sequences ---------------------------------------------------------------------------
+
+
+def test_an_upright_sequence_is_mirrored_where_volumes_lie() -> None:
+    flow = torch.randn(4, 2, 14, 8, generator=torch.Generator().manual_seed(0)).half()
+    upright = FlowSequence("upright", flow, flow + 1, (84, 48))
+    lying = numbered(4, h=8, w=14)
+    kept, laid = laid_as([lying, upright], (16, 28))
+    assert kept is lying
+    assert laid.size == (48, 84)
+    assert laid.flow.shape == (4, 2, 8, 14)
+    assert torch.equal(laid.flow[:, 0], flow[:, 1].mT)  # what moved down moves to the right
+    assert torch.equal(laid.flow[:, 1], flow[:, 0].mT)
+    assert laid.reference is not None
+    assert torch.equal(laid.reference, laid.flow + 1)
+    assert FlowStore(laid_as([lying, upright], (16, 28))).size == (8, 14)
+    stays, turned = laid_as([upright, lying], (28, 16))
+    assert stays is upright
+    assert turned.flow.shape == (4, 2, 14, 8)

@@ -7,17 +7,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from stseg import training
 from stseg.augment import AugmentSettings
-from stseg.checkpoint import load_checkpoint, read_tensors
+from stseg.checkpoint import load_checkpoint, read_tensors, write_tensors
 from stseg.datasets import FlowSequence
 from stseg.device import Device
 from stseg.errors import InputError
-from stseg.losses import LossSettings
-from stseg.network import NetworkSettings
+from stseg.losses import Losses, LossSettings, joint_losses
+from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.train_settings import Stage, TrainSettings
 from stseg.training import Progress, Trainer, train
 
@@ -232,9 +234,58 @@ def test_heads_alone_leave_the_rest_as_it_is(tmp_path: Path, cpu: Device) -> Non
     assert all(not torch.equal(run.network.state_dict()[name], fresh[name]) for name in wanted)
 
 
+def test_heads_that_are_drawn_anew_start_apart_where_asked(tmp_path: Path, cpu: Device) -> None:
+    torch.manual_seed(1)
+    begun = SegmentationNetwork(TINY.network)
+    usual, apart = (
+        Trainer(
+            replace(TINY, only_heads=(2,), spread=spread), SEQUENCES, tmp_path, cpu, start=begun
+        )
+        for spread in (1.0, 10.0)
+    )
+    drawn, before = usual.network.state_dict(), begun.state_dict()
+    for name, values in apart.network.state_dict().items():
+        anew = name.startswith("heads.2.")
+        assert torch.equal(values, 10 * drawn[name] if anew else before[name]), name
+
+
 def test_a_head_that_is_not_there_cannot_be_trained_alone() -> None:
     with pytest.raises(InputError, match="no head for K = 3, 7"):
         replace(TINY, only_heads=(7, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"batch": 0}, "at least 1 volume, not 0"),
+        ({"batch": -1}, "at least 1 volume, not -1"),
+        ({"stages": ()}, "Give at least one"),
+        ({"stages": (Stage((1, 28), 4, 1e-3),)}, "Give sides of 2 or more"),
+        ({"validate_every": 0}, "Validating every 0 steps"),
+        ({"held_out": 1.0}, "Give 0 to less than 1"),
+        ({"spread": math.inf}, "Give more than 0"),
+    ],
+)
+def test_settings_that_train_nothing_get_a_sentence(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        replace(TINY, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("stage", "sentence"),
+    [
+        (((0, 28), 4, 1e-3), "has no sites"),
+        (((16, 28), 0, 1e-3), "Give 1 or more"),
+        (((16, 28), 4, math.nan), "Give about 0.0005"),
+        (((16, 28), 4, 0.0), "Give about 0.0005"),
+        (((16, 28), 4, math.inf), "Give about 0.0005"),
+        (((16, 28), 4, 1e-3, 0.1, math.nan), "β is the weight of L_c"),
+        (((16, 28), 4, 1e-3, 0.1, math.inf), "β is the weight of L_c"),
+    ],
+)
+def test_stages_that_train_nothing_get_a_sentence(stage: tuple[Any, ...], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Stage(*stage)
 
 
 @pytest.mark.parametrize("ks", [(4, 9), (4, 2, 4)])
@@ -306,6 +357,128 @@ def test_a_run_that_was_cut_goes_on_as_if_it_were_not(
     assert one.card == two.card
     for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def interrupt(
+    run: Trainer, monkeypatch: pytest.MonkeyPatch, step: int, validating: bool = False
+) -> None:
+    """Ctrl-C in the loss after so many steps: of the next one, or of the validation."""
+
+    def stopped(*given: Any) -> list[Losses]:
+        if run.step == step and run.network.training != validating:
+            raise KeyboardInterrupt
+        return joint_losses(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "joint_losses", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            finish(run)
+
+
+@pytest.mark.parametrize(("step", "validating"), [(2, False), (4, False), (3, True), (6, True)])
+def test_a_run_that_was_cut_in_a_step_or_a_validation_goes_on_where_it_was(
+    step: int, validating: bool, tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(tmp_path / "whole", cpu)
+    finish(whole)
+    interrupt(trainer(tmp_path / "cut", cpu), monkeypatch, step, validating)
+    second = trainer(tmp_path / "cut", cpu)
+    assert second.step == len(rows(tmp_path / "cut")) == step
+    assert [p.step for p in finish(second)] == list(range(step + 1, 7))
+    assert same_weights(second, whole)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    one, two = (load_checkpoint(tmp_path / n / "best.safetensors") for n in ("cut", "whole"))
+    assert one.card == two.card
+    for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_run_that_was_cut_in_adam_goes_on_from_what_was_saved_before(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(tmp_path / "whole", cpu)
+    finish(whole)
+    first = trainer(tmp_path / "cut", cpu, save_seconds=0.0)
+    steps = first.run()
+    next(steps)
+    next(steps)
+
+    def half() -> None:
+        with torch.no_grad():
+            next(first.network.parameters()).add_(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(first._optimiser, "step", half)
+    with pytest.raises(KeyboardInterrupt):
+        next(steps)
+    second = trainer(tmp_path / "cut", cpu)
+    assert second.step == 2
+    finish(second)
+    assert same_weights(second, whole)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_run_that_was_cut_before_its_first_step_leaves_no_state(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(trainer(tmp_path, cpu), monkeypatch, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_of_an_older_version_goes_on(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no digests, and no row for a step that was cut in its validation."""
+    interrupt(trainer(tmp_path, cpu), monkeypatch, 6, validating=True)
+    (tmp_path / "best.safetensors").unlink()  # of an earlier validation
+    tensors, header = read_tensors(tmp_path / "state.safetensors")
+    del header["data"], header["start"], header["rows"][-1]
+    header["best"] = None
+    write_tensors(tmp_path / "state.safetensors", tensors, header)
+    assert finish(trainer(tmp_path, cpu)) == []
+    assert load_checkpoint(tmp_path / "best.safetensors").card["step"] == 6
+
+
+def other_flow() -> list[FlowSequence]:
+    flow = SEQUENCES[1].flow.clone()
+    flow[4, 1, 5, 6] += 1
+    return [SEQUENCES[0], replace(SEQUENCES[1], flow=flow)]
+
+
+@pytest.mark.parametrize(
+    "sequences",
+    [
+        other_flow(),
+        SEQUENCES[::-1],
+        SEQUENCES[:1],
+        [SEQUENCES[0], replace(SEQUENCES[1], name="renamed")],
+        [SEQUENCES[0], replace(SEQUENCES[1], reference=SEQUENCES[1].flow + 1)],
+        [SEQUENCES[0], replace(SEQUENCES[1], size=(160, 280))],
+    ],
+    ids=["values", "order", "number", "name", "reference", "size"],
+)
+def test_a_run_on_other_data_is_left_alone(
+    sequences: list[FlowSequence], tmp_path: Path, cpu: Device
+) -> None:
+    steps = trainer(tmp_path, cpu).run()
+    next(steps)
+    steps.close()
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(InputError, match="holds a run on other data"):
+        trainer(tmp_path, cpu, sequences=sequences)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    assert trainer(tmp_path, cpu).step == 1
+
+
+def test_a_run_that_began_with_other_weights_is_left_alone(tmp_path: Path, cpu: Device) -> None:
+    one, other = SegmentationNetwork(TINY.network), SegmentationNetwork(TINY.network)
+    steps = Trainer(TINY, SEQUENCES, tmp_path, cpu, start=one).run()
+    next(steps)
+    steps.close()
+    for start in (other, None):
+        with pytest.raises(InputError, match="holds a run that began with other weights"):
+            Trainer(TINY, SEQUENCES, tmp_path, cpu, start=start)
+    assert Trainer(TINY, SEQUENCES, tmp_path, cpu, start=one).step == 1
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path, cpu: Device) -> None:

@@ -93,3 +93,24 @@ def test_things_travel_further_where_the_window_is_smaller(tmp_path: Path, cpu: 
 def test_a_window_larger_than_the_frame_gets_a_sentence(zoom: float) -> None:
     with pytest.raises(InputError, match="Give 1 or more"):
         replace(STILL, zoom=zoom)
+
+
+def test_one_upright_sequence_takes_no_detail_from_the_others(tmp_path: Path, cpu: Device) -> None:
+    chance = torch.Generator().manual_seed(0)
+    sizes = {"lying": (16, 28), "upright": (28, 16)}
+    sequences = [
+        FlowSequence(name, torch.randn(9, 2, *size, generator=chance).half(), size=size)
+        for name, size in sizes.items()
+    ]
+    settings = TrainSettings(
+        network=NetworkSettings(levels=2, features=4),
+        augment=replace(STILL, zoom=2.0),
+        stages=(Stage((8, 14), 1, 1e-3),),
+    )
+    run = Trainer(settings, sequences, tmp_path, cpu)
+    numbers = list(range(len(run._training)))
+    flow, _, travel = run._filmed(numbers, (8, 14))
+    zoom = travel.flatten(1) * torch.tensor([28.0, 16.0])
+    assert (zoom > 1).all()
+    assert float(zoom.max()) > 1.5
+    assert flow.shape[-2:] == (8, 14)

@@ -104,7 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spread",
         type=float,
         default=None,
-        help="how many times larger than usual the heads start; 10 makes all segments differ",
+        help="how many times larger than usual heads that are drawn start (all, or those of "
+        "--only-heads); 10 makes all segments differ",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -132,7 +133,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.split is not None:
         if not arguments.split.is_file():
             raise InputError(f"There is no file {arguments.split}. Give a list of sequences.")
-        names = arguments.split.read_text(encoding="utf-8").split()
+        try:
+            names = arguments.split.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{arguments.split} is not a text file ({error}). Give a list of sequences."
+            ) from error
     sequences = read_training_flows(arguments.flows, names, arguments.reference)
     card: dict[str, Any] = {
         "variant": arguments.variant,
@@ -167,7 +173,13 @@ def run(arguments: argparse.Namespace) -> None:
     with team(device.torch.type) as processes:
         train(processes)
         if processes.leads:
-            print(f"The checkpoint is {arguments.out / 'best.safetensors'}")
+            best = arguments.out / "best.safetensors"
+            if not best.is_file():  # somebody took it away
+                raise InputError(
+                    f"The run in {arguments.out} is at its end, but {best.name} is not there. "
+                    "Delete the folder to train again."
+                )
+            print(f"The checkpoint is {best}")
 
 
 def _settings(arguments: argparse.Namespace) -> TrainSettings:
@@ -184,6 +196,11 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         raise InputError(
             "Heads that are trained alone, or begun from directions, need a trunk that is there "
             "already. Name its checkpoint with --start."
+        )
+    if arguments.spread is not None and arguments.start is not None and not arguments.only_heads:
+        raise InputError(
+            "--spread is about heads that are drawn, and those of --start are trained already. "
+            "Leave it out, or name the heads to draw anew with --only-heads."
         )
     settings = replace(
         settings,
@@ -223,10 +240,11 @@ def _stage(text: str) -> Stage:
     try:
         if found is None:
             raise ValueError(text)
-        beta = None if found[5] is None else float(found[5])
-        return Stage((int(found[1]), int(found[2])), int(found[3]), float(found[4]), beta=beta)
+        size, steps = (int(found[1]), int(found[2])), int(found[3])
+        rate, beta = float(found[4]), None if found[5] is None else float(found[5])
     except ValueError as error:
         raise InputError(
             f"The stage {text!r} is not like 64x112:6000:5e-4, or 64x112:6000:5e-4:0 to leave out "
             "L_c. Give it in this form."
         ) from error
+    return Stage(size, steps, rate, beta=beta)

@@ -1,0 +1,68 @@
+"""``python -m stseg train``: mistakes get a sentence, and only what is there is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stseg.cli import main
+from stseg.flow import write_flow_file
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A run of one step."""
+    flow = np.random.default_rng(0).normal(0, 1, (8, 2, 16, 28)).astype(np.float32)
+    (tmp_path / "flows").mkdir()
+    write_flow_file(tmp_path / "flows" / "a.npz", flow, (128, 224))
+    out = str(tmp_path / "run")
+    given = ["train", "--flows", str(tmp_path / "flows"), "--out", out, "--device", "cpu"]
+    return [*given, "--k", "2", "--batch", "1", "--stage", "8x14:1:1e-3"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (["--batch", "0"], "at least 1 volume, not 0"),
+        (["--batch", "-1"], "at least 1 volume, not -1"),
+        (["--stage", "0x28:1:1e-3"], "A stage of 0x28 has no sites"),
+        (["--stage", "2x28:1:1e-3"], "Give sides of 4 or more"),
+        (["--stage", "16x28:0:1e-3"], "A stage of 0 steps trains nothing"),
+        (["--stage", "16x28:1:nan"], "cannot learn at a rate of nan"),
+        (["--stage", "16x28:1:1e-3:nan"], "β is the weight of L_c and cannot be nan"),
+        (["--stage", "16x28:1:fast"], "is not like 64x112:6000:5e-4"),
+        (["--split", "picture.webp"], "picture.webp is not a text file"),
+        (["--reference", "absent"], "There is no folder absent"),
+        (["--start", "absent", "--spread", "10"], "Leave it out, or name the heads"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_leave_nothing(
+    mistake: list[str],
+    sentence: str,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("picture.webp").write_bytes(b"RIFF\xff\xfe\x00")
+    assert main([*words, *mistake]) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert "checkpoint is" not in told.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_not_told(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = tmp_path / "run" / "best.safetensors"
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"The checkpoint is {best}\n"
+    best.unlink()
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert "best.safetensors is not there" in told.err
+    assert told.out == ""
