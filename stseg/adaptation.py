@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,8 @@ from stseg.variants import model_path
 from stseg.volume import FlowFields
 from stseg.windows import sample_volumes
 
+logger = logging.getLogger(__name__)
+
 NAMES = ("loss", "reconstruction", "consistency")
 
 SHARE = 0.25
@@ -44,7 +47,7 @@ class AdaptationSettings:
     Attributes:
         k: the number of segments whose head is fitted; the other heads follow along.
         taus: temporal steps of the triplets; the sign does not matter, since time is reversed at
-            random.
+            random. Those that the clip is too short for are left out, with a warning.
         eta: fraction of sites that L_c leaves out (eq. 5), 0 to 1.
         beta: weight of L_c (eq. 6); 0 fits without it.
         steps: optimiser steps.
@@ -132,7 +135,8 @@ class Adaptation:
         device: where.
 
     Raises:
-        InputError: the model is not there or has no head for K, or the clip is too short for τ.
+        InputError: the model is not there or has no head for K, or the clip is too short for every
+            τ.
     """
 
     def __init__(
@@ -164,16 +168,24 @@ class Adaptation:
         self._losses = replace(trained.losses, beta=settings.beta, eta=settings.eta)
         self._instants = trained.instants
         fields = [torch.from_numpy(field) for field in flow.forward]
-        taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
-        if fields:
-            sequence = FlowSequence(clip.name, torch.stack(fields), size=clip.size)
-            self._volumes = TripletSet([sequence], trained.instants, taus, held_out=0.0)
-        if not fields or not len(self._volumes):
-            needed = (trained.instants - 1) * min(taus) + 2
+        needed = {abs(tau): (trained.instants - 1) * abs(tau) + 2 for tau in settings.taus}
+        taus = [tau for tau, frames in needed.items() if frames <= len(fields) + 1]
+        if not taus:
+            least = min(needed)
             raise InputError(
-                f"{clip.name} has {len(fields) + 1} frames, but a fit with τ = {min(taus)} needs "
-                f"at least {needed}. Give a longer clip or a smaller τ."
+                f"{clip.name} has {len(fields) + 1} frames, but a fit with τ = {least} needs "
+                f"at least {needed[least]}. Give a longer clip or a smaller τ."
             )
+        self._left_out = tuple(
+            f"τ = {tau} is left out: its triplets need {frames} frames, and {clip.name} has "
+            f"{len(fields) + 1}."
+            for tau, frames in needed.items()
+            if tau not in taus
+        )
+        for note in self._left_out:
+            logger.warning("%s", note)
+        sequence = FlowSequence(clip.name, torch.stack(fields), size=clip.size)
+        self._volumes = TripletSet([sequence], trained.instants, taus, held_out=0.0)
         # The masks that are shown are those of the first τ, whose volumes come first.
         self._reach = trained.instants // 2 * taus[0]
         self._shown = max(len(fields) - 2 * self._reach, 1)
@@ -188,8 +200,8 @@ class Adaptation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What memory that ran out has changed, as sentences."""
-        return tuple(self._frugal.notes)
+        """What is otherwise than asked for, as sentences: a τ, or what memory has changed."""
+        return (*self._left_out, *self._frugal.notes)
 
     def run(
         self, stop: Stop | None = None, frame: int = 0, every: int = 10

@@ -69,6 +69,21 @@ def test_the_masks_that_are_shown_are_those_of_the_watched_frame(
     np.testing.assert_allclose(shown, expected, atol=1e-4)
 
 
+def test_a_step_that_the_clip_is_too_short_for_is_named_and_left_out(
+    tiny_model: Path, cpu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = adaptation(tiny_model, cpu, replace(SMALL, taus=(8, 1, -8)), fields(9))
+    sentence = "τ = 8 is left out: its triplets need 18 frames, and made has 10."
+    assert caplog.messages == [sentence]
+    assert work.notes == (sentence,)
+    same = adaptation(tiny_model, cpu, SMALL, fields(9))
+    shown, expected = (next(each.run(frame=5)).masks for each in (work, same))
+    assert shown is not None
+    assert expected is not None
+    np.testing.assert_array_equal(shown, expected)  # of the first τ that fits
+    assert caplog.messages == [sentence]
+
+
 # --- learning ------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.video import probe
 
     fit = _settings(arguments)
+    _check_writable(arguments.out)
     settings = Settings(
         k=fit.k,
         flow=arguments.flow,
@@ -105,6 +108,23 @@ def run(arguments: argparse.Namespace) -> None:
         f"clip {measured[0]:.4f} before, {measured[-1]:.4f} after"
     )
     print(f"Segment with it: python -m stseg segment {arguments.video} --model {path} --out ...")
+
+
+def _check_writable(folder: Path) -> None:
+    """Check at the door that files can be written to ``folder``; nothing is left there."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _settings(arguments: argparse.Namespace) -> AdaptationSettings:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stseg import clip_flow
 from stseg.checkpoint import load_checkpoint
 from stseg.cli import main
 from stseg.records import Clip
@@ -44,3 +45,18 @@ def test_mistakes_get_a_sentence(
     assert main([*words, "--steps", "0"]) == 2
     assert "0 steps cannot be done" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(
+    clip: Clip,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clip_flow, "read_fields", lambda *given: pytest.fail("the flow is read"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        words = ["fit", str(clip.source), "--model", str(tiny_model), "--out", str(out)]
+        assert main(words) == 2
+        assert f"The folder {out} cannot be written" in capsys.readouterr().err
