@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,15 +72,19 @@ def visible_sites(
 
     Choice: the quantile is taken over all changes of one triplet together, so that an instant of
     strong occlusion may lose more than its share. Exactly round(η n) of the n sites are left out,
-    ties broken by position; η = 0 keeps all and η = 1 none.
+    of equal ones the first (time, then row, then column), as ``stseg.render.occluded_sites`` does
+    for a pair; η = 0 keeps all and η = 1 none.
     """
     change = flow_change(flow, motion)
     sites = change.flatten(1)
     hidden = round(eta * sites.shape[1])
-    visible = torch.ones_like(sites, dtype=torch.bool)
-    if hidden:
-        visible.scatter_(1, sites.topk(hidden, dim=1).indices, False)
-    return visible.view_as(change)
+    if not hidden:
+        return torch.ones_like(change, dtype=torch.bool)
+    # Which of equal sites ``topk`` takes depends on the device; its smallest value does not.
+    least = sites.topk(hidden, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    above, equal = sites > least, sites == least
+    left = hidden - above.sum(dim=1, keepdim=True)
+    return ~(above | (equal & (equal.cumsum(dim=1) <= left))).view_as(change)
 
 
 def consistency_loss(
@@ -120,7 +125,7 @@ class LossSettings:
         along_motion: L_c compares a site with the place that it moves to, not with itself.
 
     Raises:
-        InputError: β is negative, or η not a fraction.
+        InputError: β is negative or not finite, or η not a fraction.
     """
 
     beta: float = 1.0
@@ -128,7 +133,7 @@ class LossSettings:
     along_motion: bool = False
 
     def __post_init__(self) -> None:
-        if not self.beta >= 0:
+        if not 0 <= self.beta < math.inf:
             raise InputError(f"β is the weight of L_c and cannot be {self.beta}. Give 0 or more.")
         if not 0 <= self.eta <= 1:
             raise InputError(f"η is a fraction of the sites, not {self.eta}. Give 0 to 1.")

@@ -129,6 +129,17 @@ def test_exactly_the_fraction_eta_is_hidden(eta: float, seed: int, t: int, ties:
             assert hidden.min() >= kept.max()
 
 
+def test_of_equal_sites_the_first_are_hidden() -> None:
+    assert (~visible_sites(torch.ones(2, 2, 3, 10, 10), 0.02)).flatten(1).nonzero().tolist() == [
+        [sample, place] for sample in range(2) for place in range(4)
+    ]
+    flow = torch.zeros(1, 2, 2, 1, 2000)
+    flow[0, 0, 1, 0, ::3] = 1  # many equal ones, of which some are hidden
+    flow[0, 0, 1, 0, 1500] = 2
+    hidden = (~visible_sites(flow, 0.005)).flatten().nonzero().flatten().tolist()
+    assert hidden == [*range(0, 27, 3), 1500]
+
+
 def test_still_flow_hides_its_share_too() -> None:
     visible = visible_sites(torch.ones(1, 2, 3, 10, 10), 0.1)
     assert int((~visible).sum()) == 20
