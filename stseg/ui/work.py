@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, replace
@@ -35,6 +35,12 @@ INTERVAL = 1.0
 
 DRAWING = 2.0
 """Seconds between two steps of a growing result with pictures, which take time from the work."""
+
+KEPT = 4
+"""Choices of labels of one run whose files stay."""
+
+Written = Mapping[str, Path]
+"""Files of one choice of labels, by name."""
 
 Wanted = Callable[[], Choice]
 """Asked which labels are looked at now."""
@@ -150,7 +156,7 @@ def write_files(
     The last step shows the result with its files; after a stop, without.
 
     Args:
-        shown: what to write; what is written already stays.
+        shown: what to write; of what is written already the last few stay.
         folder: each choice of labels gets a folder in it.
         stop: asked all the time.
         wanted: asked which labels are looked at; None takes those of ``shown``.
@@ -170,9 +176,22 @@ def write_files(
                 return
             shown = now
         else:
-            shown = replace(shown, written={**shown.written, choice: files})
+            shown = replace(shown, written=_kept({**shown.written, choice: files}, folder))
     text = f"{shown.result.clip.name}: files of {told_choice(shown.choice)} are written."
     yield Step(text, len(shown), len(shown), shown, finished=True)
+
+
+def _kept(written: Mapping[Choice, Written], folder: Path) -> dict[Choice, Written]:
+    """The last few choices of labels whose files are in ``folder``, and all that lie elsewhere.
+
+    The files of the others go: a threshold that is dragged about would leave them by the dozen.
+    """
+    places = {choice: next(iter(files.values())).parent for choice, files in written.items()}
+    own = [choice for choice, place in places.items() if place.parent == folder]
+    gone = own[:-KEPT]
+    for choice in gone:
+        shutil.rmtree(places[choice], ignore_errors=True)
+    return {choice: files for choice, files in written.items() if choice not in gone}
 
 
 def told_choice(choice: Choice) -> str:

@@ -224,6 +224,34 @@ def test_another_k_needs_no_new_run(clip: Clip, tiny_model: Path, tmp_path: Path
     ) == pytest.approx(shown.result.labels(4))
 
 
+def test_only_the_last_choices_keep_their_files(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Of the run; those of the example, which is all visitors', lie elsewhere and stay."""
+    settings = Settings(k=2, model=str(tiny_model), device="cpu", max_frames=3)
+    example, own = tmp_path / "example", tmp_path / "own"
+    steps = segment_clip(clip, settings, example, None, lambda: False, wanted=lambda: Choice(2))
+    shown = [step.shown for step in steps][-1]
+    assert shown is not None
+    for choice in (Choice(3), Choice(3, 0.5), Choice(4), Choice(4, 0.5), Choice(2, 0.5)):
+        other = shown.chosen(choice)
+        assert other is not None
+        shown = list(write_files(other, own, lambda: False))[-1].shown
+        assert shown is not None
+    assert [each.k for each in shown.written] == [2, 3, 4, 4, 2]
+    assert Choice(3) not in shown.written
+    assert sorted(place.name for place in own.iterdir()) == [
+        "k2-merged-0.5",
+        "k3-merged-0.5",
+        "k4",
+        "k4-merged-0.5",
+    ]
+    assert all(path.exists() for files in shown.written.values() for path in files.values())
+    again = shown.chosen(Choice(3))
+    assert again is not None
+    assert not again.files  # so they are written again
+
+
 @pytest.mark.parametrize(("drawing", "drawn"), [(0.0, 9), (3600.0, 1)])
 def test_a_growing_result_is_drawn_less_often_than_told(
     drawing: float,
