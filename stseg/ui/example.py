@@ -23,7 +23,7 @@ from stseg.ui.work import Step, segment_clip
 logger = logging.getLogger(__name__)
 
 AGAIN = 300.0
-"""Seconds after which a visit has the example tried again that the disk did not allow."""
+"""Seconds after which a visit has the example tried again that failed, as on a full disk."""
 
 SETTINGS = Settings()
 """The three objects of the example and its background have a segment each."""
@@ -47,10 +47,10 @@ class Example:
         self._folder = Path(tempfile.mkdtemp(prefix="example-", dir=served))
         self._left = threading.Event()
         self._lock = threading.Lock()
-        self._refused: float | None = None  # when the disk did not allow it
+        self._refused: float | None = None  # when the disk did not allow it, or it failed
         self._executor = ThreadPoolExecutor(2, "stseg-example")
         self._result: Future[Shown | None] = self._executor.submit(self._make)
-        self._thumbnails = self._executor.submit(catalogue.make_thumbnails)
+        self._thumbnails = self._executor.submit(self._make_thumbnails)
 
     def ready(self, seconds: float) -> bool:
         """Wait up to so long for the example; whether it is there, or nothing makes it now."""
@@ -81,6 +81,12 @@ class Example:
         self._left.set()
         self._executor.shutdown(cancel_futures=True)
 
+    def _make_thumbnails(self) -> None:
+        try:
+            self._catalogue.make_thumbnails()
+        except Exception:  # the gallery does without those that are missing
+            logger.exception("Not every clip of the gallery has a thumbnail.")
+
     def _make(self) -> Shown | None:
         clip = self.clip
         if clip is None:
@@ -106,6 +112,10 @@ class Example:
         except OSError as error:
             why = no_space(error) or f"The disk refused it ({error.strerror or error})."
             logger.warning("There is no example on the first page for now. %s", why)
+            self._refused = time.monotonic()
+            return None
+        except Exception:  # whoever comes would be told of it at every click
+            logger.exception("There is no example on the first page for now.")
             self._refused = time.monotonic()
             return None
         if shown is not None:

@@ -29,6 +29,33 @@ def refused_in_a_sentence(*_: Any, **__: Any) -> Iterator[Step]:
     yield
 
 
+def broken(*_: Any, **__: Any) -> Iterator[Step]:
+    raise RuntimeError("CUDA error: out of memory")
+    yield
+
+
+def test_an_unexpected_failure_is_not_that_of_every_visitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Catalogue) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(tested, "segment_clip", broken)
+    monkeypatch.setattr(Catalogue, "make_thumbnails", fail)
+    example = Example(Catalogue([]), Pace(), tmp_path, Machine())
+    assert example.ready(20.0)
+    assert example.shown() is None
+    assert example.thumbnails_ready(20.0)
+    assert "CUDA error: out of memory" in caplog.text
+    assert "MemoryError" in caplog.text
+    tried: list[int] = []
+    monkeypatch.setattr(tested, "segment_clip", lambda *_, **__: iter(tried.append(1) or ()))
+    monkeypatch.setattr(tested, "AGAIN", 0.0)
+    assert example.ready(20.0)
+    assert tried == [1]
+    example.close()
+
+
 @pytest.mark.parametrize("work", [refused, refused_in_a_sentence])
 def test_a_full_disk_is_a_sentence_and_is_tried_again(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
