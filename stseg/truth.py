@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +25,12 @@ from stseg.records import Clip
 
 logger = logging.getLogger(__name__)
 
+_numbering = threading.Lock()
+
 WHITE = 0xFFFFFF
+LOOKED_AT = 48
+"""Masks of a clip that are read to number its objects, before any is shown."""
+
 SOFT = 32
 """A mask of one channel with more gray values than this is one object with blurred borders."""
 
@@ -165,29 +172,41 @@ def present_codes(codes: Int32[np.ndarray, "H W"]) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def _cached_truth(clip: Clip) -> GroundTruth:
-    return ground_truth(clip)
+def _numbered_truth(clip: Clip) -> tuple[GroundTruth, dict[int, int]]:
+    """The masks of a clip, and a number for each object in them, from 1.
+
+    Of a long clip only some masks are read: objects that none of them has are numbered when they
+    are met.
+    """
+    truth = ground_truth(clip)
+    indices = list(truth.files)
+    codes: set[int] = set()
+    for index in indices[:: -(-len(indices) // LOOKED_AT) or 1]:
+        with suppress(InputError):  # told when its frame is looked at
+            codes |= set(present_codes(truth.codes(index)))
+    return truth, {code: number for number, code in enumerate(sorted(codes - {0}), 1)}
 
 
 def truth_at(clip: Clip, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"] | None:
     """Objects of frame ``index`` for a picture of ``size`` (h, w); None without a usable mask.
 
-    Palette indices and gray values are told as they are, colours by their rank.
+    0 is the background. Palette indices, gray values and colours are told by their rank among those
+    of the whole clip, so that an object has one number in all frames.
     """
     try:
-        truth = _cached_truth(clip)
+        truth, numbers = _numbered_truth(clip)
         if index not in truth.files:
             return None
         codes = truth.codes(index)
     except InputError as error:  # a picture less is no reason to fail; scores do name it
         logger.warning("%s", error)
         return None
-    if codes.max() > 255:
-        present = np.array([code for code in present_codes(codes) if code != 0], np.int32)
-        codes = np.where(codes == 0, 0, np.searchsorted(present, codes) + 1)
-    numbers = codes.astype(np.uint8)
-    resized: np.ndarray = cv2.resize(numbers, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-    return resized
+    resized: np.ndarray = cv2.resize(codes, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    present = present_codes(resized)
+    with _numbering:  # several visitors may look at one clip
+        told = [numbers.setdefault(code, len(numbers) + 1) if code else 0 for code in present]
+    wrapped = np.array([(number - 1) % 255 + 1 if number else 0 for number in told], np.uint8)
+    return wrapped[np.searchsorted(present, resized)]
 
 
 def oddities(truth: GroundTruth) -> list[str]:

@@ -178,6 +178,39 @@ def test_the_definition_of_fbms_says_what_is_background(tmp_path: Path, suffix: 
     assert (ground_truth(clip_of(folder, source)).foreground(1) == (gray != guessed)).all()
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_an_object_has_one_number_in_all_frames(tmp_path: Path, mode: str) -> None:
+    colours = {90: (0, 0, 200), 180: (0, 128, 0), 255: (255, 0, 0)}
+    for index, grays in enumerate([(90, 180, 255), (180,), (255, 90)]):
+        # The last frame has no background at all.
+        picture = np.full((H, W), grays[0] if index == 2 else 0, np.uint8)
+        for row, gray in enumerate(grays):
+            picture[row] = gray
+        if mode == "RGB":
+            picture = np.stack(
+                [
+                    np.vectorize(lambda gray, i=i: (colours.get(gray) or (0, 0, 0))[i])(picture)
+                    for i in range(3)
+                ],
+                axis=-1,
+            ).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    clip = clip_of(tmp_path)
+    told = [truth_at(clip, index, (H, W)) for index in (2, 1, 0)]
+    assert [np.unique(each).tolist() for each in told] == [[1, 3], [0, 2], [0, 1, 2, 3]]
+    assert told[0][0, 0] == 3
+
+
+def test_an_object_that_was_not_looked_at_gets_the_next_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stseg.truth.LOOKED_AT", 2)
+    for index, gray in enumerate((200, 50, 200, 200)):
+        Image.fromarray(np.full((H, W), gray, np.uint8)).save(tmp_path / f"{index}.png")
+    clip = clip_of(tmp_path)
+    assert [truth_at(clip, index, (1, 1)).item() for index in (1, 3, 1, 0)] == [2, 1, 2, 1]
+
+
 def test_modes_that_differ_are_noted(tmp_path: Path) -> None:
     for index in range(3):
         Image.fromarray(mask()).convert("LA" if index == 1 else "L").save(tmp_path / f"{index}.png")

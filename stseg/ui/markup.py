@@ -7,6 +7,7 @@ as a data URI it never touches the disk and goes with the page.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -17,15 +18,23 @@ QUALITY = 82
 """Of photographs on the page: their bytes are in every answer to a move of the slider."""
 
 ENLARGE = """
+const tell = () => element.querySelectorAll('figure[tabindex]').forEach((figure) =>
+  figure.setAttribute('aria-pressed', String(figure.dataset.name === element.dataset.large)));
 const enlarge = (event) => {
   const figure = event.target.closest('figure[tabindex]');
   if (!figure) return;
   const name = figure.dataset.name;
   if (element.dataset.large === name) delete element.dataset.large;
   else element.dataset.large = name;
+  tell();
 };
 element.addEventListener('click', enlarge);
-element.addEventListener('keydown', (event) => { if (event.key === 'Enter') enlarge(event); });
+element.addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' && event.key !== ' ') return;
+  if (event.target.matches('figure[tabindex]')) event.preventDefault();  // the page would scroll
+  enlarge(event);
+});
+watch('value', tell);  // which one is large is known here alone
 """
 """Of a component with figures: a click makes one the large one, a second click ends that."""
 
@@ -63,13 +72,28 @@ def figure(
         extra: HTML that lies over it.
         enlarges: whether its component has the script ``ENLARGE``, and the page room for more.
     """
-    reached = ' tabindex="0"' if enlarges else ""
+    reached = ""
+    if enlarges:
+        reached = f' tabindex="0" role="button" aria-pressed="false" aria-label="{escape(caption)}"'
     told = f"{hint} Click to enlarge." if enlarges else hint
     return (
         f'<figure data-name="{name}"{reached} title="{escape(told)}">'
         f'<div class="frame"><img src="{source}" alt="{escape(caption)}">{extra}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def board(figures: Sequence[str], size: tuple[int, int], kind: str = "") -> str:
+    """Pictures of a clip beside one another.
+
+    Args:
+        figures: as ``figure`` gives them.
+        size: (H, W) of the clip: the style sheet keeps the large picture within the screen.
+        kind: further classes.
+    """
+    classes = f"board {kind}".rstrip()
+    ratio = f"--ratio: {size[1]} / {size[0]}"
+    return f'<div class="{classes}" style="{ratio}">{"".join(figures)}</div>'
 
 
 def status(text: str, done: int = 0, total: int | None = 0, busy: bool = False) -> str:

@@ -23,7 +23,7 @@ from stseg.render import (
 )
 from stseg.truth import truth_at
 from stseg.ui.legend import build_legend, hidden_labels, legend_update
-from stseg.ui.markup import ENLARGE, drawing, figure, labels, note, photo
+from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
 
@@ -86,7 +86,7 @@ def build() -> TabView:
             elem_id="soft",
             min_width=90,
         )
-    board = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="board")
+    shown = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="board")
     gr.HTML(note(VIDEO), elem_classes="heading")
     video = gr.Video(
         show_label=False,
@@ -98,7 +98,7 @@ def build() -> TabView:
         buttons=["download"],
     )
     return TabView(
-        pictures=(board,),
+        pictures=(shown,),
         draw=_draw,
         blank=(EMPTY,),
         options=(opacity, style, hidden, scale, soft),
@@ -113,7 +113,7 @@ def preview(clip: Clip, image: np.ndarray) -> str:
     """What the board shows of a clip that is not segmented yet."""
     text = f"{clip.name}, not segmented yet: press Segment"
     picture = figure("frame", text, photo(image), "A frame.", enlarges=False)
-    return f'<div class="board single">{picture}</div>'
+    return board([picture], clip.size, "single")
 
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
@@ -192,8 +192,8 @@ def _draw(
     parts = (segments, measured, masks, linked_labels, softly, discarded, true)
     with ThreadPoolExecutor(2, "stseg-draw") as pool:
         figures = list(pool.map(lambda part: part(), parts))
-    board = "board seven" if figures[-1] else "board"
-    return (f'<div class="{board}">{"".join(figures)}</div>{_timeline(shown, frame)}',)
+    pictures = board(figures, result.clip.size, "seven" if figures[-1] else "")
+    return (pictures + _timeline(shown, frame),)
 
 
 def size_of(image: np.ndarray) -> tuple[int, int]:
@@ -205,13 +205,8 @@ def _truth(clip: Clip, frame: int, size: tuple[int, int]) -> np.ndarray | None:
     found = truth_at(clip, frame, size)
     if found is None:
         return None
-    if found.max() < len(COLOURS):
-        return found
-    # Masks hold 0 and 255, or gray values of objects: their ranks have a colour.
-    present = np.flatnonzero(np.bincount(found.ravel(), minlength=256))
-    ranks = np.zeros(256, np.uint8)
-    ranks[present] = np.arange(len(present)) % len(COLOURS)
-    return ranks[found]
+    # There are more objects than colours, but only the background has its own.
+    return np.where(found == 0, 0, (found - 1) % (len(COLOURS) - 1) + 1).astype(np.uint8)
 
 
 def _timeline(shown: Shown, frame: int) -> str:
