@@ -24,7 +24,7 @@ from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import TAUS, check_offered
-from stseg.ui.markup import ENLARGE, drawing, figure, note, photo
+from stseg.ui.markup import ENLARGE, board, drawing, figure, note, photo
 from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
 from stseg.ui.work import INTERVAL
@@ -140,9 +140,9 @@ def build() -> TabView:
             info="Gray where labels agree; labels are matched one-to-one by overlap first.",
             elem_id="compare-tint",
         )
-    board = gr.HTML(note(EMPTY), js_on_load=ENLARGE, elem_id="comparison")
+    shown = gr.HTML(note(EMPTY), js_on_load=ENLARGE, elem_id="comparison")
     return TabView(
-        pictures=(board,),
+        pictures=(shown,),
         draw=_draw,
         blank=(note(EMPTY),),
         options=(tinted,),
@@ -221,7 +221,7 @@ def _draw(moment: Moment, tinted: bool) -> tuple[str]:
             source = photo(overlay(image, labels))
         hint = "The reference of the differences." if number == 0 else "Colours as in the first."
         figures.append(figure(f"variant-{number}", caption, source, hint))
-    return (f'<div class="board pairs">{"".join(figures)}</div>{_table(variants)}',)
+    return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants),)
 
 
 def _table(variants: Sequence[Compared]) -> str:

@@ -25,7 +25,7 @@ from stseg.ui.fit_work import (
     segment_fitted,
     watched,
 )
-from stseg.ui.markup import figure, note, photo
+from stseg.ui.markup import board, figure, note, photo
 from stseg.ui.view import Context, Job, Progress, TabView
 from stseg.variants import VARIANTS, available_variants
 from stseg.volume import FlowFields
@@ -243,8 +243,7 @@ def _drawn(step: FitStep, image: np.ndarray | None, steps: int) -> tuple[Any, An
             ("now", f"After {at} steps", step.latest),
         )
     ]
-    board = f'<div class="board pair">{"".join(figures)}</div>'
-    return curves_svg(curves_of(step.told), steps), board
+    return curves_svg(curves_of(step.told), steps), board(figures, size, "pair")
 
 
 def _off(label: str) -> Any:

@@ -21,7 +21,7 @@ from stseg.render import (
     shrink,
 )
 from stseg.segment_motion import FrameMotion, mask_change
-from stseg.ui.markup import drawing, figure, note, photo
+from stseg.ui.markup import board, drawing, figure, note, photo
 from stseg.ui.segments import BOARD, SMALL, WHEEL
 from stseg.ui.view import Moment, TabView
 
@@ -54,9 +54,9 @@ def build() -> TabView:
         info="Of each segment's fitted motion model, read at the segment's centroid.",
         elem_id="parameter",
     )
-    board = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="motion")
+    told = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="motion")
     return TabView(
-        pictures=(board,),
+        pictures=(told,),
         draw=_draw,
         blank=(EMPTY,),
         options=(parameter,),
@@ -73,13 +73,12 @@ def _draw(moment: Moment, parameter: str) -> tuple[str]:
         told = shown.motion.over_time()
         chart = _chart(told, parameter, frame) + _table(told, shown.result, parameter, frame)
     pictures = _explained(moment, fitted) + _consistency(moment)
-    height, width = shown.result.clip.size
-    ratio = f'style="--ratio: {width} / {height}"'
+    size = shown.result.clip.size
     return (
-        f'<div class="board even" {ratio}>{"".join(pictures)}</div>{chart}'
+        f"{board(pictures, size, 'even')}{chart}"
         '<div class="caption">Fitted motion of each segment: bright where it is, pale where its '
         "model only reaches</div>"
-        f'<div class="board even small" {ratio}>{"".join(_models(moment, fitted))}</div>',
+        f"{board(_models(moment, fitted), size, 'even small')}",
     )
 
 
@@ -226,5 +225,5 @@ def _number(value: float) -> str:
 
 def _bar(top: str) -> str:
     """The scale of a heat map, in its corner."""
-    ramp = drawing(heat(np.linspace(0, 1, 64, dtype=np.float32)[None], 1))
+    ramp = drawing(heat(np.linspace(0, 1, 64, dtype=np.float32)[None], 1.0))
     return f'<span class="ramp"><b>0</b><img src="{ramp}" alt=""><b>{escape(top)}</b></span>'

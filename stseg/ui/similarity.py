@@ -14,12 +14,15 @@ from stseg.records import label_map
 from stseg.render import from_jpeg, heat, overlay, shrink
 from stseg.similarity import merged
 from stseg.ui.affinity import Affinity, Cell
-from stseg.ui.markup import ENLARGE, drawing, figure, labels, note, photo
+from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.segments import SMALL
 from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Merging, Moment, Progress, TabView
 
 TITLE = "Similarity"
+
+SITES = 520
+"""A side of the map of all pairs of frames, at most: on the page it is half as large."""
 
 EMPTY = note("No clip is segmented.")
 NOT_KNOWN = "This result has no latent representations, so there is nothing to compare."
@@ -45,7 +48,12 @@ const act = (event) => {
   if (point) window.stseg.go(Number(point.dataset.frame));
 };
 element.addEventListener('click', act);
-element.addEventListener('keydown', (event) => { if (event.key === 'Enter') act(event); });
+element.addEventListener('keydown', (event) => {
+  if (event.target.matches('button')) return;  // it makes a click of both keys by itself
+  if (event.key !== 'Enter' && event.key !== ' ') return;
+  if (event.target.matches('[data-across]')) event.preventDefault();  // the page would scroll
+  act(event);
+});
 """
 """A click on a cell shows its two segments; a click on a point of the map jumps to its frame."""
 
@@ -94,9 +102,9 @@ def build() -> TabView:
         )
         keep = gr.Button("Add merged labels to Compare", size="sm", elem_id="keep-merged")
     pair = gr.HTML("", html_template="<i></i>", js_on_load=PAIR, elem_id="pair")
-    board = gr.HTML(EMPTY, js_on_load=SCRIPT + ENLARGE, elem_id="similarity")
+    told = gr.HTML(EMPTY, js_on_load=SCRIPT + ENLARGE, elem_id="similarity")
     return TabView(
-        pictures=(board,),
+        pictures=(told,),
         draw=_draw,
         blank=(EMPTY,),
         options=(label, measure, threshold, pair),
@@ -140,7 +148,8 @@ def _draw(
     label = min(label or 0, shown.result.k - 1)
     first, second = affinity.read(pair or "") or ((frame, 0), (frame, min(1, shown.result.k - 1)))
     names = affinity.merged(threshold)
-    height, width = shown.result.clip.size
+    chosen = [_side(shown, first, "pair-a"), _side(shown, second, "pair-b")]
+    figures = [*chosen, _merging(moment, names, threshold)]
     panels = (
         (f"Segments of frame {frame}: click a cell to see both", _now(affinity, measure, frame)),
         ("Segments over the whole clip", _whole(affinity, measure)),
@@ -153,9 +162,7 @@ def _draw(
     return (
         f'<div class="matrices">{"".join(_panel(*panel) for panel in panels)}</div>'
         f'<div class="caption">{_told(affinity, first, second, names)}</div>'
-        f'<div class="board even" style="--ratio: {width} / {height}">'
-        f"{_side(shown, first, 'pair-a')}{_side(shown, second, 'pair-b')}"
-        f"{_merging(moment, names, threshold)}</div>",
+        f"{board(figures, shown.result.clip.size, 'even')}",
     )
 
 
@@ -220,9 +227,12 @@ def _across(affinity: Affinity, measure: str, label: int, frame: int) -> str:
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     low = min(low, high - 0.02)
+    count = len(values)
+    if count > SITES:  # each in the middle of its site, where a click finds the same frame
+        kept = ((np.arange(SITES) + 0.5) * count / SITES).astype(int)
+        values = values[np.ix_(kept, kept)]
     picture = _colours(values, low, high)
     picture[np.isnan(values)] = 128
-    count = len(values)
     at = f"{100 * (frame + 0.5) / count:.2f}%"
     return (
         f'<div class="across" data-across="{label}" data-frames="{count}" data-now="{frame}" '
@@ -238,7 +248,7 @@ def _map(affinity: Affinity, frame: int) -> str:
 
 
 def _ramp(low: float, high: float) -> str:
-    ramp = drawing(heat(np.linspace(0, 1, 64, dtype=np.float32)[None], 1))
+    ramp = drawing(heat(np.linspace(0, 1, 64, dtype=np.float32)[None], 1.0))
     return (
         f'<span class="legend">{_number(low)}<img src="{ramp}" alt="">{_number(high)} · gray where '
         "the segment is not there</span>"

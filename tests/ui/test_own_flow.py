@@ -104,7 +104,7 @@ def test_the_badge_of_a_clip_of_unknown_length(page: Page, clip: Clip) -> None:
     page.session.clip = replace(clip, frames=0)
     badge = page.events.estimate(REQUEST, *page.values[:9])
     assert "press Segment." in badge
-    page.values[:9] = [4.0, [2], 1.0, "dis", "full", Settings().linkage, 0.0, 0.0, 0]
+    page.values[:9] = [4.0, [-1], 1.0, "dis", "full", Settings().linkage, 0.0, 0.0, 0]
     shown = page.session.shown
     assert shown is not None
     page.session.shown = replace(

@@ -21,6 +21,7 @@ from stseg.flow import write_flow_file
 from stseg.flow.files import write_flow_folder
 from stseg.records import Clip
 from stseg.ui.tabs import TABS
+from stseg.video_writer import VideoWriter
 
 pytestmark = pytest.mark.browser
 
@@ -300,6 +301,66 @@ def test_camera(visit: Visit) -> None:
     visit.wait_status("camera is chosen. Press Segment.", 20)
     assert "Yours" in page.inner_text("#clips")
     assert page.locator("#camera video:visible").count() == 0
+    assert not visit.errors
+
+
+LARGEST = (
+    "() => Math.max(...[...document.querySelectorAll('.board img')].map((each) => "
+    "each.getBoundingClientRect().height)) / innerHeight"
+)
+"""Height of the highest picture, as a share of the screen."""
+
+
+def test_a_portrait_clip_fits_the_screen(
+    visit: Visit, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    page = visit.page
+    ground = rng.integers(0, 255, (176, 110, 3)).astype(np.uint8)
+    with VideoWriter(tmp_path / "tall.mp4", 24.0) as video:
+        for index in range(5):
+            video.write(np.ascontiguousarray(ground[:160, index : index + 90]))
+    page.set_input_files("#left input[type=file] >> nth=0", tmp_path / "tall.mp4")
+    visit.wait_status("tall is chosen", 10)
+    assert 0.4 < page.evaluate(LARGEST) < 0.76  # the picture of a clip that is not segmented
+    page.click("#segment")
+    visit.wait_status("tall: 5 frames", 60)
+    assert 0.5 < page.evaluate(LARGEST) < 0.76
+    page.click("#board figure[data-name=flow]")  # made on a grid that is wide
+    page.wait_for_selector("#board[data-large=flow], #board [data-large=flow]")
+    assert 0.5 < page.evaluate(LARGEST) < 0.76
+    assert not visit.errors
+
+
+def test_pictures_are_enlarged_by_the_keyboard(visit: Visit) -> None:
+    page = visit.page
+    figure = page.locator("#board figure[data-name=flow]")
+    top = page.evaluate("scrollY")
+    widths = []
+    for key in ("", "Space", "Enter"):
+        if key:
+            figure.focus()
+            top = page.evaluate("scrollY")
+            page.keyboard.press(key)
+            assert page.evaluate("scrollY") == top
+        widths.append(figure.evaluate("figure => figure.getBoundingClientRect().width"))
+        pressed = "true" if key == "Space" else "false"
+        assert figure.get_attribute("aria-pressed") == pressed
+        if key == "Space":  # it stays told when the board is drawn anew
+            page.click("#next")
+            page.wait_for_selector("#board figcaption:has-text('frame 1')")
+            page.wait_for_selector("#board figure[data-name=flow][aria-pressed=true]")
+    assert widths[1] > 1.8 * widths[0]
+    assert widths[2] == widths[0]
+    assert page.get_by_role("button", name="Linked labels").count() == 1
+    page.get_by_role("tab", name="Similarity").click()
+    page.wait_for_selector("#similarity .across", timeout=30_000)
+    page.focus("#similarity .across")
+    top = page.evaluate("scrollY")
+    page.keyboard.press("Space")
+    page.wait_for_selector(
+        "#similarity .caption:has-text('segment 0 in frame 1 and segment 0 in frame 0')"
+    )
+    assert page.evaluate("scrollY") == top
     assert not visit.errors
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 from app_process import Served, Visit
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 from playwright.sync_api import Page
 
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
 from stseg.similarity import merged
+from stseg.ui import similarity as tab
 from stseg.ui.affinity import Affinity
 from stseg.ui.api_similarity import summary
 
@@ -127,6 +131,25 @@ def test_pairs_that_belong_elsewhere_are_not_read(result: Segmentation) -> None:
     assert affinity.read("3.1-0.2") == ((3, 1), (0, 2))
     for pair in ("", "3.1", "3.1-0.3", "9.0-0.0", "-1.0-0.0", "x", "1.1-2.2-0.0"):
         assert affinity.read(pair) is None
+
+
+def test_a_long_clip_is_drawn_no_larger_than_a_short_one() -> None:
+    class Long(Affinity):
+        def __init__(self) -> None:
+            pass
+
+        def across(self, label: int, measure: str) -> np.ndarray:
+            values = np.zeros((3000, 3000), np.float32)
+            values[1500:] = np.nan
+            return values
+
+    told = tab._across(Long(), "cosine", 0, 20)
+    assert 'data-frames="3000"' in told  # what a click is told in
+    picture = Image.open(io.BytesIO(base64.b64decode(told.split("base64,")[1].split('"')[0])))
+    assert picture.size == (520, 520)
+    rows = np.asarray(picture.convert("RGB"))[:, 0]
+    assert (rows[260:] == 128).all()
+    assert not (rows[:260] == 128).all(axis=1).any()
 
 
 def test_answer_and_merged_result_agree(result: Segmentation) -> None:
