@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from html import escape
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 import numpy as np
@@ -20,14 +25,30 @@ from stseg.render import (
     segment_flow,
     shrink,
 )
-from stseg.segment_motion import FrameMotion, mask_change
+from stseg.segment_motion import FrameMotion, SegmentMotion, mask_change
 from stseg.ui.markup import board, drawing, figure, note, photo
 from stseg.ui.segments import BOARD, SMALL, WHEEL
+from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
 
 TITLE = "Motion"
 
 EMPTY = note("No clip is segmented.")
+
+LONG = 300
+"""Frames beyond which the parameters are read beside the page: they take some 20 ms a frame."""
+
+WAIT = 1.0
+"""Seconds that a look waits for them."""
+
+AGAIN = f"""{BOARD}
+let again = null;
+watch('value', () => {{
+  clearTimeout(again);
+  if (element.querySelector('[data-again]')) again = setTimeout(() => trigger('input'), 1500);
+}});
+"""
+"""While the parameters are being read the tab asks again."""
 
 LOSS = "loss"
 PARAMETERS = {
@@ -54,13 +75,13 @@ def build() -> TabView:
         info="Of each segment's fitted motion model, read at the segment's centroid.",
         elem_id="parameter",
     )
-    told = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="motion")
+    told = gr.HTML(EMPTY, js_on_load=AGAIN, elem_id="motion")
     return TabView(
         pictures=(told,),
         draw=_draw,
         blank=(EMPTY,),
         options=(parameter,),
-        redraw_on=(parameter.input,),
+        redraw_on=(parameter.input, told.input),
         lazy=True,
     )
 
@@ -70,8 +91,10 @@ def _draw(moment: Moment, parameter: str) -> tuple[str]:
     fitted = shown.motion.at(frame)
     chart = note("The parameters over the frames follow when the clip is segmented to its end.")
     if not shown.growing:
-        told = shown.motion.over_time()
-        chart = _chart(told, parameter, frame) + _table(told, shown.result, parameter, frame)
+        told = _over_time(shown)
+        chart = _waiting()
+        if told is not None:
+            chart = _chart(told, parameter, frame) + _table(told, shown.result, parameter, frame)
     pictures = _explained(moment, fitted) + _consistency(moment)
     size = shown.result.clip.size
     return (
@@ -80,6 +103,43 @@ def _draw(moment: Moment, parameter: str) -> tuple[str]:
         "model only reaches</div>"
         f"{board(_models(moment, fitted), size, 'even small')}",
     )
+
+
+_readings: WeakKeyDictionary[SegmentMotion, Future[MotionOverTime]] = WeakKeyDictionary()
+_begins = threading.Lock()
+
+
+def _over_time(shown: Shown) -> MotionOverTime | None:
+    """The parameters of all frames; None while those of a long clip are being read."""
+    motion = shown.motion
+    if len(shown) <= LONG:
+        return motion.over_time()
+    with _begins:
+        told = _readings.get(motion)
+        if told is None:
+            told = _readings[motion] = Future()
+            threading.Thread(
+                target=_read, args=(motion, told), name="stseg-parameters", daemon=True
+            ).start()
+    try:
+        return told.result(WAIT)
+    except NotYet:
+        return None
+
+
+def _read(motion: SegmentMotion, told: Future[MotionOverTime]) -> None:
+    try:
+        told.set_result(motion.over_time())
+    except Exception as error:  # noqa: BLE001 - whoever looks gets it
+        with _begins:
+            _readings.pop(motion, None)  # the next look tries again
+        told.set_exception(error)
+
+
+def _waiting() -> str:
+    # The time makes it another value, so that the script asks once more.
+    text = note("The parameters over the frames are being computed …")
+    return f'<div data-again="{time.monotonic()}">{text}</div>'
 
 
 def _explained(moment: Moment, fitted: FrameMotion) -> list[str]:
