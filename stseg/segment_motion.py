@@ -13,6 +13,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -135,6 +137,7 @@ class SegmentMotion:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._whole = threading.Lock()
+        self._told: Future[MotionOverTime] | None = None
 
     def at(self, index: int) -> FrameMotion:
         """Fitted motion of frame ``index``: its flow, its residual."""
@@ -150,6 +153,34 @@ class SegmentMotion:
         """Parameters of every label at every frame; about 10 ms a frame, once."""
         with self._whole:
             return self._over_time
+
+    def over_time_within(self, seconds: float) -> MotionOverTime | None:
+        """``over_time``; None where it takes longer, and a thread goes on for who asks again.
+
+        What goes wrong there is raised to whoever waits or asks next, and then tried anew.
+        """
+        with self._lock:
+            if self._told is None:
+                self._told = Future()
+                reading = threading.Thread(
+                    target=self._tell, args=(self._told,), name="stseg-parameters", daemon=True
+                )
+                reading.start()
+            told = self._told
+        try:
+            return told.result(seconds)
+        except NotYet:
+            return None
+        except Exception:
+            with self._lock:
+                self._told = None
+            raise
+
+    def _tell(self, told: Future[MotionOverTime]) -> None:
+        try:
+            told.set_result(self.over_time())
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            told.set_exception(error)
 
     def parts(self) -> Iterator[MotionOverTime]:
         """What ``over_time`` tells, a few frames at a time.

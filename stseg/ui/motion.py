@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from html import escape
-from weakref import WeakKeyDictionary
 
 import gradio as gr
 import numpy as np
@@ -25,7 +21,7 @@ from stseg.render import (
     segment_flow,
     shrink,
 )
-from stseg.segment_motion import FrameMotion, SegmentMotion, mask_change
+from stseg.segment_motion import FrameMotion, mask_change
 from stseg.ui.markup import board, drawing, figure, note, photo
 from stseg.ui.segments import BOARD, SMALL, WHEEL
 from stseg.ui.shown import Shown
@@ -105,35 +101,10 @@ def _draw(moment: Moment, parameter: str) -> tuple[str]:
     )
 
 
-_readings: WeakKeyDictionary[SegmentMotion, Future[MotionOverTime]] = WeakKeyDictionary()
-_begins = threading.Lock()
-
-
 def _over_time(shown: Shown) -> MotionOverTime | None:
     """The parameters of all frames; None while those of a long clip are being read."""
     motion = shown.motion
-    if len(shown) <= LONG:
-        return motion.over_time()
-    with _begins:
-        told = _readings.get(motion)
-        if told is None:
-            told = _readings[motion] = Future()
-            threading.Thread(
-                target=_read, args=(motion, told), name="stseg-parameters", daemon=True
-            ).start()
-    try:
-        return told.result(WAIT)
-    except NotYet:
-        return None
-
-
-def _read(motion: SegmentMotion, told: Future[MotionOverTime]) -> None:
-    try:
-        told.set_result(motion.over_time())
-    except Exception as error:  # noqa: BLE001 - whoever looks gets it
-        with _begins:
-            _readings.pop(motion, None)  # the next look tries again
-        told.set_exception(error)
+    return motion.over_time() if len(shown) <= LONG else motion.over_time_within(WAIT)
 
 
 def _waiting() -> str:
