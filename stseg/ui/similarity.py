@@ -21,6 +21,11 @@ from stseg.ui.view import Context, Job, Merging, Moment, Progress, TabView
 
 TITLE = "Similarity"
 
+CHEQUERED = (
+    "Triplets are at every second frame: the frames between are seen at the ends of one, where the "
+    "features differ, those of the background most. Hence the chequers."
+)
+
 SITES = 520
 """A side of the map of all pairs of frames, at most: on the page it is half as large."""
 
@@ -150,12 +155,14 @@ def _draw(
     names = affinity.merged(threshold)
     chosen = [_side(shown, first, "pair-a"), _side(shown, second, "pair-b")]
     figures = [*chosen, _merging(moment, names, threshold)]
+    step = shown.result.settings.step
+    between = f'<div class="caption">{CHEQUERED}</div>' if step == 2 else ""
     panels = (
         (f"Segments of frame {frame}: click a cell to see both", _now(affinity, measure, frame)),
         ("Segments over the whole clip", _whole(affinity, measure)),
         (
             f"Segment {label} across time: click a pair of frames",
-            _across(affinity, measure, label, frame),
+            _across(affinity, measure, label, frame) + between,
         ),
         ("All segments at all frames, by PCA: click to jump", _map(affinity, frame)),
     )

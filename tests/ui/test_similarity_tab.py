@@ -66,6 +66,7 @@ def test_similarity_of_the_example(visit: Visit) -> None:
     page.wait_for_selector("#similarity figure[data-name=pair-b]:has-text('Segment 0, frame 0')")
     assert source(page, "pair-a") != source(page, "pair-b")
 
+    assert tab.CHEQUERED in page.inner_text("#similarity")  # a triplet at every second frame
     across = page.locator("#similarity .across")
     box = across.bounding_box()
     assert box is not None
