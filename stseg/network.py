@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,11 +92,12 @@ class SegmentationNetwork(nn.Module):
         head.reset_parameters()
         head.requires_grad_()
 
-    def spread_heads(self, factor: float) -> None:
-        """Multiply the weights of the heads, for a start from which segments differ at once."""
+    def spread_heads(self, factor: float, ks: Sequence[int]) -> None:
+        """Multiply the weights of heads, for a start from which segments differ at once."""
         with torch.no_grad():
-            for parameter in self.heads.parameters():
-                parameter.mul_(factor)
+            for k in ks:
+                for parameter in self.heads[str(k)].parameters():
+                    parameter.mul_(factor)
 
     def features(self, volume: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b c t h w"]:
         """Last-layer features of every site; ``volume`` is flow in any unit."""

@@ -150,12 +150,12 @@ class Trainer:
                 )
             self.network.load_state_dict(start.state_dict())
         else:
-            self.network.spread_heads(settings.spread)
+            self.network.spread_heads(settings.spread, settings.network.ks)
         if settings.only_heads:
             self.network.requires_grad_(False)
             for k in settings.only_heads:
                 self.network.renew_head(k)
-                _spread(self.network.heads[str(k)], settings.spread)
+            self.network.spread_heads(settings.spread, settings.only_heads)
         self._generator = torch.Generator().manual_seed(settings.seed)
         if settings.direction_heads and not self._state_file.exists():
             self._begin_heads(settings.direction_heads)
@@ -471,13 +471,6 @@ def _store(sequences: Sequence[FlowSequence], device: Device) -> FlowStore:
     except torch.OutOfMemoryError:
         logger.warning("The flow does not fit on %s: it stays in main memory.", device.name)
     return FlowStore(sequences)
-
-
-def _spread(head: nn.Module, factor: float) -> None:
-    """What ``SegmentationNetwork.spread_heads`` does, to one head."""
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.mul_(factor)
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:

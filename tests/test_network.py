@@ -174,7 +174,7 @@ def test_a_relative_network_is_blind_to_the_camera(architecture: str) -> None:
 def test_spread_heads_tell_segments_apart_and_keep_their_order() -> None:
     net, x = network(), volume(1, 2, 3, 16, 24)
     before = net(x, 4)
-    net.spread_heads(10.0)
+    net.spread_heads(10.0, net.settings.ks)
     after = net(x, 4)
     torch.testing.assert_close(after, (before.log() * 10).softmax(1))
     assert torch.equal(after.argmax(1), before.argmax(1))
