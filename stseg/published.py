@@ -7,14 +7,19 @@ is marked: it was written from memory, and may be wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from stseg.splits import DAVIS16, FBMS59, SEGTRACKV2
+
 DATA_SETS = {"davis16": "DAVIS2016", "segtrackv2": "SegTrackV2", "fbms59": "FBMS59"}
-SPLITS = {"davis16": 20, "segtrackv2": 14, "fbms59": 30}
+MEASURED_ON = {"davis16": DAVIS16["val"], "segtrackv2": SEGTRACKV2["all"], "fbms59": FBMS59["test"]}
 """Sequences on which the published numbers were measured."""
+
+OWN = "your data"
+"""Column of a data set for which nothing is published."""
 
 UNSURE = "?"
 """Mark of a number that nobody has looked up."""
@@ -69,43 +74,56 @@ def published() -> tuple[Published, ...]:
     )
 
 
-def caption(data_set: str, sequences: int, frames: int) -> str:
-    """What was measured here and on what, and what does not compare."""
+def caption(data_set: str, sequences: Collection[str], frames: int) -> str:
+    """What was measured here and on what, and what does not compare.
+
+    Args:
+        data_set: kind of the data set that was measured.
+        sequences: names of those that were scored: as many others are another test.
+        frames: number of frames that were scored.
+    """
     title = DATA_SETS.get(data_set)
-    plural = "" if sequences == 1 else "s"
-    measured = f"Ours: {sequences} sequence{plural}, {frames} frames"
+    plural = "" if len(sequences) == 1 else "s"
+    measured = f"Ours: {len(sequences)} sequence{plural}, {frames} frames"
     if title is None:
         return f"{measured} of a folder of yours; nothing is published for it."
-    whole = SPLITS[data_set]
-    if sequences < whole:
+    whole = MEASURED_ON[data_set]
+    others = [name for name in sequences if name not in whole]
+    if others:
         return (
-            f"{measured} of {title}; the published numbers are means over {whole} sequences, so "
-            "that they stand beside ours but do not compare."
+            f"{measured} of {title}; other sequences than the {len(whole)} of the published "
+            f"numbers ({others[0]} is none of them): not to be compared."
+        )
+    if len(sequences) < len(whole):
+        return (
+            f"{measured} of {title}; the published numbers are means over {len(whole)} sequences, "
+            "so that they stand beside ours but do not compare."
         )
     return f"{measured} of {title}, as the published numbers."
 
 
-def table(data_set: str, j: float, sequences: int, frames: int) -> str:
-    """Table 2 as Markdown, ours first.
+def table(data_set: str, j: float, sequences: Collection[str], frames: int) -> str:
+    """Table 2 as Markdown, ours first; a data set that it does not have gets a column of its own.
 
     Args:
         data_set: kind of the data set that was measured.
         j: our mean J, as a fraction of 1.
-        sequences: number of sequences that were scored.
+        sequences: names of those that were scored.
         frames: number of frames that were scored.
     """
-    ours = [f"**{100 * j:.1f}**" if name == data_set else "-" for name in DATA_SETS]
+    columns = DATA_SETS if data_set in DATA_SETS else {data_set: OWN, **DATA_SETS}
+    ours = [f"**{100 * j:.1f}**" if name == data_set else "-" for name in columns]
     lines = [
-        f"| J in percent | {' | '.join(DATA_SETS.values())} | source |",
-        "|---|" + "---|" * (len(DATA_SETS) + 1),
+        f"| J in percent | {' | '.join(columns.values())} | source |",
+        "|---|" + "---|" * (len(columns) + 1),
         f"| **this run** | {' | '.join(ours)} | measured here |",
     ]
     group = ""
     for each in published():
         if each.group != group:
             group = each.group
-            lines.append(f"| *{group}* |" + " |" * (len(DATA_SETS) + 1))
-        told = " | ".join(each.told(name) for name in DATA_SETS)
+            lines.append(f"| *{group}* |" + " |" * (len(columns) + 1))
+        told = " | ".join(each.told(name) for name in columns)
         lines.append(f"| {each.name} | {told} | {each.source} |")
     lines += [
         "",

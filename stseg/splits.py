@@ -26,6 +26,23 @@ DAVIS16 = {
 }
 """The official lists (Perazzi et al., CVPR 2016): 30 and 20 sequences."""
 
+SEGTRACKV2 = {
+    "all": _names(
+        "bird_of_paradise birdfall bmx cheetah drift frog girl hummingbird monkey monkeydog "
+        "parachute penguin soldier worm"
+    ),
+}
+"""All 14 sequences (Li et al., ICCV 2013); it has no training part."""
+
+FBMS59 = {
+    "test": _names(
+        "camel01 cars1 cars10 cars4 cars5 cats01 cats03 cats06 dogs01 dogs02 farm01 giraffes01 "
+        "goats01 horses02 horses04 horses05 lion01 marple12 marple2 marple4 marple6 marple7 "
+        "marple9 people03 people1 people2 rabbits02 rabbits03 rabbits04 tennis"
+    ),
+}
+"""The 30 sequences of ``Testset`` (Ochs, Malik and Brox, TPAMI 2014)."""
+
 PLACES = (
     "splits/{}.txt",
     "ImageSets/480p/{}.txt",

@@ -36,7 +36,7 @@ FLOORS: dict[str, int] = {
     "stseg.motion": 2,
     "stseg.metrics": 2,
     "stseg.claims": 2,
-    "stseg.published": 2,
+    "stseg.published": 3,
     "stseg.splits": 2,
     "stseg.device": 2,
     "stseg.accumulation": 3,

@@ -81,10 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
     if scores:
         _print_line(title, {**result["mean"], "frames": result["scored"]["frames"]})
     if arguments.table and scores:
-        counts = result["scored"]
-        print(
-            "\n" + table(data_set.kind, result["mean"]["J"], counts["sequences"], counts["frames"])
-        )
+        frames = result["scored"]["frames"]
+        print("\n" + table(data_set.kind, result["mean"]["J"], result["sequences"], frames))
     if arguments.json is not None:
         write_atomically(arguments.json, (json.dumps(result, indent=1) + "\n").encode())
     if failed:
