@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stseg.video_writer import VideoWriter
 
 _FLOW_STEP = 1 / 32  # pixels; vectors in files are rounded to it, so that they compress
 _CRF = 20
+_COLOURS = [value for colour in PALETTE for value in colour]
 
 
 def write_clip(clip: RenderedClip, folder: Path, name: str) -> Path:
@@ -35,10 +37,10 @@ def write_clip(clip: RenderedClip, folder: Path, name: str) -> Path:
         The path of the video.
 
     Raises:
-        InputError: when the folder cannot be written or the name is not one of a file.
+        InputError: when the folder cannot be written, holds other files of that name, or the name
+            is not one of a file.
     """
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise InputError(f"{name!r} cannot name a clip. Choose a name without slashes.")
+    check_place(folder, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".rendering-") as temporary:
@@ -59,11 +61,40 @@ def write_clip(clip: RenderedClip, folder: Path, name: str) -> Path:
     return folder / f"{name}.mp4"
 
 
+def check_place(folder: Path, name: str) -> None:
+    """Check that a clip can be written without harm to files that are not of a rendered clip.
+
+    Raises:
+        InputError: there are such files of that name, or it is not one of a file.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise InputError(f"{name!r} cannot name a clip. Choose a name without slashes.")
+    labels = folder / name
+    ours = (labels, folder / f"{name}.npz", folder / f"{name}.mp4")
+    there = [path for path in ours if path.exists()]
+    if there and not _rendered(labels):
+        raise InputError(
+            f"{there[0]} is not of a rendered clip, and would be replaced. Choose another folder."
+        )
+
+
+def _rendered(labels: Path) -> bool:
+    """Whether a folder holds nothing but labels as they are written here, in our few colours."""
+    try:
+        for path in labels.iterdir():
+            with Image.open(path) as image:
+                if not re.fullmatch(r"\d{5,}\.png", path.name) or image.getpalette() != _COLOURS:
+                    return False
+    except OSError:
+        return False
+    return True
+
+
 def _write_labels(clip: RenderedClip, folder: Path) -> None:
     folder.mkdir()
     for t, labels in enumerate(clip.labels):
         image = Image.fromarray(labels)
-        image.putpalette([value for colour in PALETTE for value in colour])
+        image.putpalette(_COLOURS)
         image.save(folder / f"{t:05d}.png", optimize=True)
 
 
@@ -83,5 +114,7 @@ def write_shipped(folder: Path) -> None:
     Raises:
         InputError: when the folder cannot be written.
     """
+    for name, _ in SHIPPED:
+        check_place(folder, name)
     for name, settings in SHIPPED:
         write_clip(render(settings), folder, name)

@@ -31,13 +31,17 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from stseg.synthetic import SceneSettings, render
-    from stseg.synthetic_files import write_clip, write_shipped
+    from stseg.synthetic_files import check_place, write_clip, write_shipped
 
     if arguments.shipped:
         write_shipped(arguments.out)
         return
-    seeds = range(arguments.seed, arguments.seed + arguments.count)
-    for seed in tqdm(seeds, desc="rendering", unit="clip"):
+    names = {
+        seed: f"clip-{seed:03d}" for seed in range(arguments.seed, arguments.seed + arguments.count)
+    }
+    for name in names.values():  # before the work
+        check_place(arguments.out, name)
+    for seed, name in tqdm(names.items(), desc="rendering", unit="clip"):
         settings = SceneSettings(
             size=(arguments.height, arguments.width),
             frames=arguments.frames,
@@ -45,4 +49,4 @@ def run(arguments: argparse.Namespace) -> None:
             seed=seed,
             stop=arguments.stop,
         )
-        write_clip(render(settings), arguments.out, f"clip-{seed:03d}")
+        write_clip(render(settings), arguments.out, name)

@@ -60,13 +60,13 @@ def run(arguments: argparse.Namespace) -> None:
         write_flow_file,
         write_flow_folder,
     )
-    from stseg.flow.files import WRITERS
+    from stseg.flow.files import FOLDERS
     from stseg.records import grid_for
     from stseg.video import probe
 
     kind = arguments.format
-    if kind not in ("npz", *WRITERS):
-        raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(WRITERS)}.")
+    if kind not in ("npz", *FOLDERS):
+        raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(FOLDERS)}.")
     if kind != "npz" and arguments.out.suffix == ".npz":
         raise InputError(f"--format {kind} writes a folder of fields, but --out names an .npz.")
     iterations = getattr(arguments, "iterations", FlowSettings.iterations)
@@ -88,19 +88,26 @@ def run(arguments: argparse.Namespace) -> None:
     size = None if arguments.size is None else _grid(arguments.size)
     clips = [probe(path) for path in arguments.input]
     _check_names(clips)
-    single = len(clips) == 1
-    for clip in clips:
+    places = _places(arguments.out, clips, kind)
+    if kind != "npz":
+        _check_folders(places, clips, kind)
+    for clip, place in zip(clips, places, strict=True):
         grid = size
         if arguments.size is None and kind == "npz":
             grid = grid_for(clip.size)
         fields = _counted(clip_fields(clip, settings, grid, arguments.backward), clip)
         if kind == "npz":
-            own = arguments.out / f"{clip.name}.npz"
-            path = arguments.out if single and arguments.out.suffix == ".npz" else own
-            write_flow_file(path, fields, clip.size)
+            write_flow_file(place, fields, clip.size)
         else:
-            folder = arguments.out if single else arguments.out / clip.name
-            write_flow_folder(folder, fields, kind)
+            write_flow_folder(place, fields, kind)
+
+
+def _places(out: Path, clips: Sequence[Clip], kind: str) -> list[Path]:
+    """Where the flow of each clip goes: ``out`` is it, or has a part for each."""
+    if len(clips) == 1 and (kind != "npz" or out.suffix == ".npz"):
+        return [out]
+    suffix = ".npz" if kind == "npz" else ""
+    return [out / f"{clip.name}{suffix}" for clip in clips]
 
 
 def _check_names(clips: Sequence[Clip]) -> None:
@@ -113,6 +120,20 @@ def _check_names(clips: Sequence[Clip]) -> None:
                 f"{other.source} and {clip.source} are both called {clip.name!r}, and would be "
                 "written to the same place. Rename one, or run the command once for each."
             )
+
+
+def _check_folders(folders: Sequence[Path], clips: Sequence[Clip], kind: str) -> None:
+    """Raise InputError where fields would be written among frames, or in place of other files."""
+    from stseg.flow.files import fields_there
+
+    sources = {clip.source.resolve() for clip in clips}
+    for folder in folders:
+        if folder.resolve() in sources:
+            raise InputError(
+                f"{folder} holds the frames of a clip, and the flow would be written among them. "
+                "Choose another folder."
+            )
+        fields_there(folder, kind)
 
 
 def _counted(fields: Iterator[Any], clip: Clip) -> Iterator[Any]:

@@ -6,13 +6,14 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt16
 from scipy.ndimage import distance_transform_edt
 
 from stseg.errors import InputError
@@ -138,27 +139,16 @@ def write_flo(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
     write_atomically(path, header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
 
 
-def read_kitti(path: Path) -> Float32[np.ndarray, "2 h w"]:
+def decode_kitti(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
     """One KITTI field: 16-bit PNG, u and v in 1/64 px around 2^15, and whether they are valid.
 
-    Sites that are not valid take the vector of the nearest valid one.
+    Sites that are not valid take the vector of the nearest valid one. ``path`` is what errors call
+    the file.
 
     Raises:
         InputError: not a 16-bit colour PNG, or without any valid site.
     """
-    return decode_kitti(_bytes(path), path)
-
-
-def decode_kitti(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
-    """The same from the bytes of a file; ``path`` is what errors call it."""
-    sides = np.frombuffer(data, ">u4", 2, offset=16) if len(data) >= 24 else np.zeros(2)
-    if data[:4] != b"\x89PNG" or not 0 < int(sides[0]) * int(sides[1]) <= MAX_VECTORS:
-        raise InputError(
-            f"{path} is not a KITTI flow file: it is no PNG of at most {MAX_VECTORS} pixels."
-        )
-    picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None or picture.dtype != np.uint16 or picture.shape[2:] != (3,):
-        raise InputError(f"{path} is not a KITTI flow file: it is no 16-bit PNG of three channels.")
+    picture = _kitti_picture(data, path)
     valid = picture[..., 0] > 0  # OpenCV has blue first: valid, v, u
     if not valid.any():
         raise InputError(f"{path} has no valid vector. Give another file.")
@@ -167,6 +157,19 @@ def decode_kitti(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
         nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
         uv = uv[tuple(nearest)]
     return np.ascontiguousarray(uv.transpose(2, 0, 1))
+
+
+def _kitti_picture(data: bytes, path: Path) -> UInt16[np.ndarray, "h w 3"]:
+    """Valid, v and u as a KITTI file has them. Raises InputError where it is another picture."""
+    sides = np.frombuffer(data, ">u4", 2, offset=16) if len(data) >= 24 else np.zeros(2)
+    if data[:4] != b"\x89PNG" or not 0 < int(sides[0]) * int(sides[1]) <= MAX_VECTORS:
+        raise InputError(
+            f"{path} is not a KITTI flow file: it is no PNG of at most {MAX_VECTORS} pixels."
+        )
+    picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.dtype != np.uint16 or picture.shape[2:] != (3,):
+        raise InputError(f"{path} is not a KITTI flow file: it is no 16-bit PNG of three channels.")
+    return picture
 
 
 def write_kitti(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
@@ -185,7 +188,61 @@ def write_kitti(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
     write_atomically(path, encoded.tobytes())
 
 
-WRITERS = {"flo": (".flo", write_flo), "kitti": (".png", write_kitti)}
+def _is_flo(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == np.float32(FLO_MAGIC).tobytes()
+
+
+def _is_kitti(path: Path) -> bool:
+    """Whether it is as ``write_kitti`` writes it: frames and masks are PNG files, too."""
+    try:
+        return bool((_kitti_picture(_bytes(path), path)[..., 0] == 1).all())
+    except InputError:
+        return False
+
+
+@dataclass(frozen=True)
+class FolderFormat:
+    """A format of which each file holds one field.
+
+    Attributes:
+        suffix: of the files.
+        write: writes a field.
+        ours: whether a file of that suffix is one that ``write`` may have written.
+    """
+
+    suffix: str
+    write: Callable[[Path, np.ndarray], None]
+    ours: Callable[[Path], bool]
+
+
+FOLDERS = {
+    "flo": FolderFormat(".flo", write_flo, _is_flo),
+    "kitti": FolderFormat(".png", write_kitti, _is_kitti),
+}
+
+
+def fields_there(folder: Path, kind: str) -> list[Path]:
+    """Numbered fields of an earlier run in ``folder``, which ``write_flow_folder`` replaces.
+
+    Raises:
+        InputError: a file has the name of a field, but is none: it would be lost.
+    """
+    form = FOLDERS[kind]
+    name = rf"\d{{5,}}{re.escape(form.suffix)}"
+    try:
+        there = [each for each in sorted(folder.glob("*")) if re.fullmatch(name, each.name)]
+        foreign = next((each for each in there if not form.ours(each)), None)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read: {error.strerror or error}. Choose another folder."
+        ) from error
+    if foreign is not None:
+        raise InputError(
+            f"{foreign} is not flow of an earlier run, and would be replaced. Choose another "
+            "folder."
+        )
+    return there
 
 
 def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> None:
@@ -195,20 +252,21 @@ def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> 
     run in ``folder`` go: those beyond the last would be taken for fields of this clip.
 
     Raises:
-        InputError: the folder cannot be written, or the format cannot say a vector.
+        InputError: the folder cannot be written, it holds other files of these names, or the
+            format cannot say a vector.
     """
-    suffix, write = WRITERS[kind]
+    form = FOLDERS[kind]
+    fields_there(folder, kind)  # a mistake costs no computation
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, f"{HIDDEN}*")
         with tempfile.TemporaryDirectory(prefix=HIDDEN, dir=folder) as staging:
             made = []
             for index, field in enumerate(fields):
-                made.append(Path(staging) / f"{index:05d}{suffix}")
-                write(made[-1], field)
-            for old in folder.iterdir():
-                if re.fullmatch(rf"\d{{5,}}{re.escape(suffix)}", old.name):
-                    old.unlink()
+                made.append(Path(staging) / f"{index:05d}{form.suffix}")
+                form.write(made[-1], field)
+            for old in fields_there(folder, kind):
+                old.unlink()
             for path in made:
                 path.replace(folder / path.name)
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from stseg.checkpoint import load_checkpoint
 from stseg.cli import main
@@ -199,6 +200,36 @@ def test_flow_refuses_what_would_do_nothing(
     assert status == 2
     assert f"{option[0]} is for RAFT, but the flow is 'dis'" in error
     assert not (tmp_path / "f.npz").exists()
+
+
+@pytest.mark.parametrize("kind", ["flo", "kitti"])
+def test_flow_is_not_written_among_frames(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            frame = np.full((16, 16, 3), index, np.uint8)
+            Image.fromarray(frame).save(tmp_path / name / f"{index:05d}.png")
+    words = ["flow", tmp_path / "a", tmp_path / "b", "--format", kind, "--out", tmp_path]
+    status, error = run(capsys, *words)
+    assert status == 2
+    assert "holds the frames of a clip" in error
+    assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["00000.png", "00001.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"), [(["--count", 2], "clip-001"), (["--shipped"], "pause")]
+)
+def test_clips_are_not_rendered_over_those_of_others(
+    words: list[object], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).mkdir()
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name / "00000.png")
+    status, error = run(capsys, "clips", "--out", tmp_path, *words)
+    assert status == 2
+    assert f"{name} is not of a rendered clip" in error
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "00000.png"]
 
 
 def test_what_may_not_be_opened_is_named(

@@ -10,9 +10,9 @@ import pytest
 from stseg.errors import InputError
 from stseg.flow.brought import read_flow
 from stseg.flow.files import (
+    decode_kitti,
     read_flo,
     read_flow_file,
-    read_kitti,
     write_flo,
     write_flow_file,
     write_flow_folder,
@@ -67,6 +67,24 @@ def test_a_folder_of_fields_is_whole_and_of_one_clip(
     ]
 
 
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_frames_and_masks_are_not_replaced_by_fields(
+    tmp_path: Path, fields: np.ndarray, depth: type
+) -> None:
+    path = tmp_path / "00007.png"
+    cv2.imwrite(str(path), np.full((4, 4, 3), 200, depth))
+    before = path.read_bytes()
+
+    def untouched() -> Iterator[np.ndarray]:
+        raise AssertionError("the flow was computed")
+        yield
+
+    with pytest.raises(InputError, match=r"00007\.png is not flow of an earlier run"):
+        write_flow_folder(tmp_path, untouched(), "kitti")
+    write_flow_folder(tmp_path, fields, "flo")
+    assert path.read_bytes() == before
+
+
 def test_flo_bytes_are_middleburys(tmp_path: Path) -> None:
     flow = np.array([[[1.5, -2.0]], [[0.25, 8.0]]], np.float32)  # u, then v; one row, two columns
     write_flo(tmp_path / "x.flo", flow)
@@ -87,7 +105,8 @@ def test_kitti_invalid_sites_take_the_nearest_vector(tmp_path: Path) -> None:
     picture = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)
     picture[1, 1] = 0
     cv2.imwrite(str(tmp_path / "x.png"), picture)
-    assert (read_kitti(tmp_path / "x.png") == 5).all()
+    path = tmp_path / "x.png"
+    assert (decode_kitti(path.read_bytes(), path) == 5).all()
 
 
 def test_published_flow_of_the_authors(shared: Path) -> None:
@@ -159,9 +178,10 @@ def test_a_flo_file_of_others_may_hold_what_is_no_number(
 
 
 def test_unusable_kitti_files_are_named(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "gray.png"), np.zeros((4, 4), np.uint8))
+    path = tmp_path / "gray.png"
+    cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="no 16-bit PNG"):
-        read_kitti(tmp_path / "gray.png")
+        decode_kitti(path.read_bytes(), path)
     with pytest.raises(InputError, match="beyond 511 px"):
         write_kitti(tmp_path / "far.png", np.full((2, 2, 2), 600, np.float32))
 
