@@ -10,6 +10,7 @@ from stseg.comparison import Compared, compare, comparison_video, plan, with_var
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.ui.controls import check_offered, read_settings
 from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
+from stseg.ui.given import names, wholes
 from stseg.ui.session import Sessions
 from stseg.volume import FlowFields
 
@@ -21,19 +22,19 @@ def build(sessions: Sessions) -> Endpoint:
 
     def compare_variants(  # noqa: D417 - a client does not give the request
         video: str | None,
-        models: list[str],
-        other_k: list[int],
-        other_tau: list[int],
-        other_flow: list[str],
-        k: int,
-        tau: list[int] | int,
-        eta: float,
-        flow: str,
-        model: str,
+        models: Any,
+        other_k: Any,
+        other_tau: Any,
+        other_flow: Any,
+        k: Any,
+        tau: Any,
+        eta: Any,
+        flow: Any,
+        model: Any,
         linkage: Any,
-        max_frames: int,
-        subsequence: int,
-        stride: int,
+        max_frames: Any,
+        subsequence: Any,
+        stride: Any,
         request: gr.Request,
     ) -> tuple[str, list[dict[str, Any]]]:
         """Segment a video under two to four variants and compare them.
@@ -44,8 +45,8 @@ def build(sessions: Sessions) -> Endpoint:
         Args:
             video: a file that FFmpeg reads, or a GIF.
             models: names of models, for instance ["full", "no-lc"]: with and without L_c.
-            other_k: other numbers of segments, for instance [3].
-            other_tau: other temporal steps, for instance [2].
+            other_k: other numbers of segments, for instance [3], or 3.
+            other_tau: other temporal steps, for instance [2], or 2.
             other_flow: other flow estimators, for instance ["raft-sintel"].
             k: number of segments, 2 to 8.
             tau: temporal steps, a list of integers; the first one leads.
@@ -62,10 +63,12 @@ def build(sessions: Sessions) -> Endpoint:
             The variants side by side (MP4), and the table: a list with one dictionary a variant
             (title, flicker, residual, L_r, L_c, J and F where known, seconds, settings).
         """
-        taus = tau if isinstance(tau, list) else [tau]
-        base = read_settings(k, taus, eta, flow, model, linkage, max_frames, subsequence, stride)
-        check_offered(models, other_flow)
-        planned = plan(base, models, other_k, other_tau, other_flow)
+        base = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
+        wanted = names("models", models, "full", "no-lc")
+        estimators = names("other_flow", other_flow, "raft-sintel")
+        check_offered(wanted, estimators)
+        ks, taus = wholes("other_k", other_k, 3), wholes("other_tau", other_tau, 2)
+        planned = plan(base, wanted, ks, taus, estimators)
         with Call(sessions, request) as call:
             clip = call.clip(video)
             known: tuple[Compared, ...] = ()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from stseg.records import Settings
 from stseg.ui.benchmark import SUBSEQUENCE
-from stseg.ui.benchmark_work import CACHED, scores_of, wanted_names
+from stseg.ui.benchmark_work import CACHED, scores_of
 from stseg.ui.controls import DEFAULTS, read_settings
 from stseg.ui.endpoint import Call, Endpoint
+from stseg.ui.given import names
 from stseg.ui.offered import ALL, chosen
 from stseg.ui.session import Sessions
 
@@ -23,15 +23,15 @@ def build(sessions: Sessions) -> Endpoint:
     """Lay out the endpoint in the place that is open now."""
 
     def evaluate(  # noqa: D417 - a client does not give the request
-        dataset: str,
-        split: str,
+        dataset: Any,
+        split: Any,
         sequences: Any,
-        k: int,
-        tau: list[int] | int,
-        flow: str,
-        model: str,
+        k: Any,
+        tau: Any,
+        flow: Any,
+        model: Any,
         linkage: Any,
-        subsequence: int,
+        subsequence: Any,
         request: gr.Request,
     ) -> dict[str, Any]:
         """Score a model on a data set of the server: J and F as DAVIS measures them.
@@ -52,9 +52,11 @@ def build(sessions: Sessions) -> Endpoint:
         """
         data_set = chosen(sessions.offered, dataset)
         settings = _settings(k, tau, flow, model, linkage, subsequence)
+        only = names("sequences", sequences, "bear", "camel")
         with Call(sessions, request) as call:
-            names, cached = wanted_names(sequences), flow == CACHED
-            steps = scores_of(data_set, split or ALL, names, settings, cached, call.stop, False)
+            steps = scores_of(
+                data_set, split or ALL, only, settings, flow == CACHED, call.stop, False
+            )
             latest = deque(steps, maxlen=1).pop()
             call.check()
             return latest.to_json() | {"split": split or ALL}
@@ -65,21 +67,18 @@ def build(sessions: Sessions) -> Endpoint:
             gr.Textbox(next(iter(sessions.offered), ""), label="dataset"),
             gr.Textbox(ALL, label="split"),
             gr.JSON([], label="sequences"),
-            gr.Number(DEFAULTS.k, precision=0, label="k"),
+            gr.Number(DEFAULTS.k, label="k"),
             gr.JSON(list(DEFAULTS.taus), label="tau"),
             gr.Textbox(CACHED, label="flow"),
             gr.Textbox(DEFAULTS.model, label="model"),
             gr.Textbox("greedy", label="linkage"),
-            gr.Number(SUBSEQUENCE, precision=0, label="subsequence"),
+            gr.Number(SUBSEQUENCE, label="subsequence"),
         ),
         outputs=(gr.JSON(label="report"),),
     )
 
 
-def _settings(
-    k: int, tau: list[int] | int, flow: str, model: str, linkage: str, subsequence: int
-) -> Settings:
-    taus = tau if isinstance(tau, list) else [tau]
+def _settings(k: Any, tau: Any, flow: Any, model: Any, linkage: Any, subsequence: Any) -> Settings:
     estimator = DEFAULTS.flow if flow == CACHED else flow
-    read = read_settings(k, taus, 100 * DEFAULTS.eta, estimator, model, linkage, 0)
-    return replace(read, subsequence=int(subsequence), stride=1)  # as the paper has it
+    eta = 100 * DEFAULTS.eta
+    return read_settings(k, tau, eta, estimator, model, linkage, 0, subsequence, 1)

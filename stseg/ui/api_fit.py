@@ -12,6 +12,7 @@ from stseg.ui.controls import DEFAULTS as RECORD
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint
 from stseg.ui.fit_work import fit_clip
+from stseg.ui.given import number, whole
 from stseg.ui.session import Sessions
 
 NAME = "fit"
@@ -25,14 +26,14 @@ def build(sessions: Sessions) -> Endpoint:
 
     def fit(  # noqa: D417 - a client does not give the request
         video: str | None,
-        k: int,
-        tau: list[int] | int,
-        eta: float,
-        beta: float,
-        steps: int,
-        flow: str,
-        model: str,
-        max_frames: int,
+        k: Any,
+        tau: Any,
+        eta: Any,
+        beta: Any,
+        steps: Any,
+        flow: Any,
+        model: Any,
+        max_frames: Any,
         request: gr.Request,
     ) -> tuple[str, dict[str, Any]]:
         """Fit a model to the flow of one video, without any label.
@@ -52,13 +53,18 @@ def build(sessions: Sessions) -> Endpoint:
             The checkpoint (safetensors), for ``python -m stseg segment --model FILE``, and the
             losses: of each step, and of the clip before and after.
         """
-        taus = tau if isinstance(tau, list) else [tau]
-        settings = read_settings(k, taus, eta, flow, model, RECORD.linkage, max_frames, 0)
+        settings = read_settings(k, tau, eta, flow, model, RECORD.linkage, max_frames, 0)
         chosen = AdaptationSettings(
-            k=settings.k, taus=settings.taus, eta=settings.eta, beta=float(beta), steps=int(steps)
+            k=settings.k,
+            taus=settings.taus,
+            eta=settings.eta,
+            beta=number("beta", beta, DEFAULTS.beta),
+            steps=whole("steps", steps, DEFAULTS.steps),
         )
-        if steps > MOST:
-            raise InputError(f"{steps} steps are too many for a shared machine: at most {MOST}.")
+        if chosen.steps > MOST:
+            raise InputError(
+                f"{chosen.steps} steps are too many for a shared machine: at most {MOST}."
+            )
         with Call(sessions, request) as call:
             clip = call.clip(video)
             path = call.folder / f"{clip.name}-fitted.safetensors"
@@ -78,14 +84,14 @@ def build(sessions: Sessions) -> Endpoint:
         fit,
         inputs=(
             gr.File(label="video", type="filepath"),
-            gr.Number(DEFAULTS.k, precision=0, label="k"),
+            gr.Number(DEFAULTS.k, label="k"),
             gr.JSON(list(DEFAULTS.taus), label="tau"),
             gr.Number(100 * DEFAULTS.eta, label="eta"),
             gr.Number(DEFAULTS.beta, label="beta"),
-            gr.Number(DEFAULTS.steps, precision=0, label="steps"),
+            gr.Number(DEFAULTS.steps, label="steps"),
             gr.Textbox("dis", label="flow"),
             gr.Textbox(RECORD.model, label="model"),
-            gr.Number(0, precision=0, label="max_frames"),
+            gr.Number(0, label="max_frames"),
         ),
         outputs=(gr.File(label="checkpoint"), gr.JSON(label="losses")),
     )

@@ -13,6 +13,7 @@ import gradio as gr
 from stseg.errors import InputError
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
+from stseg.ui.given import number
 from stseg.ui.session import Sessions
 from stseg.ui.work import segment_clip
 
@@ -27,16 +28,16 @@ def build(sessions: Sessions) -> Endpoint:
 
     def segment(  # noqa: D417 - a client does not give the request
         video: str | None,
-        k: int,
-        tau: list[int] | int,
-        eta: float,
-        flow: str,
-        model: str,
+        k: Any,
+        tau: Any,
+        eta: Any,
+        flow: Any,
+        model: Any,
         linkage: Any,
-        max_frames: int,
-        subsequence: int,
-        merge: float,
-        stride: int,
+        max_frames: Any,
+        subsequence: Any,
+        merge: Any,
+        stride: Any,
         request: gr.Request,
     ) -> tuple[str, str, dict[str, Any]]:
         """Segment a video into what moves together.
@@ -60,11 +61,9 @@ def build(sessions: Sessions) -> Endpoint:
             The grid video (MP4), a zip of indexed label PNGs, and the summary: settings,
             versions, timings and statistics of each segment.
         """
-        taus = tau if isinstance(tau, list) else [tau]
-        settings = read_settings(
-            k, taus, eta, flow, model, linkage, max_frames, subsequence, stride
-        )
-        settings = replace(settings, merge=merge if merge != APART else None)
+        settings = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
+        fused = APART if merge is None else number("merge", merge, 0.9)
+        settings = replace(settings, merge=fused if fused != APART else None)
         with Call(sessions, request) as call:
             clip = call.clip(video)
             files: Mapping[str, Path] = {}

@@ -12,6 +12,7 @@ from stseg.records import Segmentation
 from stseg.ui.affinity import Affinity
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
+from stseg.ui.given import number
 from stseg.ui.session import Sessions
 
 NAME = "similarity"
@@ -22,17 +23,17 @@ def build(sessions: Sessions) -> Endpoint:
 
     def similarity(  # noqa: D417 - a client does not give the request
         video: str | None,
-        k: int,
-        tau: list[int] | int,
-        eta: float,
-        flow: str,
-        model: str,
+        k: Any,
+        tau: Any,
+        eta: Any,
+        flow: Any,
+        model: Any,
         linkage: Any,
-        max_frames: int,
-        subsequence: int,
-        threshold: float,
-        measure: str,
-        stride: int,
+        max_frames: Any,
+        subsequence: Any,
+        threshold: Any,
+        measure: Any,
+        stride: Any,
         request: gr.Request,
     ) -> dict[str, Any]:
         """Compare the segments of a video in the network's own features, and merge those alike.
@@ -59,10 +60,8 @@ def build(sessions: Sessions) -> Endpoint:
             that is not there. "merged": for each label the one it becomes. "areas": mean share of
             the frame of each merged label. "threshold", "measure", "settings": as they were used.
         """
-        taus = tau if isinstance(tau, list) else [tau]
-        settings = read_settings(
-            k, taus, eta, flow, model, linkage, max_frames, subsequence, stride
-        )
+        settings = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
+        threshold = number("threshold", threshold, 0.9)
         with Call(sessions, request) as call:
             run = SegmentationRun(call.clip(video), settings, stop=call.stop)
             for _ in run.frames():

@@ -153,18 +153,3 @@ def scores_of(
 def _without_place(sentence: str, root: Path) -> str:
     """A sentence without where the data lies on the server."""
     return sentence.replace(f"{root}/", "").replace(str(root), root.name)
-
-
-def wanted_names(names: object) -> list[str]:
-    """Names of sequences as a client gives them: a list of words, one word, or nothing.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if names is None:
-        return []
-    if isinstance(names, str):
-        return names.split()
-    if isinstance(names, list) and all(isinstance(each, str) for each in names):
-        return list(names)
-    raise InputError("Sequences are a list of names, for instance ['bear', 'camel'].")

@@ -15,6 +15,7 @@ from stseg.limits import Limits
 from stseg.records import K_RANGE, LINKAGES, Settings
 from stseg.ui.camera import build_camera
 from stseg.ui.clips import PICK
+from stseg.ui.given import number, whole, whole_or_none, wholes
 from stseg.variants import available_variants
 
 TAUS = (-3, -2, -1, 1, 2, 3)
@@ -178,39 +179,52 @@ def _flow_hint() -> str:
 
 
 def read_settings(
-    k: float,
-    taus: Sequence[int],
-    eta: float,
-    flow: str,
-    model: str | None,
-    linkage: str,
-    frames: float | None,
-    subsequence: float | None = 0,
-    stride: int | None = 0,
+    k: Any,
+    taus: Any,
+    eta: Any,
+    flow: Any,
+    model: Any,
+    linkage: Any,
+    frames: Any,
+    subsequence: Any = 0,
+    stride: Any = 0,
 ) -> Settings:
     """What the controls say.
 
     The flow and the model are names here: the command line also takes paths, but somebody on the
     page must not make the server open files of their choice.
 
+    Args:
+        k: number of segments.
+        taus: temporal steps, a list or one.
+        eta: occluded sites in percent.
+        flow: name of a flow estimator, or ``OWN_FLOW``.
+        model: name of a model; None is the default.
+        linkage: name of a linkage.
+        frames: how many to read; None and 0 read all.
+        subsequence: frames after which labels are linked anew; None and 0 never do.
+        stride: frames from one triplet to the next; None and 0 leave the choice.
+
     Raises:
-        InputError: a value is out of its range, or a name is not one of those offered.
+        InputError: a value is of another kind (nobody has checked it before) or out of its range,
+            or a name is not one of those offered.
     """
-    check_offered([model or DEFAULTS.model], [] if flow == OWN_FLOW else [flow])
+    model = model or DEFAULTS.model
+    check_offered([model], [] if flow == OWN_FLOW else [flow])
     return Settings(
-        k=int(k),
-        taus=tuple(int(tau) for tau in taus),
-        eta=eta / 100,
+        k=whole("k", k, DEFAULTS.k),
+        taus=tuple(wholes("tau", taus, 1)),
+        eta=number("eta", eta, 1.0) / 100,
         flow=flow,
-        model=model or DEFAULTS.model,
+        model=model,
         linkage=linkage,
-        max_frames=int(frames) if frames else None,
-        subsequence=int(subsequence or 0),
-        stride=int(stride) if stride else None,
+        max_frames=whole_or_none("max_frames", frames, 0),
+        subsequence=whole_or_none("subsequence", subsequence, 0) or 0,
+        stride=whole_or_none("stride", stride, 0),
     )
 
 
-def check_offered(models: Sequence[str], flows: Sequence[str]) -> None:
+def check_offered(models: Sequence[Any], flows: Sequence[Any]) -> None:
     """Refuse what is no name that the page offers: it must not open files of somebody's choice.
 
     Raises:

@@ -25,7 +25,9 @@ class Endpoint:
     The labels of ``inputs`` are the names of the parameters that a client gives; their values are
     the defaults. ``call`` takes them in this order, and a ``gr.Request`` as its last parameter. Its
     docstring, typed as every other, is what the client reads as the description. It may be a
-    generator: the last value counts.
+    generator: the last value counts. What it takes is what the client sent, of whatever kind: see
+    ``stseg.ui.given``. Hence no ``gr.Number`` has a ``precision``, which would round 2.7 without
+    a word and fail for text without a sentence.
 
     Attributes:
         call: the work. ``InputError`` becomes the sentence that the client gets.
@@ -98,18 +100,18 @@ class Call:
 
 def stride_input() -> Component:
     """The setting that came later: last of all parameters, so that earlier clients go on."""
-    return gr.Number(0, precision=0, label="stride")
+    return gr.Number(0, label="stride")
 
 
 def settings_inputs() -> tuple[Component, ...]:
     """Parameters that ``read_settings`` takes first, in its order, under the names of the API."""
     return (
-        gr.Number(DEFAULTS.k, precision=0, label="k"),
+        gr.Number(DEFAULTS.k, label="k"),
         gr.JSON(list(DEFAULTS.taus), label="tau"),
         gr.Number(100 * DEFAULTS.eta, label="eta"),
         gr.Textbox(DEFAULTS.flow, label="flow"),
         gr.Textbox(DEFAULTS.model, label="model"),
         gr.Textbox(DEFAULTS.linkage, label="linkage"),
-        gr.Number(0, precision=0, label="max_frames"),
-        gr.Number(0, precision=0, label="subsequence"),
+        gr.Number(0, label="max_frames"),
+        gr.Number(0, label="subsequence"),
     )

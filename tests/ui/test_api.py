@@ -70,6 +70,9 @@ def test_segments_that_move_alike_are_fused(client: Client, clip: Clip, tmp_path
 def test_a_mistake_is_a_sentence(client: Client, clip: Clip) -> None:
     with pytest.raises(AppError, match="K is 9, but the number of segments is from 2 to 8"):
         client.predict(video=handle_file(str(clip.source)), k=9, api_name="/segment")
+    for k in ("a", 2.7):
+        with pytest.raises(AppError, match=f"k is {k!r}, but it is a whole number"):
+            client.predict(video=handle_file(str(clip.source)), k=k, api_name="/segment")
 
 
 @pytest.mark.parametrize("choice", [{"flow": "/etc/passwd"}, {"model": "x.safetensors"}])

@@ -14,7 +14,7 @@ from gradio_client.exceptions import AppError
 
 from stseg.errors import InputError
 from stseg.records import Settings
-from stseg.ui.benchmark_work import scores_of, wanted_names
+from stseg.ui.benchmark_work import scores_of
 from stseg.ui.offered import ALL, SHIPPED, chosen, offered, splits
 
 
@@ -35,14 +35,6 @@ def test_only_offered_folders_and_lists_can_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no sequence dog") as caught:
         next(scores_of(data_set, ALL, ["dog"], Settings(), True, never))
     assert str(data_set.root) not in str(caught.value)
-
-
-def test_names_of_sequences_as_clients_give_them() -> None:
-    assert wanted_names(None) == []
-    assert wanted_names("bear camel") == ["bear", "camel"]
-    assert wanted_names(["bear"]) == ["bear"]
-    with pytest.raises(InputError, match="list of names"):
-        wanted_names({"bear": 1})
 
 
 def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
