@@ -112,18 +112,27 @@ def export_all(
     return [folder / name for name in names]
 
 
-def check_folder(folder: Path, also: Sequence[str] = ()) -> None:
+def check_folder(folder: Path, also: Sequence[str] = (), read: Sequence[Path] = ()) -> None:
     """Check at the door that results can be written to ``folder``; nothing is left there.
 
     Args:
         folder: where the results go.
         also: extra files, as ``export_all`` takes them.
+        read: what the result is made from, which must not go with an earlier one.
 
     Raises:
-        InputError: the folder cannot be written, or holds a folder of pictures in the place of
-            ours that is not ours.
+        InputError: the folder cannot be written, holds a folder of pictures in the place of ours
+            that is not ours, or what is read would be replaced.
     """
-    with _staging(folder, outputs(also)):
+    names = outputs(also)
+    replaced = {(folder / name).resolve() for name in _replaced(folder, names)}
+    for path in read:
+        if not replaced.isdisjoint((path.resolve(), *path.resolve().parents)):
+            raise InputError(
+                f"{path} would be replaced by the results in {folder}, which are made from it. "
+                "Choose another folder."
+            )
+    with _staging(folder, names):
         pass
 
 

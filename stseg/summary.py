@@ -25,17 +25,17 @@ def command_line(
         folder: where the command writes.
         told: how a path is told, where it is not to be told as it is.
     """
-    flow = settings.flow if settings.flow in ESTIMATORS else told(Path(settings.flow))
+    kind = ESTIMATORS.get(settings.flow)
+    flow = told(Path(settings.flow)) if kind is None else settings.flow
     words = [
         *("python", "-m", "stseg", "segment", told(clip.source), "--out", folder),
         *("--k", str(settings.k), "--tau", *map(str, settings.taus), "--eta", str(settings.eta)),
         *("--flow", flow, "--model", settings.model, "--linkage", settings.linkage),
         *("--device", settings.device),
     ]
-    if settings.weights is not None:
-        words += ["--weights", settings.weights]
-    if flow.startswith("raft"):
+    if kind is not None and kind.weights is not None:  # RAFT; for others these are refused
         words += ["--iterations", str(settings.iterations)]
+        words += [] if settings.weights is None else ["--weights", settings.weights]
     if settings.subsequence:
         words += ["--subsequence", str(settings.subsequence)]
     if settings.max_frames is not None:

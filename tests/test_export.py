@@ -11,6 +11,7 @@ from PIL import Image
 from stseg.cli import build_parser
 from stseg.errors import Cancelled, InputError
 from stseg.export import OUTPUTS, command_line, export_all, outputs, summary
+from stseg.flow import check_options
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
@@ -115,3 +116,22 @@ def test_the_command_line_gives_the_same_settings(result: Segmentation) -> None:
     assert (got.k, tuple(got.taus), got.eta) == (3, (1,), 0.01)
     assert got.model == result.settings.model
     assert got.video == result.clip.source
+
+
+@pytest.mark.parametrize(
+    ("flow", "weights", "told"),
+    [
+        ("raft-fields", None, []),
+        ("raft-flow.npz", "own.pth", []),
+        ("dis", None, []),
+        ("raft", None, ["--iterations"]),
+        ("raft-small", "own.pth", ["--iterations", "--weights"]),
+    ],
+)
+def test_the_command_line_has_what_segment_takes(
+    flow: str, weights: str | None, told: list[str], clip: Clip
+) -> None:
+    words = command_line(clip, Settings(flow=flow, weights=weights)).split()
+    given = [word for word in words if word in ("--iterations", "--weights")]
+    assert given == told
+    check_options(words[words.index("--flow") + 1], given)

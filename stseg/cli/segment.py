@@ -115,11 +115,11 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from stseg.export import check_folder, export_all, outputs
-    from stseg.flow import check_options
+    from stseg.flow import ESTIMATORS, check_options
     from stseg.flow.cache import FlowCache
     from stseg.memory import give_back
     from stseg.pipeline import SegmentationRun
-    from stseg.records import Settings
+    from stseg.records import Settings, flow_name
     from stseg.settings_file import read_settings
     from stseg.video import probe
 
@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
     said = {name: value for name, value in vars(arguments).items() if name in names}
     if "taus" in said:
         said["taus"] = tuple(said["taus"])
-    if said.get("flow", base.flow) != base.flow:
+    if flow_name(said.get("flow", base.flow)) != base.flow:
         base = replace(base, weights=None)  # they are those of the other estimator
     settings = replace(base, **said)
     given = [f"--{name}" for name in ("weights", "iterations") if name in said]
@@ -137,7 +137,9 @@ def run(arguments: argparse.Namespace) -> None:
     also = [*arguments.also, *(["foreground"] if arguments.foreground else [])]
     outputs(also)
     clip = probe(arguments.video)
-    check_folder(arguments.out, also)
+    read = [arguments.video, *([arguments.settings] if arguments.settings else [])]
+    read += [Path(settings.flow)] if settings.flow not in ESTIMATORS else []
+    check_folder(arguments.out, also, read)
     cache = None if arguments.no_cache else FlowCache()
     work = SegmentationRun(clip, settings, cache=cache)
     expected = min(clip.frames or 10**9, settings.max_frames or 10**9)

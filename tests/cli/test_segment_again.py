@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stseg.cli import main
+from stseg.flow import write_flow_file
 from stseg.records import Clip, Settings
 from stseg.settings_file import write_settings
 
@@ -75,6 +76,37 @@ def test_merging_fuses_the_exported_labels_and_the_summary_says_so(
     settings = told(tmp_path / "all")["settings"]
     assert isinstance(settings, dict)
     assert settings["merge"] == -1
+
+
+@pytest.mark.parametrize("name", ["settings.json", "summary.json", "flow.npz", "grid.mp4"])
+def test_what_a_result_is_made_from_is_not_replaced_by_it(
+    name: str, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.dumps({"clip": {}, "settings": {}, "segments": []})
+    (tmp_path / "summary.json").write_text(summary)
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "grid.mp4").write_bytes(clip.source.read_bytes())
+    write_flow_file(tmp_path / "flow.npz", np.zeros((1, 2, 8, 8), np.float32), clip.size)
+    given = {
+        "settings.json": [str(clip.source), "--settings", f"{tmp_path}/settings.json"],
+        "summary.json": [str(clip.source), "--settings", f"{tmp_path}/summary.json"],
+        "flow.npz": [str(clip.source), "--flow", f"{tmp_path}/flow.npz"],
+        "grid.mp4": [f"{tmp_path}/grid.mp4"],
+    }
+    assert main(["segment", *given[name], "--out", f"{tmp_path}"]) == 2
+    assert f"{name} would be replaced by the results" in capsys.readouterr().err
+    assert (tmp_path / name).exists()
+
+
+def test_weights_of_the_settings_are_those_of_its_estimator_by_either_name(
+    clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.pth").write_bytes(b"no weights")
+    own = Settings(flow="raft", weights=f"{tmp_path}/own.pth", model=str(tiny_model), k=3)
+    write_settings(own, tmp_path / "s.json")
+    words = ["segment", clip.source, "--out", tmp_path / "o", "--settings", tmp_path / "s.json"]
+    assert main([str(word) for word in [*words, "--flow", "raft"]]) == 2
+    assert "own.pth cannot be read as weights" in capsys.readouterr().err
 
 
 def test_weights_of_the_settings_are_not_those_of_another_estimator(
