@@ -12,13 +12,14 @@ from stseg.video import extent
 from stseg.volume import FlowFields
 
 PREFERRED = ("raft-sintel", "raft-large", "raft-small")
-"""Which folder of flow is taken where several have flow of the same sequences."""
+"""Which folder of flow is taken where several have flow of the same sequences, best first."""
 
 
 def flow_folder(root: Path, names: Sequence[str]) -> Path:
-    """The folder of cached flow of a data set: ``ROOT/flows/ESTIMATOR``, RAFT (Sintel) first.
+    """The folder of cached flow of a data set: ``ROOT/flows/ESTIMATOR``, as ``PREFERRED`` has them.
 
-    Files ``NAME.npz`` in ``ROOT`` itself (rendered clips have them) come last.
+    Other folders come after those, and files ``NAME.npz`` in ``ROOT`` itself (rendered clips have
+    them) last.
 
     Args:
         root: folder of the data set.
@@ -28,9 +29,10 @@ def flow_folder(root: Path, names: Sequence[str]) -> Path:
         InputError: there is none.
     """
     flows = root / "flows"
-    folders = [flows, *sorted(path for path in flows.glob("*") if path.is_dir())]
+    known = [flows / name for name in PREFERRED]
+    others = sorted(path for path in flows.glob("*") if path.is_dir() and path not in known)
     best, most = flows, 0
-    for folder in sorted(folders, key=lambda each: each.name not in PREFERRED):
+    for folder in (*known, flows, *others):
         count = sum(1 for name in names if _flow_path(folder, name) is not None)
         if count > most:
             best, most = folder, count

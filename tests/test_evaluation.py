@@ -206,6 +206,7 @@ def test_the_command_line(
     status, out, _ = run(capsys, *words, "--labels", tmp_path / "labels")
     assert status == 0
     assert "Not on the disk: wasp." in out
+    assert f"The flow is that in {data / 'flows/raft-sintel'}." in out
     assert "mean of 2 sequences" in out
     assert "| MATNet |" in out
     assert "2 sequences, 14 frames of DAVIS2016" in out
@@ -247,6 +248,7 @@ def test_a_failed_sequence_is_in_no_mean_and_tells_by_the_status(
         (["--split", "none"], "has no list 'none'"),
         (["--dataset", "coco"], "There is no data set 'coco'"),
         (["--model", "nobody"], "There is no model 'nobody'"),
+        (["--iterations", "30"], "--iterations is for RAFT, but the flow is 'cached'"),
         (["--k", "5"], "could not be scored"),
     ],
 )
@@ -266,7 +268,9 @@ def test_mistakes(
 def test_where_cached_flow_lies(data: Path, tmp_path: Path) -> None:
     (data / "flows/other").mkdir()
     shutil.copy(data / "flows/raft-sintel/ant.npz", data / "flows/other/ant.npz")
+    shutil.copytree(data / "flows/raft-sintel", data / "flows/raft-large")
     assert flow_folder(data, ["ant"]) == data / "flows/raft-sintel"
+    shutil.rmtree(data / "flows/raft-large")
     (data / "flows/raft-sintel/ant.npz").unlink()
     assert flow_folder(data, ["ant"]) == data / "flows/other"
     with pytest.raises(InputError, match="no cached flow"):

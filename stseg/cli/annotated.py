@@ -73,7 +73,7 @@ def choose_data(arguments: argparse.Namespace) -> tuple[DataSet, list[Entry], li
 def flow_folder_of(
     arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]
 ) -> Path | None:
-    """Where the flow lies; None where it is computed.
+    """Where the flow lies; None where it is computed. What is found for "cached" is told.
 
     Raises:
         InputError: what ``--flow`` names is neither an estimator nor a folder.
@@ -83,7 +83,9 @@ def flow_folder_of(
     from stseg.records import flow_name
 
     if arguments.flow == CACHED:
-        return flow_folder(data_set.root, [entry.name for entry in entries])
+        folder = flow_folder(data_set.root, [entry.name for entry in entries])
+        print(f"The flow is that in {folder}.", flush=True)
+        return folder
     if flow_name(arguments.flow) in ESTIMATORS:
         return None
     folder = Path(arguments.flow)

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--model", default="full", help="name of a variant, or a checkpoint file")
     parser.add_argument("--weights", default=None, help="weight file of the flow estimator")
-    parser.add_argument("--iterations", type=int, default=12, help="refinements of RAFT")
+    parser.add_argument(
+        "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
+    )
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
     parser.add_argument("--linkage", default="greedy", help="greedy (the paper) or one-to-one")
@@ -111,14 +113,18 @@ def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[En
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
 
-    check_options(arguments.flow, [] if arguments.weights is None else ["--weights"])
+    given = {
+        "--weights": arguments.weights is not None,
+        "--iterations": hasattr(arguments, "iterations"),
+    }
+    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
     flows = flow_folder_of(arguments, data_set, entries)
     settings = Settings(
         k=arguments.k,
         taus=tuple(arguments.tau),
         flow=arguments.flow if flows is None else str(flows),
         weights=arguments.weights,
-        iterations=arguments.iterations,
+        iterations=getattr(arguments, "iterations", Settings.iterations),
         model=arguments.model,
         linkage=arguments.linkage,
         device=arguments.device,

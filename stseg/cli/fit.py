@@ -59,11 +59,13 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.clip_flow import read_fields
     from stseg.device import choose_device
     from stseg.files import write_atomically
+    from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
     from stseg.video import probe
 
     fit = _settings(arguments)
+    check_options(arguments.flow, [] if arguments.weights is None else ["--weights"])
     _check_writable(arguments.out)
     settings = Settings(
         k=fit.k,

@@ -44,6 +44,8 @@ def test_mistakes_get_a_sentence(
     assert "gives K = 4, 2, 3 segments, not 7" in capsys.readouterr().err
     assert main([*words, "--steps", "0"]) == 2
     assert "0 steps cannot be done" in capsys.readouterr().err
+    assert main([*words, "--weights", "/none.pth"]) == 2
+    assert "--weights is for RAFT, but the flow is 'dis'" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
