@@ -6,13 +6,19 @@ import threading
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 
 from stseg import similarity
 from stseg.records import Segmentation
 
 Cell = tuple[int, int]
 """A segment at a moment: number of the frame, linked label."""
+
+
+def spread(count: int, most: int) -> Int[np.ndarray, " m"]:
+    """Frames that stand for all ``count``: the middle ones of ``most`` equal parts, or just all."""
+    parts = min(count, most)
+    return ((np.arange(parts) + 0.5) * count / max(parts, 1)).astype(int)
 
 
 class Affinity:
@@ -44,6 +50,12 @@ class Affinity:
     def across(self, label: int, measure: str) -> Float32[np.ndarray, "n n"]:
         """One label at every frame against itself at every frame."""
         return similarity.across_time(self._linked(), label, measure)
+
+    def among(
+        self, frames: Int[np.ndarray, " m"], label: int, measure: str
+    ) -> Float32[np.ndarray, "m m"]:
+        """One label at some frames against itself at these, where all pairs would be too many."""
+        return similarity.across_time(self._linked()[frames], label, measure)
 
     def between(self, first: Cell, second: Cell) -> float:
         """Cosine of one segment at one moment and another."""

@@ -9,13 +9,17 @@ import numpy as np
 
 from stseg.pipeline import SegmentationRun
 from stseg.records import Segmentation
-from stseg.ui.affinity import Affinity
+from stseg.ui.affinity import Affinity, spread
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
 from stseg.ui.given import number
 from stseg.ui.session import Sessions
 
 NAME = "similarity"
+
+ACROSS = 160
+"""Frames that are compared with each other, at most: Gradio walks through every number of the
+answer while nobody else is served, and the pairs grow with the square."""
 
 
 def build(sessions: Sessions) -> Endpoint:
@@ -55,10 +59,12 @@ def build(sessions: Sessions) -> Endpoint:
 
         Returns:
             A dictionary. "whole_clip": matrix of label against label over the clip. "frames": the
-            same for every frame. "across_time": for each label the matrix of frame against frame.
-            "plane": for every frame and label its point (x, y) by PCA. Null stands for a label
-            that is not there. "merged": for each label the one it becomes. "areas": mean share of
-            the frame of each merged label. "threshold", "measure", "settings": as they were used.
+            same for every frame. "across_time": for each label the matrix of frame against frame,
+            among the frames in "across_time_frames": all, or of a long video 160 that are evenly
+            spread. "plane": for every frame and label its point (x, y) by PCA. Null stands for a
+            label that is not there. "merged": for each label the one it becomes. "areas": mean
+            share of the frame of each merged label. "threshold", "measure", "settings": as they
+            were used.
         """
         settings = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
         threshold = number("threshold", threshold, 0.9)
@@ -87,12 +93,16 @@ def build(sessions: Sessions) -> Endpoint:
 def summary(result: Segmentation, threshold: float, measure: str) -> dict[str, Any]:
     """What the endpoint answers, as plain JSON values. Raises InputError for a bad choice."""
     affinity = Affinity(result)
+    compared = spread(len(result), ACROSS)
     merged = affinity.merged(threshold)
     means = result.areas().mean(axis=0)
     return {
         "whole_clip": _plain(affinity.whole(measure)),
         "frames": [_plain(affinity.at(frame, measure)) for frame in range(len(result))],
-        "across_time": [_plain(affinity.across(label, measure)) for label in range(result.k)],
+        "across_time": [
+            _plain(affinity.among(compared, label, measure)) for label in range(result.k)
+        ],
+        "across_time_frames": compared.tolist(),
         "plane": _plain(affinity.points()),
         "merged": merged.tolist(),
         "areas": {

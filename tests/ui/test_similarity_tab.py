@@ -18,8 +18,9 @@ from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
 from stseg.similarity import merged
+from stseg.ui import api_similarity
 from stseg.ui import similarity as tab
-from stseg.ui.affinity import Affinity
+from stseg.ui.affinity import Affinity, spread
 from stseg.ui.api_similarity import summary
 
 SEEN = """name => {
@@ -161,7 +162,30 @@ def test_answer_and_merged_result_agree(result: Segmentation) -> None:
     assert answer["areas"][str(seen[0])] == pytest.approx(1, abs=1e-3)
     assert np.shape(answer["frames"]) == (len(result), 3, 3)
     assert np.shape(answer["across_time"]) == (3, len(result), len(result))
+    assert answer["across_time_frames"] == list(range(len(result)))
     assert np.shape(answer["plane"]) == (len(result), 3, 2)
+
+
+def test_the_answer_does_not_grow_with_the_square_of_the_frames(
+    result: Segmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = summary(result, 1.0, "cosine")
+    monkeypatch.setattr(api_similarity, "ACROSS", 3)
+    answer = summary(result, 1.0, "cosine")
+    assert answer["across_time_frames"] == [1, 4, 7]  # of 9
+    assert np.shape(answer["across_time"]) == (3, 3, 3)
+    for few, all_pairs in zip(answer["across_time"], whole["across_time"], strict=True):
+        assert few == [[all_pairs[row][column] for column in (1, 4, 7)] for row in (1, 4, 7)]
+    assert answer["frames"] == whole["frames"]
+
+
+def test_frames_that_stand_for_a_clip_are_spread_over_it() -> None:
+    assert spread(5, 160).tolist() == [0, 1, 2, 3, 4]
+    assert spread(0, 160).tolist() == []
+    kept = spread(3000, 160)
+    assert len(kept) == 160
+    assert set(np.diff(kept)) == {18, 19}
+    assert kept[0] == 2999 - kept[-1] == 9
 
 
 @pytest.mark.browser
@@ -171,7 +195,7 @@ def test_through_the_client(served: Served, clip: Clip, tmp_path: Path) -> None:
     answer = client.predict(video=video, k=2, threshold=0.5, api_name="/similarity")
     assert answer["settings"]["k"] == 2
     assert answer["threshold"] == 0.5
-    assert len(answer["frames"]) == clip.frames
+    assert len(answer["frames"]) == len(answer["across_time_frames"]) == clip.frames
     matrix = answer["whole_clip"]
     assert matrix[0][0] == 1
     assert answer["merged"] == ([0, 0] if (matrix[0][1] or -1) > 0.5 else [0, 1])
