@@ -41,7 +41,9 @@ class GroundTruth:
 
     Attributes:
         size: (H, W) of the clip.
-        files: the mask files of each annotated frame; several of them are one object each.
+        files: the mask files of each annotated frame.
+        objects: number of the object that a mask file is all about; a file that is not in here
+            tells its objects itself. It is that of the folder, since an object may lack frames.
         background: code of the background in colour masks: black, or white (PPM of FBMS-59).
         stray: mask files that belong to no frame.
         regions: codes that are told to be objects (``stseg.annotations.regions``); all others are
@@ -50,6 +52,7 @@ class GroundTruth:
 
     size: tuple[int, int]
     files: Mapping[int, tuple[Path, ...]]
+    objects: Mapping[Path, int] = field(default_factory=dict)
     background: int = 0
     stray: Sequence[Path] = field(default=())
     regions: Sequence[int] = field(default=())
@@ -57,17 +60,18 @@ class GroundTruth:
     def codes(self, index: int) -> Int32[np.ndarray, "H W"]:
         """What each site of frame ``index`` belongs to: 0 for the background, else an object.
 
-        Objects are palette indices, gray values or 24-bit colours, or the numbers of folders.
+        Objects are palette indices, gray values or 24-bit colours, or the places of their folders
+        among those of the clip, from 1.
 
         Raises:
             InputError: a file is not a picture, or not of the size of the clip.
         """
         files = self.files[index]
-        if len(files) == 1:
+        if files[0] not in self.objects:
             return self._read(files[0])
         joint = np.zeros(self.size, np.int32)
-        for number, path in enumerate(files, 1):
-            joint[self._read(path) != 0] = number
+        for path in files:
+            joint[self._read(path) != 0] = self.objects[path]
         return joint
 
     def foreground(self, index: int) -> Bool[np.ndarray, "H W"]:
@@ -97,23 +101,29 @@ def ground_truth(clip: Clip) -> GroundTruth:
     """
     if clip.truth is None:
         return GroundTruth(clip.size, {})
-    objects = sorted(
+    folders = sorted(
         (each for each in clip.truth.iterdir() if each.is_dir() and each.name.isdigit()),
         key=lambda each: int(each.name),
     )
     stems = frame_stems(clip.source)
     files: dict[int, list[Path]] = {}
+    objects: dict[Path, int] = {}
     stray: list[Path] = []
-    for folder in objects or [clip.truth]:
+    for number, folder in enumerate(folders or [clip.truth], 1):
         for path, index in numbered(folder, stems):
             if index is None:
                 stray.append(path)
-            else:
-                files.setdefault(index, []).append(path)
+                continue
+            same = files.setdefault(index, [])
+            same.append(path)
+            if folders:
+                objects[path] = number
+            elif len(same) > 1:  # several files of one frame beside one another
+                objects |= {each: place for place, each in enumerate(same, 1)}
     kept = {index: tuple(files[index]) for index in sorted(files)}
     _, *told = regions(clip.truth) or (0,)
     background = 0 if told else _background(kept.values())
-    return GroundTruth(clip.size, kept, background, tuple(stray), tuple(told))
+    return GroundTruth(clip.size, kept, objects, background, tuple(stray), tuple(told))
 
 
 def _background(files: Iterable[tuple[Path, ...]]) -> int:

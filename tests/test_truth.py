@@ -98,6 +98,20 @@ def test_one_folder_an_object(tmp_path: Path) -> None:
     assert truth_at(clip_of(tmp_path / "GT", source), 0, (H, W)) is None
 
 
+def test_an_object_keeps_its_number_where_others_have_no_mask(tmp_path: Path) -> None:
+    source = frames(tmp_path / "JPEG", *(f"{index}.jpg" for index in range(3)))
+    for number, top, annotated in (("1", 0, (0, 2)), ("2", 1, (0, 1)), ("3", 3, (0, 1, 2))):
+        (tmp_path / "GT" / number).mkdir(parents=True)
+        for index in annotated:
+            Image.fromarray(mask(top)).save(tmp_path / "GT" / number / f"{index}.png")
+    (tmp_path / "GT/3/1.png").unlink()
+    clip = clip_of(tmp_path / "GT", source)
+    truth = ground_truth(clip)
+    found = [np.unique(truth.codes(index)).tolist() for index in range(3)]
+    assert found == [[0, 1, 2, 3], [0, 2], [0, 1, 3]]  # the one mask of frame 1 is of object 2
+    assert [truth_at(clip, index, (H, W)).max() for index in range(3)] == [3, 2, 3]
+
+
 def test_fbms_colours_have_a_white_background_and_may_be_black(tmp_path: Path) -> None:
     source = frames(tmp_path / "cars1", "cars1_01.jpg", "cars1_02.jpg", "cars1_03.jpg")
     folder = source / "GroundTruth"
