@@ -86,12 +86,13 @@ class WorkFolder:
         path = self._path(key)
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             logger.warning("The result %s is unusable (%s); it is made again.", path, error)
             return None
+        with suppress(OSError):  # a folder that can only be read keeps its order
+            os.utime(path)
         return result if isinstance(result, dict) else None
 
     def store(self, key: str, result: Record) -> None:
@@ -109,6 +110,8 @@ class WorkFolder:
     ) -> dict[Item, Record] | None:
         """Results that are made together: those that are kept, and the others made now and kept.
 
+        What cannot be kept, as in a folder that can only be read, is given all the same.
+
         Args:
             keys: of the results.
             claim: key of the work on them; who holds it makes them, and all others leave them.
@@ -118,9 +121,6 @@ class WorkFolder:
 
         Returns:
             All of them, or None where another process is at them.
-
-        Raises:
-            InputError: a result cannot be written.
         """
 
         def kept() -> dict[Item, Record]:
@@ -137,7 +137,10 @@ class WorkFolder:
             missing = [item for item in keys if item not in found]
             made = make(missing) if missing else {}
             for item, record in made.items():
-                self.store(keys[item], record)
+                try:
+                    self.store(keys[item], record)
+                except InputError as error:
+                    logger.warning("The result of %s is not kept: %s", item, error)
         return {item: found.get(item) or made[item] for item in keys}
 
     def drop(self, key: str) -> None:

@@ -1,5 +1,6 @@
 """Kept results and claims, also of processes that died."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -68,6 +69,25 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     with work.claim("c"):
         assert work.fill(both, "c", make) is not None  # nothing is to be made
         assert work.fill(both, "c", make, fresh=True) is None
+
+
+def test_a_folder_that_can_only_be_read_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = WorkFolder(tmp_path)
+    work.store("key-a", {"of": "a"})
+
+    def denied(*_: object) -> None:  # root may write everything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", denied)
+    monkeypatch.setattr(Path, "replace", denied)
+    both = {"a": "key-a", "b": "key-b"}
+    made = work.fill(both, "c", lambda missing: {name: {"made": name} for name in missing})
+    assert made == {"a": {"of": "a"}, "b": {"made": "b"}}
+    assert "The result of b is not kept: " in caplog.text
+    assert "unusable" not in caplog.text
+    assert work.load("key-a") == {"of": "a"}
 
 
 def test_what_another_process_makes_is_asked_for_last() -> None:

@@ -84,14 +84,15 @@ class FlowCache:
                 stored = np.load(path, mmap_mode="r")
                 for field in stored:
                     spool.append(field)
-                os.utime(path)
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, EOFError) as error:
-                logger.warning("The cached flow %s is unusable (%s); it is deleted.", path, error)
+                logger.warning("The cached flow %s is unusable (%s).", path, error)
                 with suppress(OSError):
                     path.unlink()
                 return None
+            with suppress(OSError):  # a cache that can only be read keeps its order
+                os.utime(path)
         return fields
 
     def store(self, key: str, fields: FlowFields) -> None:

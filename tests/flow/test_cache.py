@@ -1,5 +1,6 @@
 """Computed flow is kept: across runs, within its bound, for two processes at once."""
 
+import errno
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -55,6 +56,19 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, caplog: pytest.LogCapt
     assert cache.load("k", False) is None
     assert "unusable" in caplog.text
     assert not path.exists()
+
+
+def test_a_cache_that_can_only_be_read_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    FlowCache(tmp_path).store("k", fields(1))
+
+    def denied(*_: object) -> None:  # root may write everything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", denied)
+    assert FlowCache(tmp_path).load("k", False) is not None
+    assert caplog.text == ""
 
 
 def test_the_key_is_content_not_name(tmp_path: Path) -> None:
