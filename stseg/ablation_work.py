@@ -120,7 +120,7 @@ class _Desk:
         self._task = task
         self._models = models
         self._networks: dict[str, SegmentationNetwork] = {}
-        self._flow: tuple[str, FlowFields] | None = None
+        self._flow: tuple[Path, FlowFields] | None = None
 
     def figures(
         self, entry: Entry, group: list[Settings], fresh: bool
@@ -160,9 +160,9 @@ class _Desk:
                 each.masks.close()
 
     def _flow_of(self, clip: Clip, settings: Settings) -> FlowFields:
-        if self._flow is None or self._flow[0] != clip.name:
+        if self._flow is None or self._flow[0] != clip.source:
             self.close()
-            self._flow = clip.name, self._read(clip, settings)
+            self._flow = clip.source, self._read(clip, settings)
         return self._flow[1]
 
     def _read(self, clip: Clip, settings: Settings) -> FlowFields:

@@ -78,7 +78,8 @@ class DataSet:
             names: only these.
 
         Raises:
-            InputError: there is no such list, a name that is not in it, or nothing is left.
+            InputError: there is no such list, a name that is not in it, or nothing is left; or
+                two sequences have a name that is asked for.
         """
         here = {each.name: each for each in self.sequences}
         if split is not None:
@@ -86,7 +87,8 @@ class DataSet:
         elif names is not None:
             wanted = list(here)
         else:
-            wanted = [each.name for each in self.sequences if _present(each.truth)]
+            annotated = (each.name for each in self.sequences if _present(each.truth))
+            wanted = list(dict.fromkeys(annotated))
         if names is not None:
             unknown = [name for name in names if name not in wanted]
             if unknown:
@@ -96,13 +98,24 @@ class DataSet:
                     f"{', '.join(wanted) or 'none'}."
                 )
             wanted = list(dict.fromkeys(names))
-        chosen = [here[name] for name in wanted if name in here]
+        chosen = [self._only(here[name]) for name in wanted if name in here]
         if not chosen:
             raise InputError(
                 f"{self.root} has none of the sequences asked for ({', '.join(wanted) or 'none'}): "
                 "none has frames and ground truth. Give another folder or split."
             )
         return chosen, [name for name in wanted if name not in here]
+
+    def _only(self, entry: Entry) -> Entry:
+        """The entry, which no other one may share its name with: scores and masks go by name."""
+        same = [each.source for each in self.sequences if each.name == entry.name]
+        if len(same) > 1:
+            places = " and ".join(str(each.relative_to(self.root)) for each in same)
+            raise InputError(
+                f"{self.root} has {len(same)} sequences of the name {entry.name}: {places}. Keep "
+                "one of them there, or give them different names."
+            )
+        return entry
 
     def _split(self, split: str) -> list[str]:
         part = self.root / FBMS_PARTS.get(split, "")
@@ -213,8 +226,10 @@ def _folder(root: Path) -> Iterator[Entry]:
         if _images(frames):
             yield Entry(root.resolve().name, frames, masks)
             return
-        for source in (*_folders(frames), *_videos(frames)):
-            yield Entry(source.stem, source, masks / source.stem)
+        for folder in _folders(frames):
+            yield Entry(folder.name, folder, masks / folder.name)  # dots and all: walk.1
+        for video in _videos(frames):
+            yield Entry(video.stem, video, masks / video.stem)
         return
     videos = _videos(root)
     for video in videos:

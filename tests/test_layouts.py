@@ -103,6 +103,28 @@ def test_frames_and_masks(tmp_path: Path) -> None:
     assert found(tmp_path) == {"a": ("frames/a", "masks/a")}
 
 
+def test_a_folder_of_frames_may_have_dots_in_its_name(tmp_path: Path) -> None:
+    for name in ("walk.1", "walk.2"):
+        pictures(tmp_path / "frames" / name)
+        pictures(tmp_path / "masks" / name)
+    assert found(tmp_path) == {
+        "walk.1": ("frames/walk.1", "masks/walk.1"),
+        "walk.2": ("frames/walk.2", "masks/walk.2"),
+    }
+
+
+def test_a_name_that_two_sequences_have_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pictures(tmp_path / "frames" / name)
+        pictures(tmp_path / "masks" / name)
+    video(tmp_path / "frames/a.mp4")
+    assert len(find_clips(tmp_path)) == 3  # to look at they are clips like others
+    data_set = open_data_set(tmp_path)
+    with pytest.raises(InputError, match=r"2 sequences of the name a: frames/a and frames/a\.mp4"):
+        data_set.choose()
+    assert [entry.name for entry in data_set.choose(names=["b"])[0]] == ["b"]
+
+
 def test_frames_and_masks_of_one_clip(tmp_path: Path) -> None:
     pictures(tmp_path / "mine/frames")
     pictures(tmp_path / "mine/masks")
