@@ -32,6 +32,7 @@ def build(sessions: Sessions) -> Endpoint:
         model: Any,
         linkage: Any,
         subsequence: Any,
+        stride: Any,
         request: gr.Request,
     ) -> dict[str, Any]:
         """Score a model on a data set of the server: J and F as DAVIS measures them.
@@ -46,12 +47,14 @@ def build(sessions: Sessions) -> Endpoint:
             model: name of a model, for instance "full".
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             subsequence: frames for which the foreground is chosen at once; 0 is the whole video.
+            stride: frames from one triplet to the next: 1 as the paper and what was published have
+                it, or 2, which halves the work, for one tau of 1 or -1.
 
         Returns:
             The report that `python -m stseg evaluate --json` writes, scores as fractions of 1.
         """
         data_set = chosen(sessions.offered, dataset)
-        settings = _settings(k, tau, flow, model, linkage, subsequence)
+        settings = _settings(k, tau, flow, model, linkage, subsequence, stride)
         only = names("sequences", sequences, "bear", "camel")
         with Call(sessions, request) as call:
             steps = scores_of(
@@ -73,12 +76,15 @@ def build(sessions: Sessions) -> Endpoint:
             gr.Textbox(DEFAULTS.model, label="model"),
             gr.Textbox("greedy", label="linkage"),
             gr.Number(SUBSEQUENCE, label="subsequence"),
+            gr.Number(1, label="stride"),
         ),
         outputs=(gr.JSON(label="report"),),
     )
 
 
-def _settings(k: Any, tau: Any, flow: Any, model: Any, linkage: Any, subsequence: Any) -> Settings:
+def _settings(
+    k: Any, tau: Any, flow: Any, model: Any, linkage: Any, subsequence: Any, stride: Any
+) -> Settings:
     estimator = DEFAULTS.flow if flow == CACHED else flow
     eta = 100 * DEFAULTS.eta
-    return read_settings(k, tau, eta, estimator, model, linkage, 0, subsequence, 1)
+    return read_settings(k, tau, eta, estimator, model, linkage, 0, subsequence, stride)

@@ -86,7 +86,8 @@ def scores_of(
         data_set: one of those offered.
         split: a list of it, or "all".
         names: only these; none takes all of the split.
-        settings: how to segment; the whole of every video is read.
+        settings: how to segment; the whole of every video is read, and where they leave the choice
+            there is a triplet at every frame, as in what was published and in ``stseg evaluate``.
         cached: whether to take the flow that lies beside the data.
         stop: asked all the time.
         pictures: whether to make pictures of the best and worst frames.
@@ -102,7 +103,7 @@ def scores_of(
         flows = flow_folder(root, [each.name for each in entries]) if cached else None
     except InputError as error:
         raise InputError(_without_place(str(error), root)) from error
-    settings = replace(settings, max_frames=None)
+    settings = replace(settings, max_frames=None, stride=settings.stride or 1)
     desk, left = _Desk(), threading.Event()
     state = Scores(data_set, entries, absent, settings)
     if cached:

@@ -13,7 +13,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from stseg.errors import InputError
+from stseg.evaluation import Task
 from stseg.records import Settings
+from stseg.ui import benchmark_work as work
 from stseg.ui.benchmark_work import scores_of
 from stseg.ui.offered import ALL, SHIPPED, chosen, offered, splits
 
@@ -35,6 +37,17 @@ def test_only_offered_folders_and_lists_can_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no sequence dog") as caught:
         next(scores_of(data_set, ALL, ["dog"], Settings(), True, never))
     assert str(data_set.root) not in str(caught.value)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(None, 1), (1, 1), (2, 2)])
+def test_triplets_are_as_published_unless_asked_otherwise(
+    asked: int | None, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[Task] = []
+    monkeypatch.setattr(work, "evaluate_task", lambda entries, task: tasks.append(task) or [])
+    data_set = chosen(offered([]), SHIPPED)
+    *_, latest = scores_of(data_set, ALL, [], Settings(stride=asked), False, never)
+    assert tasks[0].settings.stride == latest.to_json()["settings"]["stride"] == taken
 
 
 def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
@@ -80,6 +93,7 @@ def test_rows_pictures_and_download(visit: Visit, tmp_path: Path) -> None:
     with page.expect_download() as waiting:
         page.click("#benchmark-download")
     report: dict[str, Any] = json.loads(Path(waiting.value.path()).read_text())
+    assert report["settings"]["stride"] == 1  # though "automatic" is 2 elsewhere
     assert report["mean"]["J"] == pytest.approx(mean / 100, abs=0.001)
     assert set(report["sequences"]) == set(names)
     # The page of the tab stays usable: what was scored comes again at once.
@@ -103,6 +117,7 @@ def test_the_endpoint(client: Client) -> None:
     assert set(report["sequences"]) == {"orbit"}
     assert 0 < report["mean"]["J"] <= 1
     assert (report["settings"]["k"], report["settings"]["subsequence"]) == (3, 10)
+    assert report["settings"]["stride"] == 1
     assert (report["flow"], report["split"]) == ("cached", "all")
 
 
