@@ -72,7 +72,12 @@ def build() -> TabView:
         line = _command(shown.result) if shown else ""
         return note(_state(shown)), *labelled, line
 
-    return TabView(details=(state, *buttons, command), fill=fill)
+    def update(shown: Shown) -> tuple[Any, ...]:
+        """The files come when the run has ended; those of a run that goes on are none."""
+        return tuple(gr.skip() for _ in details) if shown.growing else fill(shown)
+
+    details = (state, *buttons, command)
+    return TabView(details=details, fill=fill, update=update)
 
 
 def _state(shown: Shown | None) -> str:

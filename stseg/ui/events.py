@@ -11,7 +11,7 @@ import gradio as gr
 
 from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
-from stseg.records import Clip, Settings
+from stseg.records import Clip
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue, thumbnail_uri
 from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS, read_settings
@@ -19,14 +19,11 @@ from stseg.ui.example import Example
 from stseg.ui.jobs import own_settings
 from stseg.ui.pace import Pace
 from stseg.ui.scene import Scene
-from stseg.ui.session import Session, Sessions
+from stseg.ui.session import SEGMENT, WRITE, Session, Sessions
 from stseg.ui.shown import Choice, Shown
 from stseg.ui.work import Step, segment_clip, told_choice, write_files
 
 EXAMPLE_WAIT = 120.0
-
-SEGMENT, WRITE = "segment", "write"
-"""Kinds of work; that of a tab is the job itself."""
 
 REST = "Choose a clip, then press Segment."
 WAITING = "Waiting for the machine: another clip is being segmented …"
@@ -35,7 +32,8 @@ WAITING = "Waiting for the machine: another clip is being segmented …"
 class Events:
     """Handlers of the page; what they return is laid out in ``stseg.ui.scene.Scene``.
 
-    ``values`` are those of the controls (``read_settings``), then ``looks``.
+    ``values`` are those of the controls (``read_settings``), then ``looks``: the frame, and what
+    ``Session.looks`` keeps.
     """
 
     def __init__(
@@ -52,32 +50,30 @@ class Events:
         self._pace = pace
         self._scene = scene
 
-    def arrive(self, request: gr.Request, *looks: Any) -> Iterator[tuple[Any, ...]]:
-        """A first visit: the clips at once, then the finished example.
-
-        Gives K, the gallery and the scene.
-        """
-        session, scene = self._session(request), self._scene
+    def arrive(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """A first visit: the clips at once, then the finished example. Gives gallery and scene."""
+        session, scene = self._told(request, values), self._scene
         session.clip = session.clip or self._example.clip
-        rest = scene.unchanged()
-        stay = gr.skip()
         if not self._example.ready(0.1):
             waiting = markup.status("The example is being segmented …", busy=True)
-            badge = scene.badge(session, Settings())
-            yield stay, scene.gallery(session), waiting, badge, *rest[2:]
+            yield scene.gallery(session), waiting, self._badge(session), *self._unmoved()
             self._example.ready(EXAMPLE_WAIT)
-        shown = self._example.shown()
-        if session.shown is None and session.clip == self._example.clip and shown is not None:
-            session.shown, session.choice = shown, shown.choice
-            text = f"An example, finished: {shown.result.clip.name}, K = {shown.result.k}. {REST}"
-            badge = scene.badge(session, replace(Settings(), k=session.choice.k))
-            values = scene.shown(session, markup.status(text), badge, looks)
-        else:
-            values = markup.status(REST), scene.badge(session, Settings()), *rest[2:]
+        example = self._arrived(session)
         early = not self._example.thumbnails_ready(0)
-        yield session.choice.k, scene.gallery(session), *values
+        yield scene.gallery(session), *example
         if early and self._example.thumbnails_ready(EXAMPLE_WAIT):
-            yield stay, scene.gallery(session), *rest
+            yield scene.gallery(session), *scene.unchanged()
+
+    def _arrived(self, session: Session) -> tuple[Any, ...]:
+        """The scene with the example, unless the visitor has begun something by now."""
+        if session.busy or session.shown is not None or session.clip != self._example.clip:
+            return self._scene.unchanged()
+        shown = self._example.shown()
+        if shown is None:
+            return markup.status(REST), self._badge(session), *self._unmoved()
+        session.shown = shown = shown.chosen(session.choice) or shown
+        text = f"An example, finished: {shown.result.clip.name}, K = {shown.result.k}. {REST}"
+        return self._scene.shown(session, markup.status(text), self._badge(session))
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -85,19 +81,19 @@ class Events:
 
     def pick(self, event: gr.EventData, request: gr.Request, *values: Any) -> tuple[Any, ...]:
         """A tile of the gallery: show its clip; what is there of the chosen one stays."""
-        session = self._session(request)
+        session = self._told(request, values)
         clip = self._catalogue.find(str(event._data["key"]), session.uploads)
         chosen = session.clip is not None and clip.source == session.clip.source
         if chosen and (session.busy or session.shown is not None):
             return self._scene.gallery(session), *self._scene.unchanged()
-        return self._turn_to(request, clip, values)
+        return self._turn_to(session, clip)
 
     def upload(self, request: gr.Request, path: str, *values: Any) -> tuple[Any, ...]:
         """A file of the visitor's own: check it at the door and show its first picture."""
-        session = self._session(request)
+        session = self._told(request, values)
         clip = session.take_video(Path(path))
         session.keep_upload(clip, thumbnail_uri(clip))
-        return self._turn_to(request, clip, values)
+        return self._turn_to(session, clip)
 
     def bring_flow(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
         """Flow of the visitor's own: it must belong to the chosen clip, and is chosen at once."""
@@ -111,17 +107,21 @@ class Events:
         chosen = [OWN_FLOW if place == FLOW else value for place, value in enumerate(values)]
         return OWN_FLOW, line, self.estimate(request, *chosen)
 
-    def announce(self, request: gr.Request, k: float) -> str:
+    def announce(self, request: gr.Request, *values: Any) -> str:
         """Segment was pressed: what ran before ends, and an answer is there at once."""
-        session = self._session(request)
+        session = self._told(request, values)
         if session.clip is None:
             raise InputError("No clip is chosen. Choose one on the left, or upload one.")
         session.begin(SEGMENT)
-        session.choice = Choice(int(k))  # which segments are alike is known at the end of a run
+        # Which segments are alike is known at the end of a run.
+        session.choice = Choice(int(values[0]))
         return markup.status(WAITING, busy=True)
 
     def segment(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """The long work, in steps; the page follows the newest frame until the slider moves."""
+        """The long work, in steps; the page follows the newest frame until the slider moves.
+
+        It takes the settings as they were when it was asked for.
+        """
         session = self._session(request)
         ticket, clip = session.claim(SEGMENT), session.clip
         if ticket is None or clip is None:
@@ -142,13 +142,13 @@ class Events:
                 )
 
             steps = self._sessions.machine.steps(SEGMENT, work, lambda: session.stopped(ticket))
-            yield from self._follow(session, ticket, steps, folder, settings, values[SETTINGS:])
+            yield from self._follow(session, ticket, steps, folder)
         except Cancelled:
             yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
         finally:
             session.end(ticket)
 
-    def write(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """After K was moved: write the files of what is shown, if it was announced."""
         session = self._session(request)
         ticket, shown = session.claim(WRITE), session.shown
@@ -162,27 +162,20 @@ class Events:
                 return write_files(shown, folder, stop, lambda: session.choice)
 
             steps = self._sessions.machine.steps(WRITE, work, lambda: session.stopped(ticket))
-            settings = shown.result.settings
-            yield from self._follow(session, ticket, steps, folder, settings, values[SETTINGS:])
+            yield from self._follow(session, ticket, steps, folder)
         except Cancelled:  # before it began: what is shown needs no word
             return
         finally:
             session.end(ticket)
 
     def _follow(
-        self,
-        session: Session,
-        ticket: int,
-        steps: Iterator[Step],
-        folder: Path,
-        settings: Settings,
-        looks: Sequence[Any],
+        self, session: Session, ticket: int, steps: Iterator[Step], folder: Path
     ) -> Iterator[tuple[Any, ...]]:
         """Show the steps of long work, whose files go to ``folder``, until nobody waits for them.
 
         Until the first result the files of the one before are still on the page.
         """
-        rest, first, settled = session.frame, True, False
+        rest = session.frame
         for step in steps:
             if not session.current(ticket):
                 return
@@ -191,12 +184,11 @@ class Events:
                 yield line, *self._scene.unchanged()[1:]
                 continue
             shown = step.shown.chosen(session.choice) or step.shown
-            changed = shown.choice != _choice(session.shown)
-            whole = first or step.finished or changed
-            # Pictures that are final are not drawn again: by now the visitor may look elsewhere.
-            draw = changed or not settled
+            anew = folder != session.folder or shown.choice != _choice(session.shown)
+            # What is known is not drawn again: the visitor may look elsewhere by now.
+            draw = not _same(shown, session.shown)
             settled = step.finished or not shown.growing
-            session.shown, session.folder, first = shown, folder, False
+            session.shown, session.folder = shown, folder
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
                 session.keep_only(folder)
@@ -206,8 +198,11 @@ class Events:
                 session.following = not settled
             # Frames to come count while they come: after Stop the slider must not reach them.
             total = len(shown) if settled else max(step.total or 0, len(shown))
-            badge = self._scene.badge(session, replace(settings, k=shown.result.k))
-            yield self._scene.shown(session, line, badge, looks, move, total, whole, draw)
+            badge = self._badge(session)
+            scene = self._scene.shown(session, line, badge, move, total, anew, draw)
+            if not session.current(ticket):  # they turned to another clip while this was drawn
+                return
+            yield scene
 
     def failed(self, sentence: str) -> tuple[Any, ...]:
         """What the page shows when the long work came to an end that nobody wanted."""
@@ -221,68 +216,64 @@ class Events:
 
     def choose_k(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
         """K was moved: a K that the run made is shown at once, and its files are announced."""
-        choice = replace(self._session(request).choice, k=int(values[0]))
-        return self._choose(request, choice, values, f"K = {choice.k}, from the same run.")
+        session = self._told(request, values)
+        choice = replace(session.choice, k=int(values[0]))
+        return self._choose(session, choice, f"K = {choice.k}, from the same run.")
 
     def use_merged(
         self, request: gr.Request, use: bool, threshold: float, *values: Any
     ) -> tuple[Any, ...]:
         """The box in the tab Similarity, or its threshold: all tabs and files take these labels."""
-        session = self._session(request)
+        session = self._told(request, values)
         if session.shown is None or not session.shown.affinity.known:
             raise InputError(
                 "No result with latent representations is shown. Segment a clip first."
             )
         choice = replace(session.choice, merge=float(threshold) if use else None)
         text = f"{told_choice(choice)}: all tabs show these labels."
-        return self._choose(request, choice, values, text)
+        return self._choose(session, choice, text)
 
-    def _choose(
-        self, request: gr.Request, choice: Choice, values: Sequence[Any], text: str
-    ) -> tuple[Any, ...]:
+    def _choose(self, session: Session, choice: Choice, text: str) -> tuple[Any, ...]:
         """Show other labels of the run that is known, at once, and announce their files."""
-        session = self._session(request)
         session.choice = choice
         shown = session.shown.chosen(choice) if session.shown else None
         if shown is None or shown is session.shown:
-            return gr.skip(), self.estimate(request, *values[:SETTINGS]), *self._unmoved()
+            return gr.skip(), self._badge(session), *self._unmoved()
         session.shown = shown
         line: Any = gr.skip()
         if not session.busy:
-            if shown.footage is not None and not shown.files:
-                session.begin(WRITE)
+            if session.begin_writing():
                 line = markup.status(f"{text} Their files are being written …", busy=True)
             else:
                 line = markup.status(text)
-        badge = self.estimate(request, *values[:SETTINGS])
-        return self._scene.shown(session, line, badge, values[SETTINGS:], move=False)
+        return self._scene.shown(session, line, self._badge(session), move=False)
 
     def estimate(self, request: gr.Request, *values: Any) -> str:
         """A setting was changed: how long the clip will take now."""
         session = self._session(request)
-        try:
-            return self._scene.badge(session, read_settings(*values))
-        except InputError as error:
-            return self._scene.badge_text(str(error))
+        session.controls = values
+        return self._badge(session)
 
     def look(self, request: gr.Request, *looks: Any) -> Any:
-        """The frame, η or an option was moved: draw from what is known."""
+        """The frame was moved, by the visitor: draw it, and run along with the work no more."""
         session = self._session(request)
         session.following, session.frame = False, int(looks[0])
         return self.redraw(request, *looks)
 
     def redraw(self, request: gr.Request, *looks: Any) -> Any:
-        """Draw what the open tab shows from what is known now."""
+        """η, the tab or an option was moved: draw what the open tab shows, from what is known."""
         session = self._session(request)
-        if session.shown is None:
+        session.looks = looks[1:]  # the frame is where the session has it, also while it follows
+        shown = session.shown
+        values = () if shown is None else self._scene.pictures(session, shown, all_tabs=False)
+        # Whoever replaced it meanwhile drew what they put there, or blanked it.
+        if not values or not _same(session.shown, shown):
             values = self._scene.skip(sum(len(view.pictures) for view in self._scene.views))
-        else:
-            values = self._scene.pictures(session, looks, all_tabs=False)
         return values[0] if len(values) == 1 else values
 
-    def _turn_to(self, request: gr.Request, clip: Clip, values: Sequence[Any]) -> tuple[Any, ...]:
+    def _turn_to(self, session: Session, clip: Clip) -> tuple[Any, ...]:
         """Show another clip: the gallery and the scene, whatever the other settings say."""
-        session, choice = self._session(request), Choice(int(values[0]))
+        choice = Choice(int(session.controls[0]))
         known = self._known(session, clip)
         # A clip that cannot be read changes nothing, so it is read first.
         board = "" if known else self._scene.first_picture(clip)
@@ -291,11 +282,11 @@ class Events:
         session.choice = choice
         shown = self._known(session, clip) if known else None  # it may have ended just now
         session.shown = shown = shown and (shown.chosen(session.choice) or shown)
-        gallery, badge = self._scene.gallery(session), self.estimate(request, *values[:SETTINGS])
+        gallery, badge = self._scene.gallery(session), self._badge(session)
         if shown is None:
-            return gallery, *self._scene.preview(clip, badge, board)
+            return gallery, *self._scene.preview(session, clip, badge, board)
         line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
-        return gallery, *self._scene.shown(session, line, badge, values[SETTINGS:])
+        return gallery, *self._scene.shown(session, line, badge)
 
     def _known(self, session: Session, clip: Clip) -> Shown | None:
         """A result of this clip that need not be computed."""
@@ -307,9 +298,27 @@ class Events:
     def _unmoved(self) -> tuple[Any, ...]:
         return self._scene.unchanged()[2:]
 
+    def _badge(self, session: Session) -> str:
+        """The badge of what the left column says now."""
+        try:
+            return self._scene.badge(session, read_settings(*session.controls))
+        except InputError as error:
+            return self._scene.badge_text(str(error))
+
+    def _told(self, request: gr.Request, values: Sequence[Any]) -> Session:
+        """The visitor, who stands where ``values`` say."""
+        session = self._session(request)
+        session.controls, session.looks = values[:SETTINGS], values[SETTINGS + 1 :]
+        return session
+
     def _session(self, request: gr.Request) -> Session:
         return self._sessions.of(request.session_hash or "")
 
 
 def _choice(shown: Shown | None) -> Choice | None:
     return shown.choice if shown else None
+
+
+def _same(one: Shown | None, other: Shown | None) -> bool:
+    """Whether both have the same labels to draw; their files may be new."""
+    return (one and one.result) is (other and other.result)

@@ -124,8 +124,8 @@ class App:
 
             blocks.load(
                 guarded(events.arrive),
-                looks,
-                [controls.k, controls.gallery, *scene],
+                [*controls.settings, *looks],
+                [controls.gallery, *scene],
                 **light,
                 queue=True,
             )
@@ -148,9 +148,11 @@ class App:
                 [controls.flow, status, controls.badge],
                 **light,
             )
-            controls.segment.click(guarded(events.announce), controls.k, status, **light).then(
+            controls.segment.click(
+                guarded(events.announce), [*controls.settings, *looks], status, **light
+            ).then(
                 guarded(events.segment, events.failed, self._scene.unchanged),
-                [*controls.settings, *looks],
+                [*controls.settings],
                 scene,
                 api_visibility="private",
                 trigger_mode="multiple",
@@ -180,7 +182,7 @@ class App:
             for moved in labels_moved:
                 moved.then(
                     guarded(events.write, events.failed, self._scene.unchanged),
-                    [*controls.settings, *looks],
+                    None,
                     scene,
                     api_visibility="private",
                     trigger_mode="multiple",
@@ -207,19 +209,21 @@ class App:
                 trigger_mode="always_last",
                 **light,
             )
-            gr.on(
-                [frame.input, controls.eta.input, *(on for view in views for on in view.redraw_on)],
-                guarded(events.look),
-                looks,
-                pictures,
-                trigger_mode="always_last",
-                queue=False,
-                **light,
-            )
+            options = [controls.eta.input, *(on for view in views for on in view.redraw_on)]
+            for triggers, draw in (([frame.input], events.look), (options, events.redraw)):
+                gr.on(
+                    triggers,
+                    guarded(draw),
+                    looks,
+                    pictures,
+                    trigger_mode="always_last",
+                    queue=False,
+                    **light,
+                )
             pulse.change(guarded(events.redraw), looks, pictures, **light)
             for index, select in enumerate(selections):
                 select(_opened(index), None, tab_open, **light).then(
-                    guarded(events.look), looks, pictures, **light
+                    guarded(events.redraw), looks, pictures, **light
                 )
         # Gradio looks a thousand times a second on Linux: a tenth of a core for nothing.
         blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = PAUSE

@@ -38,7 +38,7 @@ NAMES = {
 class Scene:
     """Values of the page's components: status, badge, slider, all pictures, all details.
 
-    ``looks`` are the frame, η in percent, the number of the open tab, and the options of the tabs.
+    ``Session.looks`` are η in percent, the number of the open tab, and the options of the tabs.
 
     Attributes:
         views: the tabs, in their order; set once they are laid out.
@@ -87,10 +87,9 @@ class Scene:
         session: Session,
         line: Any,
         badge: str,
-        looks: Sequence[Any],
         move: bool = True,
         total: int = 0,
-        whole: bool = True,
+        anew: bool = True,
         draw: bool = True,
     ) -> tuple[Any, ...]:
         """All of the scene for the result that the session shows.
@@ -99,10 +98,10 @@ class Scene:
             session: the visitor, with a result.
             line: the status, or ``gr.skip()``.
             badge: made of what the controls say now (``badge``, ``badge_text``).
-            looks: see the class.
             move: whether the slider goes to the session's frame; it must where that one is gone.
             total: frames that will be there, where more are to come.
-            whole: whether details are filled, or only brought up to date.
+            anew: whether these are other labels than before, so that details are filled; else they
+                are only brought up to date.
             draw: whether pictures are drawn, or stay as they are.
         """
         shown = session.shown
@@ -111,18 +110,11 @@ class Scene:
         if session.frame >= total:
             # Gradio refuses every event of a page whose slider is beyond its end.
             session.frame, move = total - 1, True
+        details = self._filled(session, shown) if anew else self._updated(shown)
         if draw:
-            pictures = self.pictures(session, looks, all_tabs=True)
+            pictures = self.pictures(session, shown, all_tabs=True)
         else:
             pictures = self.skip(sum(len(view.pictures) for view in self.views))
-        details: list[Any] = []
-        for view in self.views:
-            if whole:
-                details += view.fill(shown)
-            elif view.update is not None:
-                details += view.update(shown)
-            else:
-                details += self.skip(len(view.details))
         return (
             line,
             badge,
@@ -136,7 +128,7 @@ class Scene:
         """The board of a clip without a result. Raises InputError where it cannot be read."""
         return preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
 
-    def preview(self, clip: Clip, badge: str, board: str) -> tuple[Any, ...]:
+    def preview(self, session: Session, clip: Clip, badge: str, board: str) -> tuple[Any, ...]:
         """All of the scene for a clip without a result, of which ``board`` is ``first_picture``."""
         # Those of the last clip must not stay; the first picture is the board of the segments.
         blank = [value for view in self.views for value in view.blank]
@@ -146,13 +138,34 @@ class Scene:
             badge,
             slider_update(0, 0),
             *blank,
-            *(value for view in self.views for value in view.fill(None)),
+            *self._filled(session, None),
         )
 
-    def pictures(self, session: Session, looks: Sequence[Any], all_tabs: bool) -> tuple[Any, ...]:
+    def _filled(self, session: Session, shown: Shown | None) -> list[Any]:
+        """Details for other labels; what they say of an option, the pictures take as well."""
+        details: list[Any] = []
+        looks = list(session.looks)
+        place = len(looks) - sum(len(view.options) for view in self.views)
+        for view in self.views:
+            values = view.fill(shown)
+            details += values
+            for option in view.options:
+                for component, value in zip(view.details, values, strict=True):
+                    if component is option:
+                        looks[place] = _value(value, looks[place])
+                place += 1
+        session.looks = looks
+        return details
+
+    def _updated(self, shown: Shown) -> list[Any]:
+        details: list[Any] = []
+        for view in self.views:
+            details += self.skip(len(view.details)) if view.update is None else view.update(shown)
+        return details
+
+    def pictures(self, session: Session, shown: Shown, all_tabs: bool) -> tuple[Any, ...]:
         """Pictures of the tabs; those of a tab that is not open are left as they are."""
-        shown, (_, eta, opened, *options) = session.shown, looks
-        assert shown is not None
+        eta, opened, *options = session.looks
         frame = min(max(session.frame, 0), len(shown) - 1)
         moment = Moment(shown, frame, eta / 100, session.compared)
         pictures: list[Any] = []
@@ -172,6 +185,11 @@ class Scene:
     def skip(self, count: int) -> tuple[Any, ...]:
         """So many components left as they are."""
         return tuple(gr.skip() for _ in range(count))
+
+
+def _value(update: Any, before: Any) -> Any:
+    """The value of a component after an update of it."""
+    return update.get("value", before) if isinstance(update, dict) else update
 
 
 def _changed(shown: Shown, settings: Settings) -> str:

@@ -117,14 +117,17 @@ def preview(clip: Clip, image: np.ndarray) -> str:
 
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
-    grid = shown.files.get("grid.mp4") if shown else None
-    video = gr.update(value=str(grid) if grid else None, visible=grid is not None)
-    return legend_update(shown, clear=True), video
+    return legend_update(shown, clear=True), _video(shown)
 
 
 def _update(shown: Shown) -> tuple[Any, ...]:
-    """The shares of the frames so far; what is hidden stays hidden."""
-    return legend_update(shown, clear=False), gr.skip()
+    """The shares of the frames so far; what is hidden stays hidden. The video comes last."""
+    return legend_update(shown, clear=False), gr.skip() if shown.growing else _video(shown)
+
+
+def _video(shown: Shown | None) -> Any:
+    grid = shown.files.get("grid.mp4") if shown else None
+    return gr.update(value=str(grid) if grid else None, visible=grid is not None)
 
 
 def _draw(

@@ -9,10 +9,10 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stseg import memory
 from stseg.comparison import Compared
@@ -36,6 +36,9 @@ SWEEP = 600.0
 REMEMBERED = 10_000
 """Names of visitors who left that are known: a request of theirs that was still under way must not
 make them a new session, which nobody would close."""
+
+SEGMENT, WRITE = "segment", "write"
+"""Kinds of work; that of a tab is the job itself."""
 
 _JOB = "job-"
 
@@ -68,6 +71,9 @@ class Session:
         own_flow: the flow that the visitor brought last, or None.
         names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
+        controls: what the left column says (``read_settings``), as an event told last.
+        looks: η in percent, the open tab and the options of the tabs (``Scene``), the same way:
+            long work is drawn as the page stands now, not as it stood when it began.
         frame: the frame they look at.
         choice: the labels they look at: K, and above which similarity segments are fused.
         folder: where the files of the shown run go.
@@ -82,6 +88,8 @@ class Session:
         self.names: set[str] = set()
         self.own_flow: OwnFlow | None = None
         self._flows: list[Path] = []
+        self.controls: Sequence[Any] = ()
+        self.looks: Sequence[Any] = ()
         self.following = True
         self.frame = 0
         self.choice = Choice(Settings().k)
@@ -112,6 +120,13 @@ class Session:
             self._claimed = self._working = False
             self._stopped.clear()
             self.following = True
+
+    def begin_writing(self) -> bool:
+        """Announce the files of what is shown, where they are missing and nothing else goes on."""
+        if self.busy or self.shown is None or not self.shown.unwritten:
+            return False
+        self.begin(WRITE)
+        return True
 
     def claim(self, kind: object = None) -> int | None:
         """The ticket of the work announced last.

@@ -109,6 +109,11 @@ class Shown:
         """What can be downloaded of these labels, by name; empty until it is written."""
         return self.written.get(self.choice, {})
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether these labels are those of a whole clip and have no files yet."""
+        return self.footage is not None and not self.files
+
     def chosen(self, choice: Choice) -> Shown | None:
         """Other labels of the same run, or None where it did not make this K.
 

@@ -167,9 +167,11 @@ class TabView:
         blank: their values for a clip without a result.
         options: components of the tab that ``draw`` reads.
         redraw_on: listeners (``slider.input``) that ask for it, beside the frame and η.
-        details: components filled once for a result.
+        details: components filled once for the labels of a result. What of them is an option, too,
+            begins anew with other labels, and the pictures take what ``fill`` says of it.
         fill: their values, from a result; None when there is none.
-        update: their values at each further step of a run that ``fill`` began to show.
+        update: their values at each further step of the run that gives these labels, the last one
+            with their files; None leaves them as ``fill`` made them.
         jobs: long work that the tab can start.
         merging: controls that merge labels on all tabs, in the one tab that has them.
         lazy: draw only while the tab is open: for pictures that take more than a moment.

@@ -11,8 +11,8 @@ import pytest
 from unseen_page import REQUEST, Page, finished
 
 from stseg.records import Clip
-from stseg.ui.events import SEGMENT
 from stseg.ui.legend import hidden_labels
+from stseg.ui.session import SEGMENT
 from stseg.ui.shown import Choice, Shown
 
 

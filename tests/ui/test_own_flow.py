@@ -18,11 +18,11 @@ from stseg.records import Clip, Settings
 from stseg.ui.benchmark import Benchmark
 from stseg.ui.benchmark_work import CACHED
 from stseg.ui.controls import FLOW, OWN_FLOW
-from stseg.ui.events import SEGMENT
 from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler, own_settings
 from stseg.ui.offered import SHIPPED, offered
 from stseg.ui.pace import Pace, in_words
+from stseg.ui.session import SEGMENT
 from stseg.ui.view import Context, Job, Progress
 
 SENTENCE = r"The flow mine\.npz belongs to small\."

@@ -11,7 +11,7 @@ from unseen_page import REQUEST, Page, finished
 
 from stseg.records import Clip
 from stseg.ui import work
-from stseg.ui.events import SEGMENT
+from stseg.ui.session import SEGMENT
 
 FRAMES = 6
 """Where "Frames to read" is in the values of the controls."""

@@ -10,8 +10,8 @@ from unseen_page import REQUEST, Page, finished, stopped
 
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
-from stseg.ui.events import SEGMENT, WRITE
 from stseg.ui.jobs import announcement, handler
+from stseg.ui.session import SEGMENT, WRITE
 from stseg.ui.shown import Choice
 from stseg.ui.view import Context, Job, Progress
 
@@ -53,7 +53,7 @@ def test_a_run_stopped_before_its_first_frame_leaves_the_files_alone(
     assert "Stopped." in list(steps)[-1][0]
     assert session.shown.files == first
     events.choose_k(REQUEST, 3.0, *page.values[1:])  # its files are written beside the others
-    list(events.write(REQUEST, 3.0, *page.values[1:]))
+    list(events.write(REQUEST))
     events.choose_k(REQUEST, 4.0, *page.values[1:])
     assert session.claim(WRITE) is None  # they are there already
     assert session.shown.choice == Choice(4)

@@ -51,6 +51,7 @@ class Page:
         options = [_value(option) for view in scene.views for option in view.options]
         settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0, 1]
         self.values = [*settings, 0.0, 1.0, 0, *options]
+        self.session.controls, self.session.looks = settings, self.values[10:]
         self.fills = [len(view.pictures) for view in scene.views]
         self.details = [view.details for view in scene.views]
 

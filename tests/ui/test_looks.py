@@ -1,0 +1,181 @@
+"""What is drawn is what the page says now, whatever went on meanwhile: without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from unseen_page import REQUEST, NoExample, Page, stopped
+
+from stseg.records import Clip
+from stseg.ui import events as tested
+from stseg.ui.session import SEGMENT
+from stseg.ui.shown import Choice, Shown
+from stseg.ui.view import Moment, TabView
+from stseg.ui.work import Step
+
+MOTION = 3
+"""The number of a tab that is drawn only while it is open."""
+
+
+@pytest.fixture(scope="module")
+def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    return stopped(clip, tiny_model, tmp_path_factory.mktemp("files"), frames=3)
+
+
+class Watched(Page):
+    """A page whose pictures are not made, but noted: the tab, and what it would draw."""
+
+    def __init__(self, shown: Shown) -> None:
+        super().__init__(shown)
+        self.drawn: list[tuple[int, Moment, tuple[Any, ...]]] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.views = [self._noting(index, view) for index, view in enumerate(self.views)]
+        self.events._scene.views = self.views
+
+    def _noting(self, index: int, view: TabView) -> TabView:
+        def draw(moment: Moment, *options: Any) -> tuple[Any, ...]:
+            self.drawn.append((index, moment, options))
+            self.meanwhile()
+            return tuple(f"{index}" for _ in view.pictures)
+
+        return replace(view, draw=draw)
+
+    def looks(
+        self, opened: int = 0, opacity: float = 50.0, hidden: tuple[int, ...] = ()
+    ) -> list[Any]:
+        """The frame that the slider shows, and what else the page says."""
+        _, _, *options = self.values[10:]
+        options[0], options[2] = opacity, list(hidden)
+        return [self.session.frame, 1.0, opened, *options]
+
+    def runs(self, monkeypatch: pytest.MonkeyPatch, *steps: Step) -> Iterator[tuple[Any, ...]]:
+        """Segment is pressed, and gives these steps."""
+        monkeypatch.setattr(tested, "segment_clip", lambda *_: iter(steps))
+        self.events.announce(REQUEST, *self.values)
+        return self.events.segment(REQUEST, *self.values)
+
+
+@pytest.fixture
+def page(shown: Shown) -> Iterator[Watched]:
+    page = Watched(shown)
+    yield page
+    page.sessions.close_all()
+
+
+def growing(shown: Shown) -> Step:
+    later = replace(shown, result=replace(shown.result), growing=True)
+    return Step("frame", len(later), 9, later)
+
+
+def ended(shown: Shown, files: Path) -> tuple[Step, Step]:
+    """All frames are there; then the files, too."""
+    files.touch()
+    whole = replace(shown, result=replace(shown.result))
+    written = replace(whole, written={whole.choice: {files.name: files}})
+    return Step("writing", shown=whole), Step("done", shown=written, finished=True)
+
+
+def test_a_run_is_drawn_as_the_page_stands_now(
+    page: Watched, shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = page.runs(
+        monkeypatch, growing(shown), growing(shown), *ended(shown, tmp_path / "grid.mp4")
+    )
+    next(steps)
+    assert page.session.following
+    page.events.redraw(REQUEST, *page.looks(MOTION, opacity=80.0))
+    page.events.estimate(REQUEST, 4.0, [2], *page.values[2:9])
+    assert page.session.following  # only the frame was promised to end that
+    page.drawn.clear()
+    scene = next(steps)
+    assert "τ, the model" in scene[1]
+    assert scene[2]["value"] == len(shown) - 1  # the newest
+    assert {index: options[0] for index, _, options in page.drawn if options}[0] == 80.0
+    page.drawn.clear()
+    next(steps)  # all frames are there
+    assert MOTION in [index for index, *_ in page.drawn]
+    assert not page.drawn[-1][1].shown.growing
+    page.drawn.clear()
+    next(steps)
+    assert not page.drawn
+
+
+def test_the_files_leave_what_is_hidden_alone(
+    page: Watched, shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, first, last = page.runs(monkeypatch, *ended(shown, tmp_path / "grid.mp4"))
+    assert page.filled(first, "legend")["value"] == []  # of the run before
+    assert page.filled(first, "grid-video")["visible"] is False
+    assert "value" not in page.filled(last, "legend")
+    assert page.filled(last, "across") == page.filled(last, "pair") == gr.skip()
+    assert page.filled(last, "grid-video")["visible"] is True
+    assert "Files of small" in page.filled(last, "download-state")
+
+
+def test_other_labels_are_drawn_with_the_legend_that_they_begin_with(page: Watched) -> None:
+    page.events.redraw(REQUEST, *page.looks(hidden=(1,)))
+    assert page.drawn[-1][2][2] == [1]
+    page.values[10:] = page.looks(hidden=(1,))[1:]
+    scene = page.events.choose_k(REQUEST, 2.0, *page.values[1:])
+    assert page.filled(scene, "legend")["value"] == []
+    assert next(options for index, _, options in reversed(page.drawn) if index == 0)[2] == []
+
+
+def test_a_look_that_is_late_does_not_repaint_the_clip_before(page: Watched) -> None:
+    event = gr.EventData(None, {"key": "0-0"})
+    page.meanwhile = lambda: page.events.pick(event, REQUEST, *page.values)
+    assert all(each == gr.skip() for each in page.events.look(REQUEST, *page.looks()))
+    assert page.session.clip == page.catalogue.clips[0]
+    page.session.shown = page.drawn[0][1].shown
+    page.meanwhile = lambda: None
+    assert "0" in page.events.look(REQUEST, *page.looks())
+
+
+class Late(NoExample):
+    """An example that is finished after the page is there."""
+
+    def __init__(self, shown: Shown) -> None:
+        self.clip, self._made = shown.result.clip, shown
+
+    def ready(self, seconds: float) -> bool:
+        return seconds > 1
+
+    def thumbnails_ready(self, seconds: float) -> bool:
+        return True
+
+    def shown(self) -> Any:
+        return self._made
+
+
+def arrival(page: Watched, shown: Shown) -> Iterator[tuple[Any, ...]]:
+    page.session.clip = page.session.shown = None
+    page.events._example = Late(shown)
+    steps = page.events.arrive(REQUEST, *page.values)
+    assert "being segmented" in next(steps)[1]
+    return steps
+
+
+def test_the_example_does_not_take_over_from_the_visitor(page: Watched, shown: Shown) -> None:
+    steps = arrival(page, shown)
+    page.events.choose_k(REQUEST, 2.0, *page.values[1:])
+    page.events.announce(REQUEST, 2.0, *page.values[1:])
+    _, *scene = next(steps)
+    assert all(each == gr.skip() for each in scene)
+    assert page.session.choice == Choice(2)
+    assert page.session.claim(SEGMENT) is not None
+
+
+def test_the_example_comes_with_the_k_that_was_chosen_meanwhile(
+    page: Watched, shown: Shown
+) -> None:
+    steps = arrival(page, shown)
+    page.events.choose_k(REQUEST, 2.0, *page.values[1:])
+    _, line, *_ = next(steps)
+    assert "K = 2" in line
+    assert page.session.shown is not None
+    assert page.session.shown.choice == page.session.choice == Choice(2)
