@@ -47,7 +47,8 @@ def all_aside(
     own_cache_folder: None,
 ) -> Iterator[Aside]:
     """Begun before the first test, for the tests that want it."""
-    begun = Aside(request.session.items, tmp_path_factory.mktemp)
+    shares = hasattr(request.config, "workerinput")  # the other core is another worker's
+    begun = Aside([] if shares else request.session.items, tmp_path_factory.mktemp)
     yield begun
     begun.close()
 

@@ -145,6 +145,7 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.alone
 @pytest.mark.aside(work=install)
 def test_the_app_starts_by_its_command_in_a_new_environment(
     aside: Installation, tmp_path: Path
