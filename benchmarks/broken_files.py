@@ -45,6 +45,7 @@ def attempt(kind: str, place: Path) -> str:
     from stseg.checkpoint import load_checkpoint
     from stseg.errors import InputError
     from stseg.flow import own_flow
+    from stseg.flow.weights import load_raft_weights
     from stseg.limits import Limits
     from stseg.records import Clip
     from stseg.uploads import Door
@@ -55,6 +56,8 @@ def attempt(kind: str, place: Path) -> str:
         if kind == "safetensors":
             network = load_checkpoint(place).network
             assert all(each.isfinite().all() for each in network.parameters())
+        elif kind == "pth":
+            assert "fnet.conv1.weight" in load_raft_weights(place)
         elif kind in FLOWS:
             clip = Clip(place.parent / "frames", "a", SIZE, 24.0, FRAMES)
             kept = place.parent / "kept.npz"

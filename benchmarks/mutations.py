@@ -28,7 +28,7 @@ VIDEOS: Mapping[str, tuple[str, str, str]] = {
     "avi": (".avi", "mjpeg", "yuvj420p"),
 }
 FLOWS = ("npz", "zip", "flo")
-KINDS = (*VIDEOS, "png-folder", *FLOWS, "safetensors")
+KINDS = (*VIDEOS, "png-folder", *FLOWS, "safetensors", "pth")
 
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 100_000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -63,6 +63,9 @@ def good_files(rng: np.random.Generator, folder: Path) -> dict[str, dict[str, by
     network = SegmentationNetwork(NetworkSettings(levels=2, features=4, ks=(4, 2)))
     save_checkpoint(folder / "a.safetensors", network, {"note": "untrained"})
     good["safetensors"] = {"a.safetensors": (folder / "a.safetensors").read_bytes()}
+    weights = {"module.fnet.conv1.weight": torch.randn(4, 3, 3, 3)}
+    torch.save(weights, folder / "a.pth")
+    good["pth"] = {"a.pth": (folder / "a.pth").read_bytes()}
     return good
 
 

@@ -511,7 +511,7 @@ class Raft:
         """Load the network anew: what is folded for one device does not serve another."""
         self._device = device
         state = load_raft_weights(self._weights)
-        small = state["fnet.conv1.weight"].shape[0] == SMALL.stem
+        small = state["fnet.conv1.weight"].shape[:1] == (SMALL.stem,)
         self.network = RaftNetwork(SMALL if small else LARGE)
         try:
             self.network.load_state_dict(state)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import os
-import pickle
 import re
 import urllib.error
 import urllib.request
@@ -130,7 +130,7 @@ def _download(address: str, target: Path, report: Callable[[int, int], None]) ->
             while chunk := answer.read(CHUNK):
                 data += chunk
                 report(len(data), total)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise InputError(
             f"{address} cannot be reached ({getattr(error, 'reason', error)}). With a network, run "
             f"this again; or fetch the file by other means and put it at {target}."
@@ -168,13 +168,13 @@ def load_raft_weights(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is no weight file the error below speaks
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged pickle goes wrong anywhere
         raise InputError(
             f"{path} cannot be read as weights: it is damaged, or holds more than tensors. "
             "Fetch it again."
         ) from error
     if not isinstance(loaded, dict) or not all(
-        isinstance(each, Tensor) for each in loaded.values()
+        isinstance(name, str) and isinstance(each, Tensor) for name, each in loaded.items()
     ):
         raise InputError(f"{path} holds no table of tensors. Give one of RAFT's published files.")
     state = {re.sub(r"^module\.", "", name): tensor for name, tensor in loaded.items()}

@@ -18,7 +18,7 @@ import torch
 from stseg.cli import main
 from stseg.errors import InputError
 from stseg.flow import available_estimators
-from stseg.flow.raft import LARGE, SMALL, RaftNetwork, RaftSize
+from stseg.flow.raft import LARGE, SMALL, Raft, RaftNetwork, RaftSize
 from stseg.flow.weights import (
     PUBLISHED,
     Published,
@@ -104,6 +104,13 @@ def test_no_network_names_the_address_and_the_folder(
     assert "Traceback" not in told
 
 
+def test_an_address_that_is_none_is_named(
+    published: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["weights", "raft-test", "--source", "http://bad host/x"]) == 2
+    assert "http://bad host/x cannot be reached (URL can't contain" in capsys.readouterr().err
+
+
 def test_an_answer_that_is_cut_is_refused(
     published: str, server: tuple[str, dict[str, bytes]]
 ) -> None:
@@ -166,6 +173,21 @@ def test_unusable_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be read as weights"):
         load_raft_weights(tmp_path / "cut.pth")
+    # A file of PyTorch's earlier format, which cannot tell that a part of it is missing.
+    torch.save(
+        {"layer.weight": torch.zeros(3)}, tmp_path / "a", _use_new_zipfile_serialization=False
+    )
+    old = (tmp_path / "a").read_bytes()
+    for cut in range(1, len(old), 3):
+        (tmp_path / "cut.pth").write_bytes(old[:cut] + old[cut + 1 :])
+        with pytest.raises(InputError):
+            load_raft_weights(tmp_path / "cut.pth")
+    torch.save({0: torch.zeros(3)}, tmp_path / "numbers.pth")
+    with pytest.raises(InputError, match="no table of tensors"):
+        load_raft_weights(tmp_path / "numbers.pth")
+    torch.save({"fnet.conv1.weight": torch.tensor(1.0)}, tmp_path / "flat.pth")
+    with pytest.raises(InputError, match="do not fit RAFT"):
+        Raft(tmp_path / "flat.pth")
     with pytest.raises(InputError, match="There is no weight file"):
         load_raft_weights(tmp_path / "absent.pth")
 
