@@ -123,7 +123,8 @@ def segment_all(
         stop: asked before every pass; True raises ``Cancelled``.
 
     Raises:
-        InputError: the network has no head for a K, or a negative τ has no flow.
+        InputError: the network has no head for a K, a negative τ has no flow, or the clip has
+            fewer than two frames.
         Cancelled: ``stop`` said so.
     """
     first = wanted[0]
@@ -133,6 +134,11 @@ def segment_all(
             raise InputError(f"Model {first.model!r} has no head for K = {k}. Leave this K out.")
     if any(tau < 0 for tau in first.taus) and not len(flow.backward):
         raise InputError("A negative τ needs backward flow, which is not there. Leave it out.")
+
+    if not len(flow.forward):
+        raise InputError(
+            f"{clip.name} has a single frame, but motion needs at least two. Give a longer video."
+        )
 
     def check() -> None:
         heed(stop, "ablation")

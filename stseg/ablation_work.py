@@ -11,7 +11,7 @@ from stseg.ablation import Figures, measure, same_pass, segment_all
 from stseg.claims import Record, WorkFolder, in_turn
 from stseg.clip_flow import read_fields
 from stseg.errors import InputError
-from stseg.evaluation import Failure, pause
+from stseg.evaluation import Failure, length_of, pause
 from stseg.flow.cache import FlowCache
 from stseg.known_flow import cached_flow, flow_of
 from stseg.layouts import Entry, open_clip
@@ -19,7 +19,7 @@ from stseg.network import SegmentationNetwork
 from stseg.pipeline import load_network
 from stseg.records import Clip, Settings
 from stseg.result_keys import clip_key, model_key, result_key
-from stseg.truth import ground_truth
+from stseg.scoring import check_truth
 from stseg.volume import FlowFields
 
 VERSION = 3
@@ -127,7 +127,6 @@ class _Desk:
     ) -> dict[Settings, Figures] | None:
         """Figures of one piece of work; None where another process is at it."""
         clip, task, first = open_clip(entry), self._task, group[0]
-        ground_truth(clip)  # a mistake there costs no computation
         if task.work is None:
             return self._measured(clip, group)
         content, weights = clip_key(clip, task.flows, first), self._models[first.model]
@@ -147,14 +146,17 @@ class _Desk:
         return {each: Figures.from_json(record) for each, record in kept.items()}
 
     def _measured(self, clip: Clip, wanted: Sequence[Settings]) -> dict[Settings, Figures]:
-        model = wanted[0].model
+        first, protocol = wanted[0], self._task.protocol
+        # A mistake in the ground truth costs no computation, or none but the flow.
+        check_truth(clip, protocol, length_of(clip, first))
+        flow = self._flow_of(clip, first)
+        check_truth(clip, protocol, length_of(clip, first, flow))
+        model = first.model
         if model not in self._networks:
             self._networks[model] = load_network(model)
-        made = segment_all(
-            clip, wanted, self._networks[model], self._flow_of(clip, wanted[0]), self._task.stop
-        )
+        made = segment_all(clip, wanted, self._networks[model], flow, self._task.stop)
         try:
-            return measure(clip, made, self._task.protocol)
+            return measure(clip, made, protocol)
         finally:
             for each in made.values():
                 each.masks.close()

@@ -19,9 +19,9 @@ from stseg.network import SegmentationNetwork
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import Clip, Settings
 from stseg.result_keys import clip_key, model_key, result_key
-from stseg.scoring import SequenceScore, from_record, report, score
-from stseg.truth import ground_truth
+from stseg.scoring import SequenceScore, check_truth, from_record, report, score
 from stseg.verdict import extremes
+from stseg.volume import FlowFields
 
 VERSION = 6
 """Part of the key of kept scores: raise it when the same data would score otherwise."""
@@ -172,10 +172,27 @@ def _suits(kept: Mapping[str, Any], task: Task, clip: Clip, key: str) -> bool:
     return task.masks is None or masks_of(task.masks / clip.name) == key
 
 
+def length_of(clip: Clip, settings: Settings, flow: FlowFields | None = None) -> int | None:
+    """Number of frames that a run segments; None where only reading a video file can tell.
+
+    What such a file announces may be wrong, and no mask is missing or left over because of that.
+
+    Args:
+        clip: what is segmented.
+        settings: how.
+        flow: flow of the clip, where it is there already.
+    """
+    if flow is not None:
+        return len(flow.forward) + 1
+    most = settings.max_frames or clip.frames
+    return min(clip.frames, most) if clip.source.is_dir() else None
+
+
 def _scored(clip: Clip, task: Task, network: SegmentationNetwork, key: str = "") -> SequenceScore:
     begun = time.perf_counter()
-    ground_truth(clip)  # a mistake there costs no computation
     known = None if task.flows is None else cached_flow(flow_of(task.flows, clip.name), clip)
+    # A mistake in the ground truth costs no computation.
+    check_truth(clip, task.protocol, length_of(clip, task.settings, known))
     run = SegmentationRun(
         clip, task.settings, network, known, stop=task.stop, cache=task.cache, latents=False
     )

@@ -20,7 +20,7 @@ from stseg.errors import InputError, heed
 from stseg.foreground import moving_labels
 from stseg.metrics import contour_accuracy, region_similarity, statistics
 from stseg.multiobject import joint_counts, objects_iou
-from stseg.records import Segmentation, Settings
+from stseg.records import Clip, Segmentation, Settings
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.stability import (
     carried_counts,
@@ -166,6 +166,28 @@ def score(
         },
         notes,
     )
+
+
+def check_truth(clip: Clip, protocol: str, n: int | None) -> None:
+    """Raise what ``score`` would, as far as it can be told before a clip is segmented.
+
+    Args:
+        clip: that is to be scored.
+        protocol: in ``PROTOCOLS``.
+        n: its number of frames; None where it is not known yet.
+
+    Raises:
+        InputError: see ``score``.
+    """
+    truth = ground_truth(clip)
+    if n is not None and n > 1:  # who segments it refuses a single frame, in better words
+        scored_frames(truth, clip.name, n, protocol)
+    if not truth.files:
+        raise InputError(
+            f"{clip.name} has no ground truth: no mask belongs to a frame of it. Add masks, or "
+            "leave it out."
+        )
+    truth.check_sizes()
 
 
 def scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[int]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -78,13 +78,27 @@ class GroundTruth:
         """All objects of frame ``index`` grouped into one. Raises InputError as ``codes`` does."""
         return self.codes(index) != 0
 
-    def _read(self, path: Path) -> Int32[np.ndarray, "H W"]:
-        codes = read_codes(path)
-        if codes.shape != self.size:
+    def check_sizes(self) -> None:
+        """Look at the headers of all masks, which is quick, before anything else is done.
+
+        Raises:
+            InputError: a file is not a picture, or not of the size of the clip.
+        """
+        for path in (path for paths in self.files.values() for path in paths):
+            with _opened(path) as picture:
+                size = picture.height, picture.width
+            self._check_size(path, size)
+
+    def _check_size(self, path: Path, size: tuple[int, ...]) -> None:
+        if size != self.size:
             raise InputError(
-                f"The mask {path} is {codes.shape[1]}x{codes.shape[0]}, but its video is "
+                f"The mask {path} is {size[1]}x{size[0]}, but its video is "
                 f"{self.size[1]}x{self.size[0]}. Give masks of the size of the video."
             )
+
+    def _read(self, path: Path) -> Int32[np.ndarray, "H W"]:
+        codes = read_codes(path)
+        self._check_size(path, codes.shape)
         if self.regions:
             return np.where(np.isin(codes, self.regions), codes + 1, 0)
         if not self.background:
@@ -145,19 +159,24 @@ def read_codes(path: Path) -> Int32[np.ndarray, "H W"]:
     Raises:
         InputError: the file is not a whole picture.
     """
-    try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            if mode in ("RGB", "RGBA"):
-                colours = np.asarray(picture.convert("RGB"), np.int32)
-            else:
-                return _from_gray(picture)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise InputError(f"The mask {path} is not a readable picture ({error}).") from error
+    with _opened(path) as picture:
+        if picture.mode not in ("RGB", "RGBA"):
+            return _from_gray(picture)
+        colours = np.asarray(picture.convert("RGB"), np.int32)
     red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
     if path.suffix.lower() != ".ppm" and (red == green).all() and (green == blue).all():
         return _hard(red)
     return red << 16 | green << 8 | blue
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture of a mask file; whatever Pillow finds wrong with it names the file."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise InputError(f"The mask {path} is not a readable picture ({error}).") from error
 
 
 def _from_gray(picture: Image.Image) -> Int32[np.ndarray, "H W"]:
@@ -248,12 +267,9 @@ def _modes(truth: GroundTruth) -> tuple[dict[str, list[Path]], list[Path]]:
     modes: dict[str, list[Path]] = {}
     colours: list[Path] = []
     for path in (path for paths in truth.files.values() for path in paths):
-        try:
-            with Image.open(path) as picture:
-                modes.setdefault(picture.mode, []).append(path)
-                palette = picture.getpalette() if picture.mode == "P" else None
-        except (OSError, UnidentifiedImageError) as error:
-            raise InputError(f"The mask {path} is not a readable picture ({error}).") from error
+        with _opened(path) as picture:
+            modes.setdefault(picture.mode, []).append(path)
+            palette = picture.getpalette() if picture.mode == "P" else None
         if palette and any(palette[:3]):
             colours.append(path)
     return modes, colours

@@ -305,6 +305,25 @@ def test_an_ablation_goes_on_and_measures_only_what_is_new(
     assert alone.figures[wanted[1]].to_json() == figures.figures[wanted[1]].to_json()
 
 
+def test_wrong_ground_truth_and_a_single_frame_are_named_and_no_network_runs(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = []
+    for name, frames, masks in (("still", 1, 1), ("bare", 3, 0), ("short", 3, 4)):
+        for kind, count in (("frames", frames), ("masks", masks)):
+            folder = tmp_path / kind / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("L", (48, 32)).save(folder / f"{index}.png")
+        entries.append(Entry(name, tmp_path / "frames" / name, tmp_path / "masks" / name))
+    monkeypatch.setattr("stseg.ablation.Predictor", lambda *_: pytest.fail("a pass"))
+    wanted = [replace(BASE, model=str(tiny_model))]
+    still, bare, short = (each for each in ablate(entries, wanted, Task("frames")))
+    assert "a single frame, but motion needs at least two" in getattr(still, "reason", "")
+    assert "bare has no ground truth" in getattr(bare, "reason", "")
+    assert "3.png belongs to no frame of short" in getattr(short, "reason", "")
+
+
 def test_a_model_without_the_head_is_refused_before_anything_is_measured(
     data_set: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from stseg.evaluation import Failure, SequenceScore, Task, evaluate, evaluate_ta
 from stseg.flow import write_flow_file, write_flow_folder
 from stseg.known_flow import cached_flow, flow_folder, flow_of
 from stseg.layouts import Entry, open_clip, open_data_set
+from stseg.network import SegmentationNetwork
 from stseg.pipeline import load_network
 from stseg.records import Clip, Settings
 from stseg.synthetic import RenderedClip, SceneSettings, render
@@ -123,6 +124,57 @@ def test_wrong_data_is_named_and_the_others_go_on(
     assert isinstance(bee, SequenceScore)
     assert isinstance(cat, Failure)
     assert "no flow of cat" in cat.reason
+
+
+@pytest.mark.parametrize(
+    ("masks", "sentence"),
+    [
+        ({}, "x has no ground truth inside the video"),
+        ({1: (9, 9), 2: (48, 32)}, "1.png is 9x9, but its video is 48x32"),
+        ({2: (48, 32)}, "x has no mask of frame 1"),
+        ({1: (48, 32), 2: (48, 32), 7: (48, 32)}, "7.png belongs to no frame of x, which has 4"),
+    ],
+)
+def test_wrong_ground_truth_costs_no_computation(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_network: SegmentationNetwork,
+    masks: dict[int, tuple[int, int]],
+    sentence: str,
+) -> None:
+    frames, truth = tmp_path / "x", tmp_path / "truth"
+    frames.mkdir()
+    truth.mkdir()
+    for index in range(4):
+        Image.new("RGB", (48, 32)).save(frames / f"{index}.png")
+    for index, size in masks.items():
+        Image.new("L", size).save(truth / f"{index}.png")
+    monkeypatch.setattr("stseg.evaluation.SegmentationRun", lambda *_, **__: pytest.fail("a run"))
+    clip = open_clip(Entry("x", frames, truth))
+    with pytest.raises(InputError, match=sentence):
+        list(evaluate([clip], Settings(k=3), tiny_network))
+
+
+def test_of_a_video_file_the_number_of_frames_is_a_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_network: SegmentationNetwork
+) -> None:
+    class Begun(Exception):
+        pass
+
+    def run(*_: object, **__: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr("stseg.evaluation.SegmentationRun", run)
+    clip = Clip(tmp_path / "x.mp4", "x", (32, 48), 24.0, 2, tmp_path)
+    for masks, error, sentence in (
+        ((), InputError, "no mask belongs to a frame of it"),
+        (((48, 32), (48, 32), (48, 32)), Begun, ""),  # it may have more frames than it said
+        (((48, 32), (9, 9)), InputError, "1.png is 9x9"),
+    ):
+        for index, size in enumerate(masks):
+            Image.new("L", size).save(tmp_path / f"{index}.png")
+        with pytest.raises(error, match=sentence):
+            list(evaluate([clip], Settings(k=3), tiny_network))
 
 
 def test_stop_keeps_what_there_is(data: Path, tiny_model: Path, tmp_path: Path) -> None:
