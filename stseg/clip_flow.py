@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stseg.errors import Stop, heed
-from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
+from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_fields
 from stseg.flow.cache import FlowCache
 from stseg.pipeline import flow_key
 from stseg.records import Clip, Settings, grid_for
@@ -25,26 +25,34 @@ def read_fields(
         clip: the clip.
         settings: which estimator, and how many frames.
         cache: where computed flow is kept and looked up.
-        stop: asked after each frame.
+        stop: asked after each frame, also while those of brought flow are counted.
 
     Raises:
         InputError: the estimator or the flow that was brought is unusable.
         Cancelled: ``stop`` said so.
     """
+
+    def check() -> None:
+        heed(stop, "fit")
+
+    fields = FlowFields()
     if settings.flow not in ESTIMATORS and Path(settings.flow).exists():
-        return own_flow(Path(settings.flow), clip, settings.max_frames)
+        brought = own_fields(Path(settings.flow), clip, settings.max_frames, check)
+        for done, field in enumerate(brought, start=1):
+            fields.forward.append(field)
+            yield done
+        return fields
     key = flow_key(clip, settings)
     stored = None if cache is None else cache.load(key, backward=False)
     if stored is not None:
         return stored
     using = estimator(
         FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device),
-        lambda: heed(stop, "fit"),
+        check,
     )
-    fields = FlowFields()
     images = read_frames(clip, settings.max_frames)
     for done, (_, forward, _) in enumerate(flow_pairs(images, using, grid_for(clip.size)), start=1):
-        heed(stop, "fit")
+        check()
         if forward.size:
             fields.forward.append(forward.astype(np.float16))
         yield done

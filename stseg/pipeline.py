@@ -254,7 +254,8 @@ class SegmentationRun:
     def _stored_flow(self) -> FlowFields | None:
         """Flow that somebody brings or that the cache has; None where it is to be computed."""
         if self.settings.flow not in ESTIMATORS and Path(self.settings.flow).exists():
-            return own_flow(Path(self.settings.flow), self.clip, self.settings.max_frames)
+            path = Path(self.settings.flow)
+            return own_flow(path, self.clip, self.settings.max_frames, self._check)
         if self._cache is not None and self.settings.flow in ESTIMATORS:
             return self._cache.load(self._cache_key(), self._backward)
         return None

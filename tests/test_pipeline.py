@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import stseg
-from stseg import pipeline
+from stseg import flow, pipeline
+from stseg.clip_flow import read_fields
 from stseg.errors import Cancelled, InputError
 from stseg.flow import write_flow_file
 from stseg.network import SegmentationNetwork
@@ -324,6 +325,34 @@ def test_stop_works_with_known_flow(clip: Clip, tiny_network: SegmentationNetwor
     worked(run)
     with pytest.raises(Cancelled):
         list(SegmentationRun(clip, SETTINGS, tiny_network, run.flow, after(3)).frames())
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_stop_works_while_brought_flow_is_read(
+    count: int,
+    clip: Clip,
+    rendered: RenderedClip,
+    tiny_network: SegmentationNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All frames are counted first, which of a long clip takes minutes."""
+    counted = []
+    monkeypatch.setattr(flow, "read_frames", lambda clip: map(counted.append, range(clip.frames)))
+    write_flow_file(tmp_path / "own.npz", rendered.flow, SIZE)
+    settings = replace(SETTINGS, flow=str(tmp_path / "own.npz"))
+    run = SegmentationRun(clip, settings, tiny_network, stop=after(count))
+    with pytest.raises(Cancelled):
+        next(run.frames())
+    assert len(counted) == min(count + 1, clip.frames)
+    assert not len(run.flow.forward)
+    reading = read_fields(clip, settings, stop=after(count))
+    assert len([*until_cancelled(reading)]) == max(0, count - clip.frames)
+
+
+def until_cancelled(steps: Iterator[int]) -> Iterator[int]:
+    with pytest.raises(Cancelled):
+        yield from steps
 
 
 # --- the unusable --------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def clip_flow(
 
 
 def own_fields(
-    path: Path, clip: Clip, max_frames: int | None = None
+    path: Path, clip: Clip, max_frames: int | None = None, check: Check = _go_on
 ) -> Iterator[Float16[np.ndarray, "2 h w"]]:
     """Flow that somebody brings, field by field on the network's grid; it must belong to ``clip``.
 
@@ -224,6 +224,8 @@ def own_fields(
         clip: its frames are counted.
         max_frames: give the flow between no more than this many frames; it may be all that there
             is.
+        check: called at each frame that is counted and before each field; what it raises ends the
+            work. Counting decodes the whole clip, before the first field is given.
 
     Raises:
         InputError: unusable flow, or of another size or length than the video.
@@ -235,7 +237,10 @@ def own_fields(
             f"{path} was computed on frames of {size[1]}x{size[0]}, but {clip.name} has "
             f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
         )
-    frames = sum(1 for _ in read_frames(clip))
+    frames = 0
+    for _ in read_frames(clip):
+        check()
+        frames += 1
     read = frames if max_frames is None else min(frames, max_frames)
     if brought.count not in (frames - 1, read - 1):
         raise InputError(
@@ -244,13 +249,16 @@ def own_fields(
         )
     grid = grid_for(clip.size)
     for field in islice(brought.fields(), None if max_frames is None else max_frames - 1):
+        check()
         yield on_grid(field, grid)
 
 
-def own_flow(path: Path, clip: Clip, max_frames: int | None = None) -> FlowFields:
+def own_flow(
+    path: Path, clip: Clip, max_frames: int | None = None, check: Check = _go_on
+) -> FlowFields:
     """``own_fields`` all at once. See there."""
     fields = FlowFields()
-    for field in own_fields(path, clip, max_frames):
+    for field in own_fields(path, clip, max_frames, check):
         fields.forward.append(field)
     return fields
 
