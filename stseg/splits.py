@@ -57,20 +57,15 @@ def sequences_of(root: Path, data_set: str, split: str) -> list[str]:
     """Names of the sequences of a split, whether or not they are on the disk.
 
     A list in ``root`` comes first (``splits/SPLIT.txt``, then the folders of ``ImageSets``), then
-    the official lists of DAVIS2016 that are built in. Lines are names, names with a star before
-    them (SegTrackV2), or pairs of paths of frame and mask (DAVIS2016).
+    the official lists of DAVIS2016 that are built in.
 
     Raises:
-        InputError: there is no list of that name.
+        InputError: there is no list of that name, or it cannot be read.
     """
     for place in PLACES:
         path = root / place.format(split)
         if path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8").split("\n")
-            except (OSError, ValueError) as error:
-                raise InputError(f"The list {path} cannot be read ({error}).") from error
-            return list(dict.fromkeys(name for line in lines if (name := _name(line))))
+            return read_list(path)
     if data_set == "davis16" and split in DAVIS16:
         return list(DAVIS16[split])
     own = {path.stem for place in PLACES for path in (root / place).parent.glob("*.txt")}
@@ -81,8 +76,28 @@ def sequences_of(root: Path, data_set: str, split: str) -> list[str]:
     )
 
 
+def read_list(path: Path) -> list[str]:
+    """Names of the sequences in a list, each once.
+
+    Lines are names, which may have spaces in them, names with a star before them (SegTrackV2), or
+    pairs of paths of frame and mask (DAVIS2016).
+
+    Raises:
+        InputError: the file cannot be read, or is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows marks UTF-8
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a text file that can be read ({error}). Give a list of sequences."
+        ) from error
+    return list(dict.fromkeys(name for line in lines if (name := _name(line.strip()))))
+
+
 def _name(line: str) -> str:
-    first = line.split()[0] if line.split() else ""
-    if "/" in first:  # /JPEGImages/480p/bear/00000.jpg
-        return first.rstrip("/").split("/")[-2]
-    return first.lstrip("*")
+    if line.startswith("*"):
+        return line.split()[0].lstrip("*")
+    if "/" not in line:
+        return line
+    parts = line.split()[0].strip("/").split("/")  # /JPEGImages/480p/bear/00000.jpg
+    return parts[-2] if len(parts) > 1 else parts[0]

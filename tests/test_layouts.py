@@ -172,6 +172,9 @@ def test_lists_in_the_forms_in_which_they_come(tmp_path: Path) -> None:
     (tmp_path / "splits").mkdir()
     (tmp_path / "splits/val.txt").write_text("swan\n")
     assert sequences_of(tmp_path, "davis16", "val") == ["swan"]  # one's own list comes first
+    # Names have spaces, and editors on Windows mark UTF-8.
+    (tmp_path / "splits/val.txt").write_bytes("\ufeffbear\r\n\r\n my clip \r\n*bmx\r\n".encode())
+    assert sequences_of(tmp_path, "davis16", "val") == ["bear", "my clip", "bmx"]
     with pytest.raises(InputError, match="Choose one of val"):
         sequences_of(tmp_path, "folder", "test")
 

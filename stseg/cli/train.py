@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--variant", default="full", help="which settings to train")
     parser.add_argument(
-        "--split", type=Path, default=None, help="text file with the sequences to take; else all"
+        "--split",
+        type=Path,
+        default=None,
+        help="list of the sequences to take, one a line; else all",
     )
     parser.add_argument(
         "--stage",
@@ -126,6 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.datasets import read_training_flows
     from stseg.device import choose_device
     from stseg.distributed import Team, team
+    from stseg.splits import read_list
     from stseg.training import Trainer
 
     settings = _settings(arguments)
@@ -133,12 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.split is not None:
         if not arguments.split.is_file():
             raise InputError(f"There is no file {arguments.split}. Give a list of sequences.")
-        try:
-            names = arguments.split.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{arguments.split} is not a text file ({error}). Give a list of sequences."
-            ) from error
+        names = read_list(arguments.split)
     sequences = read_training_flows(arguments.flows, names, arguments.reference)
     card: dict[str, Any] = {
         "variant": arguments.variant,

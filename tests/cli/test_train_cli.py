@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stseg.cli import main
+from stseg.errors import InputError
 from stseg.flow import write_flow_file
 
 
@@ -53,6 +54,26 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     assert sentence in told.err
     assert "checkpoint is" not in told.out
     assert not (tmp_path / "run").exists()
+
+
+def test_lists_are_those_of_the_data_sets(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: object, names: list[str], *__: object) -> None:
+        raise InputError(f"Asked for {names}.")
+
+    monkeypatch.setattr("stseg.datasets.read_training_flows", refuse)
+    lines = [
+        "\ufeffmy clip",
+        "*bmx",
+        "/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/0.png",
+    ]
+    (tmp_path / "mine.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert main([*words, "--split", str(tmp_path / "mine.txt")]) == 2
+    assert "Asked for ['my clip', 'bmx', 'bear']." in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_not_there_is_not_told(
