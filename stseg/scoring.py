@@ -127,25 +127,30 @@ def score(
     linked_counts, joints, chosen, guessed, empty = [], [], [], [], []
     for part in subsequences(n, subsequence):
         frames = [index for index in scored if index in part]
+        # A part may be the whole video: two bytes a pixel are kept of it until the choice is made.
         segments = {index: segmentation.segments(index) for index in frames}
-        codes = {index: truth.codes(index) for index in frames}
-        labels = {index: segmentation.assignment[index][segments[index]] for index in frames}
-        counts = [label_counts(labels[index], codes[index] != 0, k) for index in frames]
+        insides, counts, joint = {}, [], []
+        for index in frames:
+            codes, labels = truth.codes(index), segmentation.assignment[index][segments[index]]
+            insides[index] = codes != 0
+            counts.append(label_counts(labels, insides[index], k))
+            if objects:
+                joint.append(joint_counts(labels, codes, k, objects))
+        joints.append(joint)
         foreground = oracle_foreground(np.sum(counts, axis=0)) if frames else None
         chosen.append(foreground)
         guess = moving_labels(segmentation, part) if frames else ()
         for index in frames:
             heed(stop, "evaluation")
-            mask, inside = np.isin(labels[index], foreground or ()), codes[index] != 0
+            labels, inside = segmentation.assignment[index][segments[index]], insides[index]
+            mask = np.isin(labels, foreground or ())
             j[index] = region_similarity(mask, inside)
             f[index] = contour_accuracy(mask, inside)
-            guessed.append(region_similarity(np.isin(labels[index], guess), inside))
+            guessed.append(region_similarity(np.isin(labels, guess), inside))
             linked = whole.assignment[index][segments[index]]
             linked_counts.append(label_counts(linked, inside, k))
             if not inside.any():
                 empty.append(index)
-        if objects:
-            joints.append([joint_counts(labels[i], codes[i], k, objects) for i in frames])
     notes = oddities(truth)
     if empty:
         notes.append(f"{len(empty)} of the masks are empty (frame {empty[0]} …), which is valid.")

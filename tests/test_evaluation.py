@@ -162,13 +162,17 @@ def test_of_a_video_file_the_number_of_frames_is_a_guess(
         pass
 
     def run(*_: object, **__: object) -> None:
-        raise Begun
+        raise Begun("the network")
 
     monkeypatch.setattr("stseg.evaluation.SegmentationRun", run)
     clip = Clip(tmp_path / "x.mp4", "x", (32, 48), 24.0, 2, tmp_path)
     for masks, error, sentence in (
         ((), InputError, "no mask belongs to a frame of it"),
-        (((48, 32), (48, 32), (48, 32)), Begun, ""),  # it may have more frames than it said
+        (
+            ((48, 32), (48, 32), (48, 32)),
+            Begun,
+            "the network",
+        ),  # it may have more frames than it said
         (((48, 32), (9, 9)), InputError, "1.png is 9x9"),
     ):
         for index, size in enumerate(masks):
