@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stseg.errors import InputError
-from stseg.flow import on_grid, read_flow
+from stseg.flow import on_grid, open_flow
 from stseg.records import Clip, grid_for
-from stseg.video import extent
+from stseg.video import read_frames
 from stseg.volume import FlowFields
 
 PREFERRED = ("raft-sintel", "raft-large", "raft-small")
@@ -75,21 +75,21 @@ def cached_flow(path: Path, clip: Clip) -> FlowFields:
     Raises:
         InputError: the file is unusable, or belongs to a video of another size or length.
     """
-    flow, size = read_flow(path)
-    if size != clip.size:
+    flow = open_flow(path)
+    if flow.size != clip.size:
         raise InputError(
-            f"{path} was computed on frames of {size[1]}x{size[0]}, but {clip.name} has "
+            f"{path} was computed on frames of {flow.size[1]}x{flow.size[0]}, but {clip.name} has "
             f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
         )
     frames = clip.frames
-    if frames and len(flow) != frames - 1 and clip.source.is_file():
-        frames, _ = extent(clip.source)  # some containers only tell how long they are
-    if frames and len(flow) != frames - 1:
+    if frames and flow.count != frames - 1 and clip.source.exists():
+        frames = sum(1 for _ in read_frames(clip))  # some headers are wrong, or say nothing of it
+    if frames and flow.count != frames - 1:
         raise InputError(
-            f"{path} has {len(flow)} fields, but {clip.name} has {frames} frames, which make "
+            f"{path} has {flow.count} fields, but {clip.name} has {frames} frames, which make "
             f"{frames - 1}. Give the flow of this clip, and all of its frames."
         )
     fields, grid = FlowFields(), grid_for(clip.size)
-    for field in flow:
+    for field in flow.fields():
         fields.forward.append(on_grid(field, grid))
     return fields

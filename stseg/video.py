@@ -109,7 +109,8 @@ def read_frames(clip: Clip, max_frames: int | None = None) -> Iterator[Picture]:
 def extent(path: Path) -> tuple[int, float]:
     """Number of frames and duration in seconds, from every packet and not from the header alone.
 
-    Nothing is decoded. Of a folder, the number of pictures; it has no duration.
+    Nothing is decoded. Packets that an edit list cuts off give no frame. Of a folder, the number of
+    pictures; it has no duration.
 
     Raises:
         InputError: it is not a video.
@@ -120,7 +121,7 @@ def extent(path: Path) -> tuple[int, float]:
     with _opened(path) as (container, stream), suppress(av.FFmpegError):
         base, start = stream.time_base, stream.start_time or 0
         for packet in container.demux(stream):
-            if packet.size:
+            if packet.size and not packet.is_discard:
                 count += 1
             if packet.pts is not None and base is not None:
                 end = max(end, float((packet.pts - start + (packet.duration or 0)) * base))
@@ -283,12 +284,24 @@ def _probe_file(path: Path) -> Clip:
         rate = float(stream.average_rate or 0)
         fps = rate if FPS_RANGE[0] <= rate <= FPS_RANGE[1] else FILE_FPS
         seconds = (container.duration or 0) / av.time_base
-        frames = stream.frames or round(seconds * fps)
+        frames = _announced(container, stream) or round(seconds * fps)
     outline = np.empty((frame.height, frame.width, 0), np.uint8)
     outline = _upright(outline, _display_matrix(frame))
     size = (outline.shape[0], outline.shape[1])
     _check_size(size, path.name)
     return Clip(path, path.stem, size, fps, max(frames, 0))
+
+
+def _announced(container: InputContainer, stream: VideoStream) -> int:
+    """Number of frames that the header promises; 0 where it does not say.
+
+    An MP4 that was trimmed without encoding it anew still has, and counts, what was cut off; its
+    index, which is whole from the start, marks that or leaves it out.
+    """
+    if "mp4" not in container.format.name.split(","):
+        return stream.frames
+    shown = sum(not entry.is_discard for entry in stream.index_entries)
+    return min(stream.frames, shown)
 
 
 def _decoded(clip: Clip) -> Generator[Picture, None, None]:
@@ -307,13 +320,13 @@ def _decoded_apart(clip: Clip, limits: Limits) -> Generator[Picture, None, None]
 def _file_frames(clip: Clip) -> Generator[Picture, None, None]:
     to_rgb, count, broken = _ToRgb(clip.size), 0, False
     with _opened(clip.source) as (container, stream):
+        announced = _announced(container, stream)
         try:
             for frame in container.decode(stream):
                 yield to_rgb(frame)
                 count += 1
         except av.FFmpegError:
             broken = True
-        announced = stream.frames
     if not count:
         raise _no_frame(clip.source.name)
     if broken or count < announced:

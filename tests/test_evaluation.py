@@ -341,6 +341,8 @@ def test_where_cached_flow_lies(data: Path, tmp_path: Path) -> None:
     assert (flow[3] == 3).all()
     # Some containers only tell how long they are, and how many frames that makes is a guess.
     assert len(cached_flow(path, replace(clip, frames=7)).forward) == N - 1
+    frames = Path(shutil.copytree(data / "Annotations/480p/ant", tmp_path / "frames"))
+    assert len(cached_flow(path, replace(clip, source=frames, frames=7)).forward) == N - 1
     write_flow_file(tmp_path / "ant.npz", np.stack(fields), (64, 96))
     fine = cached_flow(tmp_path / "ant.npz", clip).forward
     assert fine[3].shape == (2, 128, 224)  # those of a file, too

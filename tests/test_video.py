@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import struct
 from collections.abc import Generator, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
 
 from stseg.errors import InputError
-from stseg.video import probe, read_frames, thumbnail
+from stseg.video import extent, probe, read_frames, thumbnail
 from stseg.video_writer import VideoWriter
 
 H, W = 32, 48
@@ -298,6 +299,25 @@ def test_a_cut_between_two_frames_is_noticed_too(
     path.write_bytes(path.read_bytes()[: starts[5]])
     np.testing.assert_array_equal(levels(all_frames(path)), levels(ramp(9))[:5])
     assert "5 frames could be read of 9 announced" in caplog.text
+
+
+@pytest.mark.parametrize(("first", "count"), [(5, 20), (0, 20), (5, 115)])
+def test_what_was_trimmed_off_is_not_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, count: int
+) -> None:
+    """Trimming without encoding anew leaves the packets, and says in an edit list what to show."""
+    frames = ramp(120)
+    data = bytearray(make(tmp_path / "a.mp4", frames, rate=10, options={"g": "12"}).read_bytes())
+    entry = data.index(b"elst") + 12  # after name, version and number of entries
+    scale = int.from_bytes(data[(at := data.index(b"mdhd") + 16) : at + 4], "big")
+    start = int.from_bytes(data[entry + 4 : entry + 8], "big") + first * scale // 10
+    data[entry : entry + 8] = struct.pack(">II", count * 100, start)
+    (tmp_path / "b.mp4").write_bytes(data)
+    clip = probe(tmp_path / "b.mp4")
+    got = levels(read_frames(clip))
+    assert clip.frames == len(got) == extent(clip.source)[0] == count
+    np.testing.assert_allclose(got, levels(frames)[first : first + count], atol=3)
+    assert not caplog.records
 
 
 def test_a_whole_file_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
