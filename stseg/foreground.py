@@ -60,16 +60,6 @@ def foreground_masks(segmentation: Segmentation) -> Iterator[Bool[np.ndarray, "H
             yield np.isin(segmentation.labels(frame), chosen)
 
 
-def moving_foreground(segmentation: Segmentation, length: int) -> list[tuple[int, ...]]:
-    """The labels that make up the foreground of each sub-sequence, chosen without ground truth.
-
-    Args:
-        segmentation: what to choose from.
-        length: frames of a sub-sequence; 0 chooses once for the whole video.
-    """
-    return [moving_labels(segmentation, part) for part in subsequences(len(segmentation), length)]
-
-
 def moving_labels(
     segmentation: Segmentation,
     frames: Sequence[int],

@@ -15,11 +15,11 @@ from stseg.foreground import (
     CHOICE,
     border_shares,
     foreground_masks,
-    moving_foreground,
     moving_labels,
     own_motion,
 )
 from stseg.records import Clip, Segmentation, Settings
+from stseg.selection import subsequences
 from stseg.spool import Spool
 
 H, W, K = 48, 80, 4
@@ -109,8 +109,8 @@ def test_the_choice_is_made_for_each_subsequence() -> None:
     names = np.tile(np.arange(K, dtype=np.uint8), (6, 1))
     clip = Clip(Path("x.mp4"), "x", (H, W), 24.0, 6)
     both = Segmentation(clip, Settings(k=K), flows, masks, names)
-    assert moving_foreground(both, 3) == [(2,), (3,)]
-    assert moving_foreground(both, 0) == [(2, 3)]
+    assert [moving_labels(both, part) for part in subsequences(6, 3)] == [(2,), (3,)]
+    assert moving_labels(both, range(6)) == (2, 3)
 
 
 def test_linked_labels_are_chosen_not_the_networks_own() -> None:
