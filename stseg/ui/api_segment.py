@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import gradio as gr
 
 from stseg.errors import InputError
+from stseg.export import outputs
+from stseg.formats import EXTRAS
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
-from stseg.ui.given import number
+from stseg.ui.given import names, number
 from stseg.ui.session import Sessions
 from stseg.ui.work import segment_clip
 
@@ -38,6 +41,7 @@ def build(sessions: Sessions) -> Endpoint:
         subsequence: Any,
         merge: Any,
         stride: Any,
+        also: Any,
         request: gr.Request,
     ) -> tuple[str, str, dict[str, Any]]:
         """Segment a video into what moves together.
@@ -56,24 +60,33 @@ def build(sessions: Sessions) -> Endpoint:
                 fuses none.
             stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
+            also: extra files that the zip is to hold as well, a list of names: "coco", "soft",
+                "flow", "foreground", "motion", "settings".
 
         Returns:
-            The grid video (MP4), a zip of indexed label PNGs, and the summary: settings,
-            versions, timings and statistics of each segment.
+            The grid video (MP4), a zip of indexed label PNGs and of what `also` names, and the
+            summary: settings, versions, timings and statistics of each segment.
         """
         settings = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
         fused = APART if merge is None else number("merge", merge, 0.9)
         settings = replace(settings, merge=fused if fused != APART else None)
+        extras = names("also", also, "coco", "motion")
+        outputs(extras)  # refuses here what there is not, and not when all is done
         with Call(sessions, request) as call:
             clip = call.clip(video)
             files: Mapping[str, Path] = {}
-            for step in segment_clip(clip, settings, call.folder / "files", None, call.stop):
+            place = call.folder / "files"
+            for step in segment_clip(clip, settings, place, None, call.stop, extras=extras):
                 if step.finished and step.shown:
                     files = step.shown.files
             if not files:
                 raise InputError("The run was stopped before its end.")
             summary = json.loads(files["summary.json"].read_text(encoding="utf-8"))
-            return str(files["grid.mp4"]), str(files["labels-png.zip"]), summary
+            labels = files["labels-png.zip"]
+            for name in dict.fromkeys(extras):
+                call.check()
+                add_to(labels, labels.parent / EXTRAS[name].file)
+            return str(files["grid.mp4"]), str(labels), summary
 
     return Endpoint(
         segment,
@@ -82,6 +95,15 @@ def build(sessions: Sessions) -> Endpoint:
             *settings_inputs(),
             gr.Number(APART, label="merge"),
             stride_input(),
+            gr.JSON([], label="also"),
         ),
         outputs=(gr.File(label="grid video"), gr.File(label="labels"), gr.JSON(label="summary")),
     )
+
+
+def add_to(archive: Path, path: Path) -> None:
+    """Add a file, or a folder with what is in it, to a zip under its own name."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as opened:
+        for each in files:
+            opened.write(each, each.relative_to(path.parent))

@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, replace
@@ -35,6 +35,9 @@ INTERVAL = 1.0
 
 DRAWING = 2.0
 """Seconds between two steps of a growing result with pictures, which take time from the work."""
+
+EVERY = tuple(EXTRAS)
+"""Names of all extra files: the page offers them all."""
 
 KEPT = 4
 """Choices of labels of one run whose files stay."""
@@ -73,6 +76,7 @@ def segment_clip(
     stop: Stop,
     cache: FlowCache | None = None,
     wanted: Wanted | None = None,
+    extras: Collection[str] = EVERY,
 ) -> Iterator[Step]:
     """Segment a clip and write its files, a step every second.
 
@@ -87,6 +91,7 @@ def segment_clip(
         cache: where computed flow is kept; None keeps nothing.
         wanted: asked which labels to show now; then the run makes every K that the model has, in
             the same pass. None makes that of the settings alone.
+        extras: which extra files to write, by their names in ``stseg.formats.EXTRAS``.
 
     Raises:
         InputError: the clip or the settings are unusable.
@@ -95,7 +100,7 @@ def segment_clip(
     if known is not None and not known.serves(clip, settings):
         known = None
     total = len(known.pictures) if known else expected_frames(clip, settings.max_frames)
-    doing = "Segmenting with known flow" if known else "Estimating flow and segmenting"
+    doing = "Segmenting with known flow" if known else _told_flow(settings)
     yield Step(f"{doing}: loading the model …", 0, total)
     network = load_network(settings.model)
     also = network.settings.ks if wanted else ()
@@ -130,13 +135,18 @@ def segment_clip(
     work = time.perf_counter() - begun
     notes = "".join(f" {note}" for note in run.notes)
     yield Step("Segmented. Writing videos and labels …", 0, done, shown)
-    for step in write_files(shown, folder, stop, wanted):
+    for step in write_files(shown, folder, stop, wanted, extras):
         now = step.shown
         if now is not None and now.files:
             line = f"{clip.name}: {done} frames in {in_words(work)}, {told_choice(now.choice)}."
             yield replace(step, text=line + notes)
         else:
             yield step
+
+
+def _told_flow(settings: Settings) -> str:
+    own = settings.flow not in ESTIMATORS
+    return "Reading your flow and segmenting" if own else "Estimating flow and segmenting"
 
 
 def _shown(
@@ -149,7 +159,11 @@ def _shown(
 
 
 def write_files(
-    shown: Shown, folder: Path, stop: Stop, wanted: Wanted | None = None
+    shown: Shown,
+    folder: Path,
+    stop: Stop,
+    wanted: Wanted | None = None,
+    extras: Collection[str] = EVERY,
 ) -> Iterator[Step]:
     """Write the files of the labels that are looked at; when the eye moves on, of the next ones.
 
@@ -160,12 +174,13 @@ def write_files(
         folder: each choice of labels gets a folder in it.
         stop: asked all the time.
         wanted: asked which labels are looked at; None takes those of ``shown``.
+        extras: as ``segment_clip`` takes them.
     """
     while not shown.files:
         choice = shown.choice
         merged = "" if choice.merge is None else f"-merged-{choice.merge:g}"
         place = folder / f"k{choice.k}{merged}"
-        writing = _write(shown, place, _moved(stop, choice, wanted))
+        writing = _write(shown, place, _moved(stop, choice, wanted), extras)
         try:
             files = yield from writing
         except Cancelled:
@@ -204,7 +219,9 @@ def _moved(stop: Stop, choice: Choice, wanted: Wanted | None) -> Stop:
     return lambda: stop() or (wanted is not None and wanted() != choice)
 
 
-def _write(shown: Shown, folder: Path, stop: Stop) -> Generator[Step, None, dict[str, Path]]:
+def _write(
+    shown: Shown, folder: Path, stop: Stop, extras: Collection[str]
+) -> Generator[Step, None, dict[str, Path]]:
     """``export_all`` in a thread of its own, since it does not pause to tell how far it is."""
     result, left = shown.result, threading.Event()
     done, total = 0, len(result)
@@ -217,7 +234,7 @@ def _write(shown: Shown, folder: Path, stop: Stop) -> Generator[Step, None, dict
         return left.is_set() or stop()
 
     def write() -> list[Path]:
-        return export_all(result, folder, report, stopped, tuple(EXTRAS), shown.motion)
+        return export_all(result, folder, report, stopped, tuple(extras), shown.motion)
 
     with ThreadPoolExecutor(1, "stseg-export") as executor:
         writing = executor.submit(write)
@@ -236,7 +253,8 @@ def _write(shown: Shown, folder: Path, stop: Stop) -> Generator[Step, None, dict
     if result.settings.flow not in ESTIMATORS:
         told = told_path(Path(result.settings.flow))
         summary["settings"]["flow"] = told
-        write_settings(replace(result.settings, flow=told), folder / EXTRAS["settings"].file)
+        if "settings" in extras:
+            write_settings(replace(result.settings, flow=told), folder / EXTRAS["settings"].file)
     summary["command"] = command_line(result.clip, result.settings, told=told_path)
     write_atomically(others[-1], json.dumps(summary, indent=2, ensure_ascii=False).encode())
     files = {"labels-png.zip": _zipped(labels, "labels-png")}

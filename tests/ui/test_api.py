@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -38,8 +39,8 @@ def test_segment(client: Client, clip: Clip) -> None:
     )
     assert probe(grid).frames == clip.frames
     with zipfile.ZipFile(labels) as archive:
-        pictures = [name for name in archive.namelist() if name.endswith(".png")]
-    assert len(pictures) == clip.frames
+        pictures = sorted(archive.namelist())
+    assert pictures == ["labels/", *(f"labels/{each:05d}.png" for each in range(clip.frames))]
     assert summary["settings"]["k"] == 3
     assert summary["settings"]["eta"] == 0.01
     assert summary["clip"]["source"] == clip.source.name
@@ -53,6 +54,7 @@ def test_segments_that_move_alike_are_fused(client: Client, clip: Clip, tmp_path
         max_frames=5,
         merge=-1,
         stride=2,
+        also=["foreground", "motion", "settings"],
         api_name="/segment",
     )
     assert summary["settings"]["stride"] == 2
@@ -60,7 +62,11 @@ def test_segments_that_move_alike_are_fused(client: Client, clip: Clip, tmp_path
     assert "--merge -1" in summary["command"]
     with zipfile.ZipFile(labels) as archive:
         archive.extractall(tmp_path / "labels")
-    pictures = sorted((tmp_path / "labels").rglob("*.png"))
+    names = ["foreground", "labels", "motion.csv", "settings.json"]
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == names
+    assert len(list((tmp_path / "labels" / "foreground").iterdir())) == 5
+    assert json.loads((tmp_path / "labels" / "settings.json").read_text())["merge"] == -1
+    pictures = sorted((tmp_path / "labels" / "labels").iterdir())
     assert len(pictures) == 5
     assert all(len(np.unique(Image.open(path))) == 1 for path in pictures)
     with pytest.raises(AppError, match="a similarity is from -1 to 1"):
@@ -88,7 +94,7 @@ def test_stable_names(client: Client) -> None:
     assert list(named) == [f"/{file.NAME}" for file in ENDPOINTS]
     names = [each["parameter_name"] for each in named["/segment"]["parameters"]]
     assert names[:8] == ["video", "k", "tau", "eta", "flow", "model", "linkage", "max_frames"]
-    assert names[8:] == ["subsequence", "merge", "stride"]
+    assert names[8:] == ["subsequence", "merge", "stride", "also"]
     assert all(each["parameter_has_default"] for each in named["/segment"]["parameters"][1:])
 
 
