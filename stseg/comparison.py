@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from stseg.errors import InputError, Stop, heed
 from stseg.flow import ESTIMATORS
-from stseg.measures import Measures, measure
+from stseg.measures import Measures, at_eta, measure
 from stseg.records import Segmentation, Settings, label_map
 from stseg.render import captioned, colour_labels, overlay, shrink
 from stseg.variants import VARIANTS
@@ -62,33 +62,52 @@ def compare(
 ) -> Compared:
     """Measure a result and name its labels as ``first`` does (None: as they are).
 
+    L_c is that at the η of ``first``: the columns of a table are compared.
+
     Raises:
         Cancelled: ``stop`` said so.
     """
     own = np.arange(result.k, dtype=np.uint8)
     renamed = own if first is None or first is result else matching(first, result)
-    return Compared(title, result, measure(result, stop), renamed, brought)
+    eta = (first or result).settings.eta
+    return Compared(title, result, measure(result, stop, eta), renamed, brought)
 
 
 def with_variant(known: Sequence[Compared], variant: Compared) -> tuple[Compared, ...]:
     """``known`` and one more: in the place of one with its title, or at the end.
 
-    Beyond ``MOST`` the oldest but the first makes room. Labels are named as by the first one.
+    Beyond ``MOST`` the oldest but the first makes room. Labels are named as by the first one, and
+    L_c is that at its η.
     """
     if known and known[0].title == variant.title:
         variant = replace(variant, renamed=np.arange(variant.result.k, dtype=np.uint8))
-        others = [
-            replace(each, renamed=matching(variant.result, each.result)) for each in known[1:]
-        ]
-        return (variant, *others)
+        return (variant, *(_beside(variant, each) for each in known[1:]))
     if known:
-        variant = replace(variant, renamed=matching(known[0].result, variant.result))
+        variant = _beside(known[0], variant)
     titles = [each.title for each in known]
     if variant.title in titles:
         place = titles.index(variant.title)
         return (*known[:place], variant, *known[place + 1 :])
     room = [known[0], *known[2:]] if len(known) >= MOST else known
     return (*room, variant)
+
+
+def _beside(first: Compared, variant: Compared) -> Compared:
+    """``variant`` with labels in the names of ``first``, and L_c at the η of ``first``."""
+    return replace(
+        variant,
+        renamed=matching(first.result, variant.result),
+        measures=at_eta(variant.measures, variant.result, first.measures.eta),
+    )
+
+
+def comparable(one: Settings, other: Settings) -> bool:
+    """Whether variants of a run with ``one`` belong beside those of a run with ``other``.
+
+    Model, K and threshold are named by every title, and η is that of the table; the rest is only
+    named where a variant has something else than its run.
+    """
+    return replace(other, model=one.model, k=one.k, merge=one.merge, eta=one.eta) == one
 
 
 def matching(first: Segmentation, other: Segmentation) -> UInt8[np.ndarray, " k"]:
@@ -150,16 +169,34 @@ def title_of(settings: Settings, base: Settings | None = None) -> str:
     """What a variant is called: its model, its K, and what ``base`` has otherwise."""
     known = VARIANTS.get(settings.model)
     parts = [known.title if known else Path(settings.model).stem, f"K = {settings.k}"]
-    if base is None or settings.taus != base.taus:
-        parts.append(f"τ = {', '.join(f'{tau:+d}' for tau in settings.taus)}")
-    if base is not None and settings.flow != base.flow:
-        parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
-    usual = replace(settings, stride=None) if base is None else base
-    if settings.stride != usual.stride and settings.step != usual.step:
-        parts.append(f"stride {settings.step}")
+    if base is None:
+        parts.append(_told_taus(settings))
+    parts += differences(settings, base or replace(settings, stride=None))
     if settings.merge is not None and (base is None or settings.merge != base.merge):
-        parts.append(f"merged at {settings.merge:.2f}")
+        parts.append(f"merged at {settings.merge:.2f}".replace("-", "−"))
     return ", ".join(parts)
+
+
+def differences(settings: Settings, base: Settings) -> list[str]:
+    """What ``base`` has otherwise, beside what every title names (``comparable``)."""
+    parts = []
+    if settings.taus != base.taus:
+        parts.append(_told_taus(settings))
+    if settings.flow != base.flow:
+        parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
+    if settings.stride != base.stride and settings.step != base.step:
+        parts.append(f"stride {settings.step}")
+    if settings.linkage != base.linkage:
+        parts.append(f"linkage {settings.linkage}")
+    if settings.subsequence != base.subsequence:
+        parts.append(f"sub-sequence {settings.subsequence or 'whole'}")
+    if settings.max_frames != base.max_frames:
+        parts.append(f"{settings.max_frames or 'all'} frames")
+    return parts
+
+
+def _told_taus(settings: Settings) -> str:
+    return f"τ = {', '.join(f'{tau:+d}' for tau in settings.taus)}"
 
 
 def difference_picture(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ class Measures:
         residual: mean L1 distance, in pixels a frame, between the flow and the motion model of the
             label that covers the site.
         reconstruction: L_r (eq. 3), mean over the volumes.
-        consistency: L_c (eq. 4) at the η of the settings, mean over the volumes.
+        consistency: L_c (eq. 4) at ``eta``, mean over the volumes.
+        eta: fraction of sites that L_c leaves out; figures of two results only compare at one η.
         j: region similarity, a fraction; None without ground truth.
         f: contour accuracy, a fraction; None without ground truth.
         seconds: that the network took; flow is shared and not counted.
@@ -46,6 +47,7 @@ class Measures:
     residual: float
     reconstruction: float
     consistency: float
+    eta: float
     j: float | None
     f: float | None
     seconds: float
@@ -63,7 +65,7 @@ class Measures:
         }
 
 
-def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
+def measure(result: Segmentation, stop: Stop | None = None, eta: float | None = None) -> Measures:
     """The figures of one result; some seconds for a hundred frames.
 
     L_r, L_c and the residual are means over at most ``SAMPLES`` volumes of consecutive frames
@@ -74,15 +76,17 @@ def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
     Args:
         result: of a whole clip or of what a stopped run made; a single frame has no flicker (NaN).
         stop: asked between steps.
+        eta: of L_c; None takes that of the settings.
 
     Raises:
         Cancelled: ``stop`` said so.
     """
     stop = stop or (lambda: False)
+    eta = result.settings.eta if eta is None else eta
     rows = []
     for masks, flow in volumes(result):
         heed(stop, "measuring")
-        rows.append(_losses(masks, flow, result.settings.eta))
+        rows.append(_losses(masks, flow, eta))
     reconstruction, consistency, residual = np.mean(rows, axis=0)
     heed(stop, "measuring")
     flickering = flicker(result)
@@ -92,15 +96,26 @@ def measure(result: Segmentation, stop: Stop | None = None) -> Measures:
         residual=float(residual),
         reconstruction=float(reconstruction),
         consistency=float(consistency),
+        eta=eta,
         j=j,
         f=f,
         seconds=result.seconds.get("network", 0.0),
     )
 
 
-def consistency(result: Segmentation) -> float:
-    """L_c (eq. 4) at the η of the settings, mean over the same volumes; NaN for a single field."""
-    eta = result.settings.eta
+def at_eta(measures: Measures, result: Segmentation, eta: float) -> Measures:
+    """The figures of ``result`` with its L_c at another η; everything else does not know η."""
+    if measures.eta == eta:
+        return measures
+    return replace(measures, eta=eta, consistency=consistency(result, eta))
+
+
+def consistency(result: Segmentation, eta: float | None = None) -> float:
+    """L_c (eq. 4), mean over the same volumes; NaN for a single field.
+
+    ``eta`` is that of the settings where none is given.
+    """
+    eta = result.settings.eta if eta is None else eta
     rows = [
         float(consistency_loss(torch.from_numpy(masks)[None], torch.from_numpy(flow)[None], eta))
         for masks, flow in volumes(result)

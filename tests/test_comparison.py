@@ -10,9 +10,11 @@ import pytest
 
 from stseg.comparison import (
     MOST,
+    comparable,
     compare,
     comparison_video,
     difference_picture,
+    differences,
     matching,
     plan,
     title_of,
@@ -135,3 +137,29 @@ def test_video(results: dict[int, Segmentation], tmp_path: Path, count: int) -> 
 def test_one_clip_alone_is_not_renamed(clip: Clip, tiny_model: Path) -> None:
     one = segment(clip, Settings(k=2, model=str(tiny_model), device="cpu"))
     np.testing.assert_array_equal(compare("one", one).renamed, [0, 1])
+
+
+def test_the_temporal_loss_is_that_at_one_eta(results: dict[int, Segmentation]) -> None:
+    one = results[3]
+    other = replace(one, settings=replace(one.settings, eta=0.3))
+    first = compare("0", one)
+    own = compare("1", other)
+    assert own.measures.eta == 0.3
+    assert own.measures.consistency < first.measures.consistency
+    beside = with_variant((first,), own)[1]
+    assert beside.measures.eta == first.measures.eta
+    assert beside.measures.consistency == pytest.approx(first.measures.consistency, rel=1e-5)
+    asked = compare("1", other, one)
+    assert asked.measures.consistency == pytest.approx(first.measures.consistency, rel=1e-5)
+
+
+def test_a_title_tells_what_the_shown_run_has_otherwise() -> None:
+    base = Settings(stride=1)
+    changed = replace(base, k=3, model="full", merge=0.5, eta=0.1)
+    assert comparable(base, changed)
+    assert differences(changed, base) == []
+    changed = replace(base, taus=(-2,), flow="x/mine", linkage="greedy", max_frames=20)
+    assert not comparable(base, changed)
+    told = ["τ = -2", "own flow", "linkage greedy", "20 frames"]
+    assert differences(changed, base) == told
+    assert differences(base, replace(base, max_frames=5)) == ["all frames"]

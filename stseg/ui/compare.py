@@ -67,7 +67,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Measures], float | None], str, bool], .
     ),
     (
         "L_c",
-        "Temporal consistency loss (eq. 4) at the η of the settings.",
+        "Temporal consistency loss (eq. 4), for every variant at the η that is named below.",
         lambda m: m.consistency,
         "{:.5f}",
         False,
@@ -175,7 +175,15 @@ def _run(context: Context, models: list[str], k: int, tau: int, flow: str) -> It
             together = with_variant(together, each)
         context.keep(together)
         yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
-    yield Progress(f"{len(context.compared())} variants of {shown.result.clip.name}, side by side.")
+    yield Progress(_ended(context.compared(), brought, shown.result.clip.name))
+
+
+def _ended(there: Sequence[Compared], brought: Sequence[Compared], clip: str) -> str:
+    """What is compared now, and what had to make room for it."""
+    titles = [each.title for each in there]
+    gone = [each.title for each in brought if each.title not in titles]
+    room = f" No room was left for: {'; '.join(gone)}. At most {MOST} fit." if gone else ""
+    return f"{len(there)} variants of {clip}, side by side.{room}"
 
 
 def _known(shown: Shown, settings: Settings) -> Segmentation | None:
@@ -248,7 +256,8 @@ def _table(variants: Sequence[Compared]) -> str:
         '<div class="scroll"><table class="figures"><thead><tr><th scope="col">Variant</th>'
         f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         '<p class="note">Bold is best. L_r, L_c and the residual are means over at most 24 volumes '
-        "of three consecutive frames; J and F need ground truth.</p>"
+        f"of three consecutive frames; L_c is at η = {100 * variants[0].measures.eta:.1f} % for "
+        "all. J and F need ground truth.</p>"
     )
 
 

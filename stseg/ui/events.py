@@ -149,7 +149,7 @@ class Events:
             session.end(ticket)
 
     def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """After K was moved: write the files of what is shown, if it was announced."""
+        """After other labels were chosen: write the files of what is shown, if it was announced."""
         session = self._session(request)
         ticket, shown = session.claim(WRITE), session.shown
         if ticket is None or shown is None:
@@ -188,7 +188,7 @@ class Events:
             # What is known is not drawn again: the visitor may look elsewhere by now.
             draw = not _same(shown, session.shown)
             settled = step.finished or not shown.growing
-            session.shown, session.folder = shown, folder
+            session.show(shown, folder)
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
                 session.keep_only(folder)
@@ -286,6 +286,7 @@ class Events:
         if shown is None:
             return gallery, *self._scene.preview(session, clip, badge, board)
         line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
+        session.begin_writing()  # of the example, only those of its own K are there
         return gallery, *self._scene.shown(session, line, badge)
 
     def _known(self, session: Session, clip: Clip) -> Shown | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,8 @@ import numpy as np
 
 from stseg.adaptation import AdaptationSettings
 from stseg.errors import InputError
+from stseg.flow import ESTIMATORS
+from stseg.loss_chart import Curve
 from stseg.records import Clip, label_map
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import first_offered
@@ -20,7 +23,6 @@ from stseg.ui.fit_work import (
     Fitted,
     curves_of,
     fit_clip,
-    flow_of,
     picture_of,
     segment_fitted,
     watched,
@@ -141,7 +143,9 @@ def _fit(
         raise InputError(f"There is no grid {size!r}. Choose one of {', '.join(SIZES)}.")
     settings = context.settings()
     taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
-    settings = replace(settings, taus=taus, model=base)  # the fit needs no backward flow
+    # The fit needs no flow that leads backwards, and flow of one's own may have none.
+    forwards = replace(settings, taus=taus, model=base)
+    settings = replace(settings, model=base) if settings.flow in ESTIMATORS else forwards
     chosen = AdaptationSettings(
         k=settings.k,
         taus=taus,
@@ -152,16 +156,22 @@ def _fit(
     )
     known = context.shown.footage if context.shown else None
     path = context.served / f"{clip.name}-fitted.safetensors"
-    blank = (curves_svg([], chosen.steps), "", _off("Checkpoint"), _off("Add to Compare"), None)
+    off = gr.update(interactive=False)
+    checkpoint = f"Checkpoint · {clip.name}"  # it stays when another clip is chosen
+    empty = gr.update(label=checkpoint, value=None, interactive=False)
+    blank = (_chart(clip, base, [], chosen.steps), "", empty, off, None)
     yield Progress("Getting the flow of the clip …", values=blank)
     image: np.ndarray | None = None
     step = FitStep("")
     for step in fit_clip(
-        clip, base, chosen, settings, path, context.stop, known, context.cache, _every(chosen.steps)
+        clip, base, chosen, forwards, path, context.stop, known, context.cache, _every(chosen.steps)
     ):
         if image is None and step.first is not None and step.flow is not None:
             image = _image(context, clip, watched(len(step.flow.forward) + 1))
-        drawn = _drawn(step, image, chosen.steps)
+        drawn = gr.skip(), gr.skip()
+        if image is not None and step.first is not None and step.latest is not None:
+            chart = _chart(clip, base, curves_of(step.told), chosen.steps)
+            drawn = chart, _pictures(clip, step, image)
         yield Progress(step.text, step.done, step.total, (*drawn, *_skip(3)))
     if step.saved is None or step.flow is None:
         return
@@ -187,21 +197,19 @@ def _join(context: Context, fitted: Fitted | None) -> Iterator[Progress]:
         raise InputError(
             f"The model was fitted to {fitted.clip.name}. Choose that clip, or fit to this one."
         )
-    known = context.shown.footage if context.shown else None
-    reading = flow_of(fitted.clip, fitted.settings, known, context.cache, context.stop)
-    while True:
-        try:
-            step = next(reading)
-        except StopIteration as ended:
-            flow: FlowFields = ended.value
-            break
-        yield Progress(step.text, step.done, step.total)
-    yield from _add(context, fitted, flow)
+    yield from _add(context, fitted, _known(context, fitted))
     yield Progress("The result of the fitted model is in Compare.")
 
 
-def _add(context: Context, fitted: Fitted, flow: FlowFields) -> Iterator[Progress]:
-    work = segment_fitted(fitted, flow, context.stop)
+def _known(context: Context, fitted: Fitted) -> FlowFields | None:
+    """The flow of the shown result, where it is what segmenting takes."""
+    footage = context.shown.footage if context.shown else None
+    serves = footage is not None and footage.serves(fitted.clip, fitted.settings)
+    return footage.flow if footage is not None and serves else None
+
+
+def _add(context: Context, fitted: Fitted, flow: FlowFields | None) -> Iterator[Progress]:
+    work = segment_fitted(fitted, flow, context.stop, context.cache)
     while True:
         try:
             step = next(work)
@@ -224,9 +232,13 @@ def _image(context: Context, clip: Clip, index: int) -> np.ndarray:
     return shrink(picture_of(clip, index), SIDE)
 
 
-def _drawn(step: FitStep, image: np.ndarray | None, steps: int) -> tuple[Any, Any]:
-    if image is None or step.first is None or step.latest is None:
-        return gr.skip(), gr.skip()
+def _chart(clip: Clip, base: str, curves: Sequence[Curve], steps: int) -> str:
+    text = f"Losses of the fit of {VARIANTS[base].name} to {clip.name}"
+    return f'<div class="caption">{escape(text)}</div>{curves_svg(curves, steps)}'
+
+
+def _pictures(clip: Clip, step: FitStep, image: np.ndarray) -> str:
+    """The watched frame before the fit and now; the clip is named, for another may be chosen."""
     size = (image.shape[0], image.shape[1])
     measured = [each for each in step.told if each.masks is not None]
     at = measured[-1].step if measured else 0
@@ -239,15 +251,12 @@ def _drawn(step: FitStep, image: np.ndarray | None, steps: int) -> tuple[Any, An
             enlarges=False,  # on most screens they are as wide as their column
         )
         for name, caption, masks in (
-            ("before", "Before the fit", step.first),
-            ("now", f"After {at} steps", step.latest),
+            ("before", f"Before the fit: {clip.name}", step.first),
+            ("now", f"After {at} steps: {clip.name}", step.latest),
         )
+        if masks is not None
     ]
-    return curves_svg(curves_of(step.told), steps), board(figures, size, "pair")
-
-
-def _off(label: str) -> Any:
-    return gr.update(value=None if label == "Checkpoint" else label, interactive=False)
+    return board(figures, size, "pair")
 
 
 def _skip(count: int) -> tuple[Any, ...]:

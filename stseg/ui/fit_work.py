@@ -22,6 +22,7 @@ from stseg.flow.cache import FlowCache
 from stseg.loss_chart import Curve
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Segmentation, Settings
+from stseg.ui.pace import expected_frames
 from stseg.ui.shown import Footage
 from stseg.ui.work import INTERVAL
 from stseg.video import read_frames
@@ -163,15 +164,24 @@ def picture_of(clip: Clip, index: int) -> np.ndarray:
 
 
 def segment_fitted(
-    fitted: Fitted, flow: FlowFields, stop: Stop
+    fitted: Fitted, flow: FlowFields | None, stop: Stop, cache: FlowCache | None = None
 ) -> Generator[FitStep, None, Segmentation]:
-    """Segment the clip with the fitted model. Raises Cancelled on a stop."""
-    settings = replace(fitted.settings, model=str(fitted.path))
-    run = SegmentationRun(fitted.clip, settings, flow=flow, stop=stop)
-    total, last = len(flow.forward) + 1, 0.0
+    """Segment the clip with the fitted model. Raises Cancelled on a stop.
+
+    Args:
+        fitted: the model, and how to segment with it.
+        flow: of the clip, where it is known; that of a fit only leads forwards.
+        stop: asked all the time.
+        cache: where flow is kept.
+    """
+    clip, settings = fitted.clip, replace(fitted.settings, model=str(fitted.path))
+    if flow is not None and not len(flow.backward) and any(tau < 0 for tau in settings.taus):
+        flow = None
+    run = SegmentationRun(clip, settings, flow=flow, stop=stop, cache=cache)
+    total, last = expected_frames(clip, settings.max_frames), 0.0
     for frame in run.frames():
         if time.perf_counter() - last >= INTERVAL:
-            text = f"Segmenting with the fitted model: frame {frame.index + 1} of {total}"
+            text = f"Segmenting with the fitted model: frame {frame.index + 1}"
             yield FitStep(text, frame.index + 1, total)
             last = time.perf_counter()
     return run.result()

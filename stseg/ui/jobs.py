@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.comparison import Compared, compare, title_of, with_variant
+from stseg.comparison import Compared, compare, differences, title_of, with_variant
 from stseg.errors import Cancelled, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Segmentation, Settings
@@ -46,7 +46,8 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     """The event of the long work.
 
     It takes the controls and ``job.reads``, and gives the status, a number that changes whenever
-    the pictures are to be drawn again, and ``job.fills``.
+    the pictures are to be drawn again, and ``job.fills``. What it leaves announced are the files of
+    labels that were chosen meanwhile (``Events.write``).
     """
     name = job.run.__module__.rpartition(".")[2]  # the tab's
 
@@ -76,7 +77,10 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         finally:
             session.end(ticket)
             steps.close()
-        if session.current(ticket):
+            waited_for = session.current(ticket)
+            if waited_for:
+                session.begin_writing()  # K or the threshold may have moved meanwhile
+        if waited_for:
             yield markup.status(latest.text), time.monotonic(), *unchanged()
 
     def failed(sentence: str) -> Any:
@@ -98,8 +102,10 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
     def add_variant(title: str, result: Segmentation) -> None:
         known = session.compared
         shown = session.shown.result if session.shown else None
-        if not known and shown is not None and shown is not result:
-            known = (compare(title_of(shown.settings), shown, stop=stop),)
+        if shown is not None:
+            title = ", ".join([title, *differences(result.settings, shown.settings)])
+            if not known and shown is not result:
+                known = (compare(title_of(shown.settings), shown, stop=stop),)
         first = known[0].result if known else None
         keep(with_variant(known, compare(title, result, first, stop, brought=True)))
 
@@ -109,7 +115,6 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         settings=lambda: own_settings(session, clip, *values),
         plain_settings=lambda: read_settings(*values),
         stop=stop,
-        private=session.new_private_folder(),
         served=session.new_job_folder(),
         cache=None if clip in session.uploads else FlowCache(),
         compared=lambda: session.compared,

@@ -130,7 +130,7 @@ class App:
                 queue=True,
             )
             blocks.unload(events.leave)
-            controls.gallery.click(
+            picked = controls.gallery.click(
                 guarded(events.pick),
                 [*controls.settings, *looks],
                 [controls.gallery, *scene],
@@ -179,8 +179,25 @@ class App:
                 for merging in (view.merging for view in views)
                 if merging is not None
             ]
-            for moved in labels_moved:
-                moved.then(
+            controls.stop.click(guarded(events.stop), None, status, **light)
+            pulse = gr.State(0.0)
+            jobs_ended = []
+            for job in (job for view in views for job in view.jobs):
+                announced = job.start(jobs.announcement(self.sessions, job), None, status, **light)
+                jobs_ended.append(
+                    announced.then(
+                        jobs.handler(self.sessions, job),
+                        [*controls.settings, *job.reads],
+                        [status, pulse, *job.fills],
+                        api_visibility="private",
+                        trigger_mode="multiple",
+                        **heavy,
+                    )
+                )
+                for stop in job.stop:
+                    stop(guarded(events.stop), None, status, **light)
+            for announcing in (picked, *labels_moved, *jobs_ended):
+                announcing.then(
                     guarded(events.write, events.failed, self._scene.unchanged),
                     None,
                     scene,
@@ -188,19 +205,6 @@ class App:
                     trigger_mode="multiple",
                     **heavy,
                 )
-            controls.stop.click(guarded(events.stop), None, status, **light)
-            pulse = gr.State(0.0)
-            for job in (job for view in views for job in view.jobs):
-                job.start(jobs.announcement(self.sessions, job), None, status, **light).then(
-                    jobs.handler(self.sessions, job),
-                    [*controls.settings, *job.reads],
-                    [status, pulse, *job.fills],
-                    api_visibility="private",
-                    trigger_mode="multiple",
-                    **heavy,
-                )
-                for stop in job.stop:
-                    stop(guarded(events.stop), None, status, **light)
             gr.on(
                 [each.change for each in controls.settings],
                 guarded(events.estimate),

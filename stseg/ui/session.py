@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stseg import memory
-from stseg.comparison import Compared
+from stseg.comparison import Compared, comparable
 from stseg.errors import InputError
 from stseg.limits import Limits
 from stseg.records import Clip, Segmentation, Settings
@@ -166,6 +166,16 @@ class Session:
             self._ticket += 1
             self._claimed = True
             self._working = False
+
+    def show(self, shown: Shown, folder: Path) -> None:
+        """Put a result on the page, whose files go to ``folder``.
+
+        Variants of a run with other settings do not stay: their titles tell what differs from it.
+        """
+        before = self.shown
+        if before and not comparable(before.result.settings, shown.result.settings):
+            self.compared = ()
+        self.shown, self.folder = shown, folder
 
     def _settle(self) -> None:
         """No more frames come to what is shown: the run that made it ends."""

@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 
 from stseg.charts import label_trails
+from stseg.comparison import title_of
 from stseg.errors import InputError
 from stseg.records import label_map
 from stseg.render import from_jpeg, heat, overlay, shrink
@@ -136,9 +137,11 @@ def _keep(context: Context, threshold: float) -> Iterator[Progress]:
     names = context.shown.affinity.merged(threshold)
     if (names == np.arange(len(names))).all():
         raise InputError("Nothing is merged at this threshold. Move it down until labels fuse.")
-    title = f"Merged at {_number(threshold)}"
+    own = context.shown.unmerged
+    fused = merged(own, threshold)
+    title = title_of(fused.settings, own.settings)
     yield Progress(f"{title}: comparing …")
-    context.add_variant(title, merged(context.shown.unmerged, threshold))
+    context.add_variant(title, fused)
     yield Progress(f"{title}: the merged labels are in the tab Compare.")
 
 

@@ -48,15 +48,15 @@ class Context:
             flow does not belong: that it is chosen is all that they say (``OWN_FLOW``).
         stop: asked often (a job must end within a second of it): True when Stop was pressed, the
             visitor left, turned to another clip or began other work. Hand it on as ``stop=``.
-        private: an empty folder that is never served; it goes with the visitor.
         served: an empty folder whose files can be downloaded (give their path to a
             ``gr.DownloadButton``); its name cannot be guessed, and it goes with the visitor.
         cache: where flow is kept, for ``SegmentationRun``; None for a clip that a visitor brought.
         compared: the variants in the tab Compare; ``keep`` replaces them (for that tab alone).
         keep: see ``compared``.
         add_variant: hand a finished result of *the chosen clip* to the tab Compare, under a short
-            title. It computes the row of the table (some seconds; ``Cancelled`` on stop). The same
-            title replaces the older one; beyond the fourth the oldest but the first goes.
+            title that names its model and K; other settings than those of the shown result are
+            added to it. It computes the row of the table (some seconds; ``Cancelled`` on stop). The
+            same title replaces the older one; beyond the fourth the oldest but the first goes.
     """
 
     clip: Clip | None
@@ -64,7 +64,6 @@ class Context:
     settings: Callable[[], Settings]
     plain_settings: Callable[[], Settings]
     stop: Stop
-    private: Path
     served: Path
     cache: FlowCache | None
     compared: Callable[[], Sequence[Compared]]

@@ -84,9 +84,14 @@ def test_what_was_brought_outlives_one_that_fails(
 
 
 def test_what_was_brought_stands_beside_the_others(page: Page) -> None:
-    list(started(page))
+    *_, last = started(page)
     assert len(titles(page)) == 3
     assert titles(page)[-1] == "Fitted"
+    assert "3 variants of small, side by side." in last[0]
+    assert "L_c is at η = 1.0 % for all" in tab._table(page.session.compared)
+    *others, fitted = page.session.compared
+    told = tab._ended(others, [fitted], "small")  # as when four are ticked
+    assert "No room was left for: Fitted. At most 4 fit." in told
 
 
 def test_the_chosen_tile_leaves_the_variants_alone(page: Page) -> None:

@@ -136,7 +136,6 @@ def context(
         settings=lambda: Settings(k=2, taus=(-1, 1), max_frames=6),
         plain_settings=Settings,
         stop=stop,
-        private=folder,
         served=folder,
         cache=None,
         compared=lambda: (),
@@ -157,10 +156,11 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     assert all(len(each) == 5 for each in values)
     drawn = [each[1] for each in values if isinstance(each[1], str) and "<figure" in each[1]]
     assert drawn
-    assert "After 5 steps" in drawn[-1]
+    assert f"After 5 steps: {clip.name}" in drawn[-1]  # another clip may be chosen by then
     assert "polyline" in next(each[0] for each in reversed(values) if isinstance(each[0], str))
     fitted = values[-1][4]
     assert isinstance(fitted, Fitted)
+    assert fitted.settings.taus == (-1, 1)  # as the left column says, like its neighbours
     assert load_checkpoint(fitted.path).card["fitted"]["settings"]["beta"] == 0
     assert "in Compare" in seen[-1].text
     # Later, from what is kept:

@@ -42,7 +42,6 @@ def test_each_step_is_shown_and_the_last_one_stays(sessions: Sessions) -> None:
     def work(context: Context, word: str) -> Iterator[Progress]:
         assert context.clip is context.shown is None
         assert context.settings().k == 4
-        assert context.private.is_dir()
         assert context.served.is_dir()
         yield Progress("Halfway", 1, 2, values=(word,))
         yield Progress("Done.", 2, 2)

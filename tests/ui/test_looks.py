@@ -11,12 +11,15 @@ import gradio as gr
 import pytest
 from unseen_page import REQUEST, NoExample, Page, stopped
 
+from stseg.comparison import compare
 from stseg.records import Clip
 from stseg.ui import events as tested
-from stseg.ui.session import SEGMENT
-from stseg.ui.shown import Choice, Shown
-from stseg.ui.view import Moment, TabView
+from stseg.ui.jobs import announcement, handler
+from stseg.ui.session import SEGMENT, WRITE
+from stseg.ui.shown import Choice, Footage, Shown
+from stseg.ui.view import Context, Job, Moment, Progress, TabView
 from stseg.ui.work import Step
+from stseg.volume import FlowFields
 
 MOTION = 3
 """The number of a tab that is drawn only while it is open."""
@@ -134,6 +137,37 @@ def test_a_look_that_is_late_does_not_repaint_the_clip_before(page: Watched) -> 
     page.session.shown = page.drawn[0][1].shown
     page.meanwhile = lambda: None
     assert "0" in page.events.look(REQUEST, *page.looks())
+
+
+def test_labels_chosen_while_a_tab_works_get_their_files_after_it(
+    page: Watched, shown: Shown
+) -> None:
+    clip, settings = shown.result.clip, shown.result.settings
+    footage = Footage(clip, settings, FlowFields(), shown.pictures)
+    page.session.shown = replace(shown, footage=footage)
+
+    def work(context: Context) -> Iterator[Progress]:
+        page.events.choose_k(REQUEST, 2.0, *page.values[1:])
+        assert page.session.claim(WRITE) is None  # the work goes on
+        yield Progress("Done.")
+
+    job = Job(start=print, run=work)
+    announcement(page.sessions, job)(REQUEST)
+    assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:9]))[-1][0]
+    assert page.session.claim(WRITE) is not None
+
+
+def test_another_run_has_other_variants(page: Watched, shown: Shown, tmp_path: Path) -> None:
+    session, result = page.session, shown.result
+    session.compared = there = (compare("One", result),)
+
+    def run(**changed: Any) -> Shown:
+        return replace(shown, result=replace(result, settings=replace(result.settings, **changed)))
+
+    session.show(run(eta=0.05, model="full", merge=0.5), tmp_path)
+    assert session.compared == there
+    session.show(run(linkage="greedy"), tmp_path)
+    assert session.compared == ()
 
 
 class Late(NoExample):

@@ -27,7 +27,7 @@ def test_a_variant_joins_a_stopped_run_in_compare(page: Page, clip: Clip, tiny_m
     shown = page.session.shown
     assert shown is not None
     assert len(shown.result.flow) > len(shown.result)  # that is how a run stops
-    fitted = segment(clip, Settings(k=2, model=str(tiny_model), device="cpu"))
+    fitted = segment(clip, Settings(k=2, model=str(tiny_model), taus=(2,), device="cpu"))
 
     def work(context: Context) -> Iterator[Progress]:
         context.add_variant("Fitted", fitted)  # as the tabs Fit and Similarity do
@@ -37,6 +37,8 @@ def test_a_variant_joins_a_stopped_run_in_compare(page: Page, clip: Clip, tiny_m
     announcement(page.sessions, job)(REQUEST)
     assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:9]))[-1][0]
     assert [len(each.result) for each in page.session.compared] == [len(shown), clip.frames]
+    # What differs from the shown run beside model and K is told.
+    assert page.session.compared[1].title == "Fitted, τ = +2"
 
 
 def test_a_run_stopped_before_its_first_frame_leaves_the_files_alone(
