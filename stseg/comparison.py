@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, Float64, UInt8
 from scipy.optimize import linear_sum_assignment
 
 from stseg.errors import InputError, Stop, heed
@@ -118,13 +118,35 @@ def matching(first: Segmentation, other: Segmentation) -> UInt8[np.ndarray, " k"
     """
     joint = np.zeros((first.k, other.k))
     for index in range(min(len(first), len(other))):
-        pairs = first.labels_on_grid(index).astype(np.intp) * other.k + other.labels_on_grid(index)
-        joint += np.bincount(pairs.ravel(), minlength=joint.size).reshape(joint.shape)
+        joint += _shared(first.labels_on_grid(index), other.labels_on_grid(index), joint.shape)
+    return _one_to_one(joint)
+
+
+def matching_at(
+    first: Segmentation, index: int, masks: Float32[np.ndarray, "k h w"]
+) -> UInt8[np.ndarray, " k"]:
+    """The same for the soft masks of frame ``index`` alone, which nobody has linked."""
+    labels = first.labels_on_grid(index)
+    segments = label_map(masks, (labels.shape[0], labels.shape[1]))
+    return _one_to_one(_shared(labels, segments, (first.k, len(masks))))
+
+
+def _shared(
+    labels: UInt8[np.ndarray, "h w"], others: UInt8[np.ndarray, "h w"], shape: tuple[int, ...]
+) -> Float64[np.ndarray, "k l"]:
+    """Sites that each label has in common with each of the others."""
+    pairs = labels.astype(np.intp) * shape[1] + others
+    return np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+
+
+def _one_to_one(joint: Float64[np.ndarray, "k l"]) -> UInt8[np.ndarray, " l"]:
+    """The row of each column, so that the sum of the IoUs is largest; beyond the last for more."""
     union = joint.sum(1, keepdims=True) + joint.sum(0, keepdims=True) - joint
     rows, columns = linear_sum_assignment(joint / np.maximum(union, 1), maximize=True)
-    renamed = np.full(other.k, 255, np.uint8)
+    own, others = joint.shape
+    renamed = np.full(others, 255, np.uint8)
     renamed[columns] = rows
-    free = (label for label in range(other.k + first.k) if label not in rows)
+    free = (label for label in range(others + own) if label not in rows)
     for label in np.flatnonzero(renamed == 255):
         renamed[label] = next(free)
     return renamed

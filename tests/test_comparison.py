@@ -16,13 +16,14 @@ from stseg.comparison import (
     difference_picture,
     differences,
     matching,
+    matching_at,
     plan,
     title_of,
     with_variant,
 )
 from stseg.errors import Cancelled, InputError
 from stseg.pipeline import SegmentationRun, segment
-from stseg.records import Clip, Segmentation, Settings
+from stseg.records import Clip, Segmentation, Settings, label_map
 from stseg.render import COLOURS
 from stseg.video import probe
 
@@ -46,6 +47,15 @@ def test_matching_undoes_other_names(results: dict[int, Segmentation]) -> None:
     found = matching(one, other)
     for index in range(len(one)):
         np.testing.assert_array_equal(found[other.labels_on_grid(index)], one.labels_on_grid(index))
+
+
+def test_masks_of_one_frame_are_matched_as_they_are_linked(
+    results: dict[int, Segmentation],
+) -> None:
+    one = renamed(results[3], [2, 0, 1])
+    found = matching_at(one, 4, one.soft_masks(4))
+    segments = label_map(one.soft_masks(4), one.labels_on_grid(4).shape)
+    np.testing.assert_array_equal(found[segments], one.labels_on_grid(4))
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 2), (2, 4), (4, 3)])

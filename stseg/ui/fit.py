@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 
 from stseg.adaptation import AdaptationSettings
+from stseg.comparison import matching_at
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS
 from stseg.loss_chart import Curve
@@ -161,17 +162,18 @@ def _fit(
     empty = gr.update(label=checkpoint, value=None, interactive=False)
     blank = (_chart(clip, base, [], chosen.steps), "", empty, off, None)
     yield Progress("Getting the flow of the clip …", values=blank)
-    image: np.ndarray | None = None
+    image, names = None, None
     step = FitStep("")
     for step in fit_clip(
         clip, base, chosen, forwards, path, context.stop, known, context.cache, _every(chosen.steps)
     ):
         if image is None and step.first is not None and step.flow is not None:
-            image = _image(context, clip, watched(len(step.flow.forward) + 1))
+            frame = watched(len(step.flow.forward) + 1)
+            image, names = _image(context, clip, frame), _names(context, clip, frame, step.first)
         drawn = gr.skip(), gr.skip()
         if image is not None and step.first is not None and step.latest is not None:
             chart = _chart(clip, base, curves_of(step.told), chosen.steps)
-            drawn = chart, _pictures(clip, step, image)
+            drawn = chart, _pictures(clip, step, image, names)
         yield Progress(step.text, step.done, step.total, (*drawn, *_skip(3)))
     if step.saved is None or step.flow is None:
         return
@@ -232,22 +234,38 @@ def _image(context: Context, clip: Clip, index: int) -> np.ndarray:
     return shrink(picture_of(clip, index), SIDE)
 
 
+def _names(context: Context, clip: Clip, index: int, masks: np.ndarray) -> np.ndarray | None:
+    """The label on the page of each segment, so that it has the same colour here; None for none."""
+    shown = context.shown.result if context.shown else None
+    if shown is None or shown.clip.source != clip.source or index >= len(shown):
+        return None
+    return matching_at(shown, index, masks)
+
+
 def _chart(clip: Clip, base: str, curves: Sequence[Curve], steps: int) -> str:
     text = f"Losses of the fit of {VARIANTS[base].name} to {clip.name}"
     return f'<div class="caption">{escape(text)}</div>{curves_svg(curves, steps)}'
 
 
-def _pictures(clip: Clip, step: FitStep, image: np.ndarray) -> str:
+def _pictures(clip: Clip, step: FitStep, image: np.ndarray, names: np.ndarray | None) -> str:
     """The watched frame before the fit and now; the clip is named, for another may be chosen."""
     size = (image.shape[0], image.shape[1])
     measured = [each for each in step.told if each.masks is not None]
     at = measured[-1].step if measured else 0
+    hint = "Colours are those of the network's own segments, not linked."
+    if names is not None:
+        hint = "A segment has the colour of the label that it overlapped most before the fit."
+
+    def labels(masks: np.ndarray) -> np.ndarray:
+        segments = label_map(masks, size)
+        return segments if names is None else names[segments]
+
     figures = [
         figure(
             name,
             caption,
-            photo(overlay(image, label_map(masks, size), 0.5, "fill", [])),
-            "Colours are those of the network's own segments, not linked.",
+            photo(overlay(image, labels(masks), 0.5, "fill", [])),
+            hint,
             enlarges=False,  # on most screens they are as wide as their column
         )
         for name, caption, masks in (
