@@ -8,12 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
-from scipy.optimize import linear_sum_assignment
+from jaxtyping import UInt8
 
 from stseg.errors import InputError, Stop, heed
 from stseg.flow import ESTIMATORS
 from stseg.measures import Measures, at_eta, measure
+from stseg.naming import matching
 from stseg.records import Segmentation, Settings, label_map
 from stseg.render import captioned, colour_labels, overlay, shrink
 from stseg.variants import VARIANTS
@@ -33,7 +33,7 @@ class Compared:
         result: the record.
         measures: its figures.
         renamed: entry a is the label of the first variant that its label a stands for, see
-            ``matching``; the identity for the first variant itself.
+            ``stseg.naming.matching``; the identity for the first variant itself.
         brought: whether it came from elsewhere than the tab Compare: a fitted model.
     """
 
@@ -108,48 +108,6 @@ def comparable(one: Settings, other: Settings) -> bool:
     named where a variant has something else than its run.
     """
     return replace(other, model=one.model, k=one.k, merge=one.merge, eta=one.eta) == one
-
-
-def matching(first: Segmentation, other: Segmentation) -> UInt8[np.ndarray, " k"]:
-    """The label of ``first`` that each label of ``other`` overlaps, one-to-one over the clip.
-
-    The sum of the IoUs over the whole clip is maximised (Hungarian method). Labels of ``other``
-    that are left over, where it has more, take the numbers that nobody has.
-    """
-    joint = np.zeros((first.k, other.k))
-    for index in range(min(len(first), len(other))):
-        joint += _shared(first.labels_on_grid(index), other.labels_on_grid(index), joint.shape)
-    return _one_to_one(joint)
-
-
-def matching_at(
-    first: Segmentation, index: int, masks: Float32[np.ndarray, "k h w"]
-) -> UInt8[np.ndarray, " k"]:
-    """The same for the soft masks of frame ``index`` alone, which nobody has linked."""
-    labels = first.labels_on_grid(index)
-    segments = label_map(masks, (labels.shape[0], labels.shape[1]))
-    return _one_to_one(_shared(labels, segments, (first.k, len(masks))))
-
-
-def _shared(
-    labels: UInt8[np.ndarray, "h w"], others: UInt8[np.ndarray, "h w"], shape: tuple[int, ...]
-) -> Float64[np.ndarray, "k l"]:
-    """Sites that each label has in common with each of the others."""
-    pairs = labels.astype(np.intp) * shape[1] + others
-    return np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape).astype(float)
-
-
-def _one_to_one(joint: Float64[np.ndarray, "k l"]) -> UInt8[np.ndarray, " l"]:
-    """The row of each column, so that the sum of the IoUs is largest; beyond the last for more."""
-    union = joint.sum(1, keepdims=True) + joint.sum(0, keepdims=True) - joint
-    rows, columns = linear_sum_assignment(joint / np.maximum(union, 1), maximize=True)
-    own, others = joint.shape
-    renamed = np.full(others, 255, np.uint8)
-    renamed[columns] = rows
-    free = (label for label in range(others + own) if label not in rows)
-    for label in np.flatnonzero(renamed == 255):
-        renamed[label] = next(free)
-    return renamed
 
 
 def plan(

@@ -20,7 +20,8 @@ from hypothesis import settings
 from stseg.checkpoint import load_checkpoint, save_checkpoint
 from stseg.device import Device
 from stseg.network import NetworkSettings, SegmentationNetwork
-from stseg.records import Clip
+from stseg.pipeline import SegmentationRun
+from stseg.records import Clip, Segmentation, Settings
 from stseg.synthetic import RenderedClip, SceneSettings, render
 from stseg.synthetic_files import write_clip
 from stseg.video import probe
@@ -109,3 +110,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_network(tiny_model: Path) -> SegmentationNetwork:
     return load_checkpoint(tiny_model).network
+
+
+@pytest.fixture(scope="session")
+def results(clip: Clip, tiny_model: Path) -> dict[int, Segmentation]:
+    """Results of the small clip by K, of one run."""
+    settings = Settings(k=3, model=str(tiny_model), device="cpu")
+    run = SegmentationRun(clip, settings, also=(2, 4))
+    for _ in run.frames():
+        pass
+    return {k: run.result(k) for k in run.ks}

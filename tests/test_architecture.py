@@ -32,6 +32,7 @@ FLOORS: dict[str, int] = {
     "stseg.video_writer": 3,
     "stseg.volume": 2,
     "stseg.linkage": 2,
+    "stseg.naming": 2,
     "stseg.settings_file": 2,
     "stseg.motion": 2,
     "stseg.metrics": 2,

@@ -15,56 +15,19 @@ from stseg.comparison import (
     comparison_video,
     difference_picture,
     differences,
-    matching,
-    matching_at,
     plan,
     title_of,
     with_variant,
 )
 from stseg.errors import Cancelled, InputError
-from stseg.pipeline import SegmentationRun, segment
-from stseg.records import Clip, Segmentation, Settings, label_map
+from stseg.pipeline import segment
+from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
 from stseg.video import probe
 
 
-@pytest.fixture(scope="module")
-def results(clip: Clip, tiny_model: Path) -> dict[int, Segmentation]:
-    settings = Settings(k=3, model=str(tiny_model), device="cpu")
-    run = SegmentationRun(clip, settings, also=(2, 4))
-    for _ in run.frames():
-        pass
-    return {k: run.result(k) for k in run.ks}
-
-
 def renamed(result: Segmentation, names: list[int]) -> Segmentation:
     return replace(result, assignment=np.array(names, np.uint8)[result.assignment])
-
-
-def test_matching_undoes_other_names(results: dict[int, Segmentation]) -> None:
-    one = results[3]
-    other = renamed(one, [2, 0, 1])
-    found = matching(one, other)
-    for index in range(len(one)):
-        np.testing.assert_array_equal(found[other.labels_on_grid(index)], one.labels_on_grid(index))
-
-
-def test_masks_of_one_frame_are_matched_as_they_are_linked(
-    results: dict[int, Segmentation],
-) -> None:
-    one = renamed(results[3], [2, 0, 1])
-    found = matching_at(one, 4, one.soft_masks(4))
-    segments = label_map(one.soft_masks(4), one.labels_on_grid(4).shape)
-    np.testing.assert_array_equal(found[segments], one.labels_on_grid(4))
-
-
-@pytest.mark.parametrize(("first", "second"), [(3, 2), (2, 4), (4, 3)])
-def test_no_two_labels_share_a_name(
-    results: dict[int, Segmentation], first: int, second: int
-) -> None:
-    found = matching(results[first], results[second])
-    assert len(set(found.tolist())) == second
-    assert found.max() < max(first, second)
 
 
 def test_labels_of_a_variant_have_the_names_of_the_first(

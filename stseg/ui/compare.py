@@ -217,17 +217,19 @@ def _draw(moment: Moment, tinted: bool) -> tuple[str]:
         return (note(EMPTY),)
     image = shrink(from_jpeg(moment.shown.pictures[moment.frame]), SIDE)
     size = (image.shape[0], image.shape[1])
-    first = variants[0].labels(moment.frame, size)
+    # Labels are named as in the first variant; a segment has one colour everywhere on the page.
+    names = moment.naming.table(moment.shown.result, variants[0].result)
+    first = names[variants[0].labels(moment.frame, size)]
     figures = []
     for number, each in enumerate(variants):
-        labels = each.labels(moment.frame, size) if number else first
+        labels = names[each.labels(moment.frame, size)] if number else first
         differs = 100 * float((labels != first).mean())
         caption = f"{each.title}" + (f" · {differs:.1f} % differ" if number else "")
         if tinted and number:
             source = drawing(difference_picture(image, labels, first))
         else:
             source = photo(overlay(image, labels))
-        hint = "The reference of the differences." if number == 0 else "Colours as in the first."
+        hint = "Colours as in the other tabs." + ("" if number else " Reference of differences.")
         figures.append(figure(f"variant-{number}", caption, source, hint))
     return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants),)
 

@@ -11,10 +11,10 @@ import gradio as gr
 import numpy as np
 
 from stseg.adaptation import AdaptationSettings
-from stseg.comparison import matching_at
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS
 from stseg.loss_chart import Curve
+from stseg.naming import matching_at
 from stseg.records import Clip, label_map
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import first_offered

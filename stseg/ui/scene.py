@@ -167,7 +167,7 @@ class Scene:
         """Pictures of the tabs; those of a tab that is not open are left as they are."""
         eta, opened, *options = session.looks
         frame = min(max(session.frame, 0), len(shown) - 1)
-        moment = Moment(shown, frame, eta / 100, session.compared)
+        moment = Moment(shown, frame, eta / 100, session.compared, session.naming)
         pictures: list[Any] = []
         for index, view in enumerate(self.views):
             own, options = options[: len(view.options)], options[len(view.options) :]

@@ -18,6 +18,7 @@ from stseg import memory
 from stseg.comparison import Compared, comparable
 from stseg.errors import InputError
 from stseg.limits import Limits
+from stseg.naming import Naming
 from stseg.records import Clip, Segmentation, Settings
 from stseg.scratch import Scratch
 from stseg.ui.machine import Machine
@@ -68,6 +69,7 @@ class Session:
         clip: the clip that Segment will take.
         shown: the result on the page.
         compared: variants of the chosen clip in the tab Compare, the first as reference.
+        naming: of their labels as in what is shown.
         own_flow: the flow that the visitor brought last, or None.
         names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
@@ -84,6 +86,7 @@ class Session:
         self.clip: Clip | None = None
         self.shown: Shown | None = None
         self.compared: tuple[Compared, ...] = ()
+        self.naming = Naming()
         self.uploads: dict[Clip, str] = {}
         self.names: set[str] = set()
         self.own_flow: OwnFlow | None = None

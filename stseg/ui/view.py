@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gradio.components import Component
 from stseg.comparison import Compared
 from stseg.errors import Stop
 from stseg.flow.cache import FlowCache
+from stseg.naming import Naming
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.shown import Shown
 
@@ -25,12 +26,14 @@ class Moment:
         frame: number of the frame, from 0.
         eta: fraction of sites that count as occluded.
         compared: variants of the same clip that were made to be compared, the first as reference.
+        naming: of their labels as in ``shown``, remembered from one picture to the next.
     """
 
     shown: Shown
     frame: int
     eta: float
     compared: Sequence[Compared] = ()
+    naming: Naming = field(default_factory=Naming)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from unseen_page import REQUEST, Page, finished
 
@@ -16,7 +17,7 @@ from stseg.records import Clip
 from stseg.ui import compare as tab
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session
-from stseg.ui.view import Job
+from stseg.ui.view import Job, Moment
 
 JOB = Job(start=print, run=tab._run)
 
@@ -104,3 +105,30 @@ def test_the_chosen_tile_leaves_the_variants_alone(page: Page) -> None:
     scene = page.events.pick(gr.EventData(None, {"key": f"0-{place}"}), REQUEST, *page.values)
     assert all(each == gr.skip() for each in scene[1:])
     assert titles(page) == ["Shown", "Fitted"]
+
+
+def test_a_segment_has_the_colour_that_it_has_in_the_other_tabs(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = page.session
+    assert session.shown is not None
+    shown = session.shown.result
+    drawn: list[np.ndarray] = []
+
+    def draw(_: object, labels: np.ndarray) -> np.ndarray:
+        drawn.append(labels)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(tab, "overlay", draw)
+    # What is compared first calls the labels something else than the page does.
+    names = np.roll(np.arange(shown.k, dtype=np.uint8), 1)
+    other = replace(shown, assignment=names[shown.assignment])
+    first = compare("Other names", other)
+    moment = Moment(session.shown, 2, 0.01, (first, compare("Shown", shown, other)))
+    (board,) = tab._draw(moment, False)
+    size = drawn[0].shape
+    expected = compare("As on the page", shown).labels(2, (size[0], size[1]))
+    assert len(np.unique(expected)) > 1
+    for labels in drawn:
+        np.testing.assert_array_equal(labels, expected)
+    assert "0.0 % differ" in board

@@ -1,0 +1,102 @@
+"""Labels of one result in the names, and so in the colours, of another of the same clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+from weakref import ref
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+from scipy.optimize import linear_sum_assignment
+
+from stseg.records import Segmentation, label_map
+
+_LOOKED_AT = 48
+"""Frames, evenly spread, by which ``Naming`` tells labels apart: a long clip costs no more."""
+
+Table: TypeAlias = UInt8[np.ndarray, "256"]
+"""Of names by label."""
+
+
+def matching(first: Segmentation, other: Segmentation) -> UInt8[np.ndarray, " k"]:
+    """The label of ``first`` that each label of ``other`` overlaps, one-to-one over the clip.
+
+    The sum of the IoUs over the whole clip is maximised (Hungarian method). Labels of ``other``
+    that are left over, where it has more, take the numbers that nobody has.
+    """
+    return _matching(first, other, range(min(len(first), len(other))))
+
+
+def matching_at(
+    first: Segmentation, index: int, masks: Float32[np.ndarray, "k h w"]
+) -> UInt8[np.ndarray, " k"]:
+    """The same for the soft masks of frame ``index`` alone, which nobody has linked."""
+    labels = first.labels_on_grid(index)
+    segments = label_map(masks, (labels.shape[0], labels.shape[1]))
+    return _one_to_one(_shared(labels, segments, (first.k, len(masks))))
+
+
+class Naming:
+    """Takes labels of one result to the names of another, and remembers the last pair.
+
+    Results are told apart by identity, and are not kept: a run that goes on makes a new record of
+    every step.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[ref[Segmentation], ref[Segmentation], Table] | None = None
+
+    def table(self, shown: Segmentation, other: Segmentation) -> Table:
+        """Entry a is what label a of ``other`` is called in ``shown``: a permutation.
+
+        Matched as by ``matching``, over at most 48 frames.
+        """
+        last = self._last
+        if last is not None and last[0]() is shown and last[1]() is other:
+            return last[2]
+        table = _table(shown, other)
+        self._last = ref(shown), ref(other), table
+        return table
+
+
+def _table(shown: Segmentation, other: Segmentation) -> Table:
+    table = np.arange(256, dtype=np.uint8)
+    if shown is not other:
+        frames = min(len(shown), len(other))
+        spread = np.unique(np.linspace(0, frames - 1, min(frames, _LOOKED_AT)).round().astype(int))
+        found = _matching(shown, other, spread.tolist())
+        table[: len(found)] = found
+        # Names that ``other`` does not have stay apart from those that it does.
+        table[len(found) :] = np.setdiff1d(np.arange(256, dtype=np.uint8), found)
+    return table
+
+
+def _matching(
+    first: Segmentation, other: Segmentation, frames: Iterable[int]
+) -> UInt8[np.ndarray, " k"]:
+    joint = np.zeros((first.k, other.k))
+    for index in frames:
+        joint += _shared(first.labels_on_grid(index), other.labels_on_grid(index), joint.shape)
+    return _one_to_one(joint)
+
+
+def _shared(
+    labels: UInt8[np.ndarray, "h w"], others: UInt8[np.ndarray, "h w"], shape: tuple[int, ...]
+) -> Float64[np.ndarray, "k l"]:
+    """Sites that each label has in common with each of the others."""
+    pairs = labels.astype(np.intp) * shape[1] + others
+    return np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+
+
+def _one_to_one(joint: Float64[np.ndarray, "k l"]) -> UInt8[np.ndarray, " l"]:
+    """The row of each column, so that the sum of the IoUs is largest; beyond the last for more."""
+    union = joint.sum(1, keepdims=True) + joint.sum(0, keepdims=True) - joint
+    rows, columns = linear_sum_assignment(joint / np.maximum(union, 1), maximize=True)
+    own, others = joint.shape
+    renamed = np.full(others, 255, np.uint8)
+    renamed[columns] = rows
+    free = (label for label in range(others + own) if label not in rows)
+    for label in np.flatnonzero(renamed == 255):
+        renamed[label] = next(free)
+    return renamed
