@@ -145,7 +145,9 @@ def segment_all(
 
     device = choose_device(first.device)
     alike = any(uses_similarity(each.linkage) for each in wanted)
-    predictor = Predictor(network.to(device.torch).eval(), device, flow, ks, check, alike)
+    predictor = Predictor(
+        network.to(device.torch).eval(), device, flow, ks, check, alike, first.refine
+    )
     shared = {k: _Shared(predictor.of(k), sum(each.k == k for each in wanted)) for k in ks}
     n = len(flow.forward) + 1
     lines = [_line(each, shared[each.k], clip, flow).advance(n, ended=True) for each in wanted]

@@ -19,6 +19,7 @@ SWEEPS: dict[str, tuple[object, ...]] = {
     "subsequence": (5, 10, 20, 40, 0),
     "linkage": LINKAGES,
     "stride": STRIDES,
+    "refine": (False, True),
 }
 """What each sweep tries; the rest of the settings stays as it is."""
 

@@ -36,6 +36,7 @@ TITLES = {
     "subsequence": "Length of the sub-sequences, in frames",
     "linkage": "Linkage",
     "stride": "Frames from one triplet to the next",
+    "refine": "Masks refined by the flow",
 }
 
 LINES = {

@@ -188,5 +188,9 @@ class _Desk:
 def _pass_of(settings: Settings) -> Settings:
     """Settings that stand for all that share their pass of the network."""
     return Settings(
-        model=settings.model, taus=settings.taus, stride=settings.step, device=settings.device
+        model=settings.model,
+        taus=settings.taus,
+        stride=settings.step,
+        device=settings.device,
+        refine=settings.refine,
     )

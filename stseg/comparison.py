@@ -166,6 +166,8 @@ def differences(settings: Settings, base: Settings) -> list[str]:
         parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
     if settings.stride != base.stride and settings.step != base.step:
         parts.append(f"stride {settings.step}")
+    if settings.refine != base.refine:
+        parts.append("refined" if settings.refine else "not refined")
     if settings.linkage != base.linkage:
         parts.append(f"linkage {settings.linkage}")
     if settings.subsequence != base.subsequence:

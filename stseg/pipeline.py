@@ -131,7 +131,13 @@ class SegmentationRun:
                 self.flow = stored
                 self._check_backward()
         predictor = self._predictor = Predictor(
-            self._network, self._device, self.flow, self.ks, self._check, self._latents
+            self._network,
+            self._device,
+            self.flow,
+            self.ks,
+            self._check,
+            self._latents,
+            settings.refine,
         )
         timelines = [
             Timeline(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stseg.device import Device, Frugal
 from stseg.network import SegmentationNetwork
+from stseg.refinement import refined_masks
 from stseg.timeline import BATCH, Predict, Prediction, Triplet
 from stseg.volume import FlowFields
 
@@ -97,6 +98,7 @@ class Predictor:
         ks: the numbers of segments that will be asked for.
         check: called before every pass; it may raise.
         latents: whether anybody looks at χ; without, they have no channel.
+        refine: whether masks are refined by the flow.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Predictor:
         ks: Sequence[int],
         check: Callable[[], None],
         latents: bool = True,
+        refine: bool = False,
     ) -> None:
         self._network = network
         slow = one_at_a_time(device)
@@ -117,6 +120,7 @@ class Predictor:
         self._ks = tuple(ks)
         self._check = check
         self._latents = latents
+        self._refine = refine
         self._waiting: dict[tuple[tuple[Triplet, ...], bool], dict[int, Prediction]] = {}
         self.seconds = 0.0
         """Time spent in the network so far."""
@@ -160,7 +164,9 @@ class Predictor:
             with device.autocast():
                 features = self._network.features(batch)
                 logits = self._network.logits(features)
-            masks = [quantised_masks(logits[k]) for k in self._ks]
+            asked = [logits[k] for k in self._ks]
+            refine = self._refine
+            masks = refined_masks(asked, batch) if refine else list(map(quantised_masks, asked))
             segments = [best_segment(each) for each in masks]
             seen = features if self._latents else features[:, :0]
             latents = latent_vectors(seen, segments, list(self._ks))

@@ -90,6 +90,8 @@ class Settings:
         stride: frames from one triplet to the next: 1, as the paper has it, or 2, which halves the
             work of the network (see ``stseg.timeline.Timeline``); None is 2 where τ allows it.
             ``step`` is what it comes to.
+        refine: whether the masks of each triplet are refined by its flow, which the paper does not
+            do (see ``stseg.refinement``).
         device: "auto", "cpu" or "cuda".
         subsequence: link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole
             video.
@@ -113,6 +115,7 @@ class Settings:
     similarity_weight: float = 1.0
     merge: float | None = None
     stride: int | None = None
+    refine: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flow", flow_name(self.flow))

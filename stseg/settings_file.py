@@ -11,7 +11,7 @@ from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.records import Settings
 
-_KINDS = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}
+_KINDS = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),), "bool": ()}
 
 
 def write_settings(settings: Settings, path: Path) -> None:
@@ -63,7 +63,7 @@ def settings_of(values: object) -> Settings:
 def _fits(value: object, annotation: str) -> bool:
     """Whether a JSON value can stand for a field of this type."""
     if isinstance(value, bool):
-        return False
+        return annotation == "bool"
     if annotation.startswith("tuple"):
         return isinstance(value, list) and all(type(each) is int for each in value)
     return any(isinstance(value, _KINDS[part]) for part in annotation.split(" | "))

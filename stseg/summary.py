@@ -44,6 +44,8 @@ def command_line(
         words += ["--similarity-weight", str(settings.similarity_weight)]
     if settings.stride is not None:
         words += ["--stride", str(settings.stride)]
+    if settings.refine:
+        words.append("--refine")
     if settings.merge is not None:
         words += ["--merge", str(settings.merge)]
     return shlex.join(words)

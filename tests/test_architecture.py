@@ -33,6 +33,8 @@ FLOORS: dict[str, int] = {
     "stseg.volume": 2,
     "stseg.linkage": 2,
     "stseg.naming": 2,
+    "stseg.guided_filter": 2,
+    "stseg.refinement": 3,
     "stseg.settings_file": 2,
     "stseg.motion": 2,
     "stseg.metrics": 2,

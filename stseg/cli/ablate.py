@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from stseg.records import Settings
 
 NAME = "ablate"
-HELP = "Compare the variants (Table 1) and sweep over K, τ, η, sub-sequences, linkage and stride."
-SWEEPS = ("k", "tau", "eta", "subsequence", "linkage", "stride")
+HELP = "Compare the variants (Table 1) and sweep over K, τ, η, linkage, stride and the like."
+SWEEPS = ("k", "tau", "eta", "subsequence", "linkage", "stride", "refine")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

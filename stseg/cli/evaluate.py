@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--linkage", default="greedy", help="greedy (the paper) or one-to-one")
     parser.add_argument("--subsequence", type=int, default=10, help="frames; 0 for whole videos")
     parser.add_argument("--stride", type=int, default=1, help="frames between triplets, 1 or 2")
+    parser.add_argument(
+        "--refine", action="store_true", help="refine the masks by the flow (not in the paper)"
+    )
     parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
     parser.add_argument(
         "--labels",
@@ -130,6 +133,7 @@ def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[En
         device=arguments.device,
         subsequence=arguments.subsequence,
         stride=arguments.stride,
+        refine=arguments.refine,
     )
     return Task(
         settings,

@@ -82,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames from one triplet to the next: 1 as the paper has it, or 2 in half the time, "
         "for one tau of 1 or -1 (2 where tau allows it)",
     )
+    parser.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        default=UNSAID,
+        help="refine the masks by the flow: sharper borders, which the paper does not have (no)",
+    )
     parser.add_argument("--device", default=UNSAID, help="auto, cpu or cuda (auto)")
     parser.add_argument(
         "--frames",

@@ -9,7 +9,7 @@ import gradio as gr
 from stseg.comparison import Compared, compare, comparison_video, plan, with_variant
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.ui.controls import check_offered, read_settings
-from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
+from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
 from stseg.ui.given import names, wholes
 from stseg.ui.session import Sessions
 from stseg.volume import FlowFields
@@ -35,6 +35,7 @@ def build(sessions: Sessions) -> Endpoint:
         max_frames: Any,
         subsequence: Any,
         stride: Any,
+        refine: Any,
         request: gr.Request,
     ) -> tuple[str, list[dict[str, Any]]]:
         """Segment a video under two to four variants and compare them.
@@ -58,12 +59,15 @@ def build(sessions: Sessions) -> Endpoint:
             subsequence: link anew every so many frames; 0 links the whole video.
             stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
+            refine: whether masks are refined by the flow, which the paper does not do.
 
         Returns:
             The variants side by side (MP4), and the table: a list with one dictionary a variant
             (title, flicker, residual, L_r, L_c, J and F where known, seconds, settings).
         """
-        base = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
+        base = read_settings(
+            k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
+        )
         wanted = names("models", models, "full", "no-lc")
         estimators = names("other_flow", other_flow, "raft-sintel")
         check_offered(wanted, estimators)
@@ -104,6 +108,7 @@ def build(sessions: Sessions) -> Endpoint:
             gr.JSON([], label="other_flow"),
             *settings_inputs(),
             stride_input(),
+            refine_input(),
         ),
         outputs=(gr.File(label="comparison video"), gr.JSON(label="table")),
     )

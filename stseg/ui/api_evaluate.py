@@ -11,7 +11,7 @@ from stseg.records import Settings
 from stseg.ui.benchmark import SUBSEQUENCE
 from stseg.ui.benchmark_work import CACHED, scores_of
 from stseg.ui.controls import DEFAULTS, read_settings
-from stseg.ui.endpoint import Call, Endpoint
+from stseg.ui.endpoint import Call, Endpoint, refine_input
 from stseg.ui.given import names
 from stseg.ui.offered import ALL, chosen
 from stseg.ui.session import Sessions
@@ -33,6 +33,7 @@ def build(sessions: Sessions) -> Endpoint:
         linkage: Any,
         subsequence: Any,
         stride: Any,
+        refine: Any,
         request: gr.Request,
     ) -> dict[str, Any]:
         """Score a model on a data set of the server: J and F as DAVIS measures them.
@@ -49,12 +50,13 @@ def build(sessions: Sessions) -> Endpoint:
             subsequence: frames for which the foreground is chosen at once; 0 is the whole video.
             stride: frames from one triplet to the next: 1 as the paper and what was published have
                 it, or 2, which halves the work, for one tau of 1 or -1.
+            refine: whether masks are refined by the flow, which the paper does not do.
 
         Returns:
             The report that `python -m stseg evaluate --json` writes, scores as fractions of 1.
         """
         data_set = chosen(sessions.offered, dataset)
-        settings = _settings(k, tau, flow, model, linkage, subsequence, stride)
+        settings = _settings(k, tau, flow, model, linkage, subsequence, stride, refine)
         only = names("sequences", sequences, "bear", "camel")
         with Call(sessions, request) as call:
             steps = scores_of(
@@ -77,14 +79,22 @@ def build(sessions: Sessions) -> Endpoint:
             gr.Textbox("greedy", label="linkage"),
             gr.Number(SUBSEQUENCE, label="subsequence"),
             gr.Number(1, label="stride"),
+            refine_input(),
         ),
         outputs=(gr.JSON(label="report"),),
     )
 
 
 def _settings(
-    k: Any, tau: Any, flow: Any, model: Any, linkage: Any, subsequence: Any, stride: Any
+    k: Any,
+    tau: Any,
+    flow: Any,
+    model: Any,
+    linkage: Any,
+    subsequence: Any,
+    stride: Any,
+    refine: Any,
 ) -> Settings:
     estimator = DEFAULTS.flow if flow == CACHED else flow
     eta = 100 * DEFAULTS.eta
-    return read_settings(k, tau, eta, estimator, model, linkage, 0, subsequence, stride)
+    return read_settings(k, tau, eta, estimator, model, linkage, 0, subsequence, stride, refine)

@@ -15,7 +15,7 @@ from stseg.errors import InputError
 from stseg.export import outputs
 from stseg.formats import EXTRAS
 from stseg.ui.controls import read_settings
-from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
+from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
 from stseg.ui.given import names, number
 from stseg.ui.session import Sessions
 from stseg.ui.work import segment_clip
@@ -42,6 +42,7 @@ def build(sessions: Sessions) -> Endpoint:
         merge: Any,
         stride: Any,
         also: Any,
+        refine: Any,
         request: gr.Request,
     ) -> tuple[str, str, dict[str, Any]]:
         """Segment a video into what moves together.
@@ -62,12 +63,15 @@ def build(sessions: Sessions) -> Endpoint:
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
             also: extra files that the zip is to hold as well, a list of names: "coco", "soft",
                 "flow", "foreground", "motion", "settings".
+            refine: whether masks are refined by the flow, which the paper does not do.
 
         Returns:
             The grid video (MP4), a zip of indexed label PNGs and of what `also` names, and the
             summary: settings, versions, timings and statistics of each segment.
         """
-        settings = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
+        settings = read_settings(
+            k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
+        )
         fused = APART if merge is None else number("merge", merge, 0.9)
         settings = replace(settings, merge=fused if fused != APART else None)
         extras = names("also", also, "coco", "motion")
@@ -96,6 +100,7 @@ def build(sessions: Sessions) -> Endpoint:
             gr.Number(APART, label="merge"),
             stride_input(),
             gr.JSON([], label="also"),
+            refine_input(),
         ),
         outputs=(gr.File(label="grid video"), gr.File(label="labels"), gr.JSON(label="summary")),
     )

@@ -11,7 +11,7 @@ from stseg.pipeline import SegmentationRun
 from stseg.records import Segmentation
 from stseg.ui.affinity import Affinity, spread
 from stseg.ui.controls import read_settings
-from stseg.ui.endpoint import Call, Endpoint, settings_inputs, stride_input
+from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
 from stseg.ui.given import number
 from stseg.ui.session import Sessions
 
@@ -38,6 +38,7 @@ def build(sessions: Sessions) -> Endpoint:
         threshold: Any,
         measure: Any,
         stride: Any,
+        refine: Any,
         request: gr.Request,
     ) -> dict[str, Any]:
         """Compare the segments of a video in the network's own features, and merge those alike.
@@ -56,6 +57,7 @@ def build(sessions: Sessions) -> Endpoint:
             measure: "cosine" or "dot" (the dot product, divided by the number of features).
             stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
+            refine: whether masks are refined by the flow, which the paper does not do.
 
         Returns:
             A dictionary. "whole_clip": matrix of label against label over the clip. "frames": the
@@ -66,7 +68,9 @@ def build(sessions: Sessions) -> Endpoint:
             share of the frame of each merged label. "threshold", "measure", "settings": as they
             were used.
         """
-        settings = read_settings(k, tau, eta, flow, model, linkage, max_frames, subsequence, stride)
+        settings = read_settings(
+            k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
+        )
         threshold = number("threshold", threshold, 0.9)
         with Call(sessions, request) as call:
             run = SegmentationRun(call.clip(video), settings, stop=call.stop)
@@ -85,6 +89,7 @@ def build(sessions: Sessions) -> Endpoint:
             gr.Number(1.0, label="threshold"),
             gr.Textbox("cosine", label="measure"),
             stride_input(),
+            refine_input(),
         ),
         outputs=(gr.JSON(label="similarity"),),
     )

@@ -15,7 +15,7 @@ from stseg.limits import Limits
 from stseg.records import K_RANGE, LINKAGES, Settings
 from stseg.ui.camera import build_camera
 from stseg.ui.clips import PICK
-from stseg.ui.given import number, whole, whole_or_none, wholes
+from stseg.ui.given import number, truth, whole, whole_or_none, wholes
 from stseg.variants import available_variants
 
 TAUS = (-3, -2, -1, 1, 2, 3)
@@ -30,7 +30,7 @@ LINKAGE_TITLES = {
 
 STRIDE_TITLES = [("automatic", 0), ("at every frame (paper)", 1), ("at every second frame", 2)]
 
-SETTINGS = 9
+SETTINGS = 10
 """Number of values that ``read_settings`` takes; they come before what else an event reads."""
 
 FLOW = 3
@@ -157,11 +157,17 @@ def build_controls(limits: Limits) -> Controls:
             "between take a mean.",
             elem_id="stride",
         )
+        refine = gr.Checkbox(
+            value=DEFAULTS.refine,
+            label="Refine masks by the flow",
+            info="Moves borders to where the flow changes; the paper takes the masks as they are.",
+            elem_id="refine",
+        )
     with gr.Row():
         segment = gr.Button("Segment", variant="primary", elem_id="segment", min_width=80)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
     badge = gr.HTML("", elem_id="badge")
-    settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride)
+    settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride, refine)
     return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
 
 
@@ -188,6 +194,7 @@ def read_settings(
     frames: Any,
     subsequence: Any = 0,
     stride: Any = 0,
+    refine: Any = DEFAULTS.refine,
 ) -> Settings:
     """What the controls say.
 
@@ -204,6 +211,7 @@ def read_settings(
         frames: how many to read; None and 0 read all.
         subsequence: frames after which labels are linked anew; None and 0 never do.
         stride: frames from one triplet to the next; None and 0 leave the choice.
+        refine: whether masks are refined by the flow; None is the default.
 
     Raises:
         InputError: a value is of another kind (nobody has checked it before) or out of its range,
@@ -221,6 +229,7 @@ def read_settings(
         max_frames=whole_or_none("max_frames", frames, 0),
         subsequence=whole_or_none("subsequence", subsequence, 0) or 0,
         stride=whole_or_none("stride", stride, 0),
+        refine=truth("refine", refine, DEFAULTS.refine),
     )
 
 

@@ -103,6 +103,11 @@ def stride_input() -> Component:
     return gr.Number(0, label="stride")
 
 
+def refine_input() -> Component:
+    """The last setting of ``read_settings``; it came later still."""
+    return gr.Checkbox(DEFAULTS.refine, label="refine")
+
+
 def settings_inputs() -> tuple[Component, ...]:
     """Parameters that ``read_settings`` takes first, in its order, under the names of the API."""
     return (

@@ -47,6 +47,15 @@ def number(name: str, value: object, example: float) -> float:
     _refuse(name, value, "a number", example)
 
 
+def truth(name: str, value: object, otherwise: bool) -> bool:
+    """True or false, or nothing, which is ``otherwise``. Raises as ``whole`` does."""
+    if value is None:
+        return otherwise
+    if isinstance(value, bool):
+        return value
+    _refuse(name, value, "true or false", otherwise)
+
+
 def names(name: str, value: object, *examples: str) -> list[str]:
     """Names: a list of them, words in one text, or nothing. Raises as ``whole`` does."""
     each = [] if value is None else value.split() if isinstance(value, str) else value

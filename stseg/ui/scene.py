@@ -31,6 +31,7 @@ NAMES = {
     "max_frames": "the number of frames",
     "subsequence": "the sub-sequence",
     "step": "the triplets",
+    "refine": "the refinement",
 }
 """What of the settings needs Segment when it changes, as the badge says it; η changes no label."""
 
