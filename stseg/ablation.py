@@ -83,7 +83,8 @@ def same_pass(wanted: Sequence[Settings]) -> list[list[Settings]]:
     """The settings, each once, in groups that one pass of the network serves."""
     groups: dict[tuple[object, ...], list[Settings]] = {}
     for each in dict.fromkeys(wanted):
-        groups.setdefault((each.model, each.taus, each.step, each.device), []).append(each)
+        key = each.model, each.taus, each.step, each.device, each.refine
+        groups.setdefault(key, []).append(each)
     return list(groups.values())
 
 

@@ -90,6 +90,8 @@ def sweep_rows(base: Settings, name: str, ks: Sequence[int]) -> list[Row]:
 
 
 def _words(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return " ".join(str(each) for each in value)
     if isinstance(value, float):

@@ -164,9 +164,10 @@ class Predictor:
             with device.autocast():
                 features = self._network.features(batch)
                 logits = self._network.logits(features)
-            asked = [logits[k] for k in self._ks]
-            refine = self._refine
-            masks = refined_masks(asked, batch) if refine else list(map(quantised_masks, asked))
+            masks = [
+                refined_masks(logits[k], batch) if self._refine else quantised_masks(logits[k])
+                for k in self._ks
+            ]
             segments = [best_segment(each) for each in masks]
             seen = features if self._latents else features[:, :0]
             latents = latent_vectors(seen, segments, list(self._ks))

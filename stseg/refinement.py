@@ -13,7 +13,6 @@ flow knows better where they end. Two steps, neither of which is trained:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -46,26 +45,25 @@ REFINEMENT = RefinementSettings()
 
 @torch.no_grad()
 def refined_masks(
-    logits: Sequence[Float[Tensor, "b _k t h w"]],
+    logits: Float[Tensor, "b k t h w"],
     flow: Float[Tensor, "b 2 t h w"],
     settings: RefinementSettings = REFINEMENT,
-) -> list[UInt8[Tensor, "b _k t h w"]]:
+) -> UInt8[Tensor, "b k t h w"]:
     """Soft masks in steps of 1/255, refined by the flow.
 
     Args:
-        logits: of the network, for several numbers of segments; each is refined by itself.
+        logits: of the network.
         flow: what the network saw, in pixels a frame.
         settings: how.
     """
-    ks = [each.shape[1] for each in logits]
-    prior = torch.cat([torch.log_softmax(each.float(), dim=1) for each in logits], dim=1)
+    prior = torch.log_softmax(logits.float(), dim=1)
     fitted = fit_motion(flow, prior.exp(), motion_model(settings.model), settings.fit)
     norm = flow.abs().sum(dim=1).mean(dim=(2, 3)).clamp_min(1e-6)  # (b, t)
     score = prior - settings.weight / norm[:, None, :, None, None] * fitted.residual(flow)
-    masks = torch.cat([torch.softmax(each, dim=1) for each in score.split(ks, dim=1)], dim=1)
-    sites, guide = masks.movedim(1, -1).cpu().numpy(), flow.cpu().numpy()
+    sites, guide = torch.softmax(score, dim=1).movedim(1, -1).cpu().numpy(), flow.cpu().numpy()
     followed = [
         torch.from_numpy(guided(m, f, settings.guide)) for m, f in zip(sites, guide, strict=True)
     ]
-    every = torch.stack(followed).mul_(255).round_().to(torch.uint8).movedim(-1, 1)
-    return [each.contiguous().to(flow.device) for each in every.split(ks, dim=1)]
+    masks = torch.stack(followed).movedim(-1, 1)
+    masks = masks / masks.sum(dim=1, keepdim=True)  # what was clipped no longer adds up to one
+    return masks.mul_(255).round_().to(torch.uint8).contiguous().to(flow.device)

@@ -130,9 +130,23 @@ def test_stop_and_missing_heads_are_said(
 
 def test_a_pass_serves_what_shares_model_tau_and_stride() -> None:
     other, halved = replace(BASE, taus=(2,)), replace(BASE, stride=2)
-    automatic = replace(BASE, stride=None)
-    passes = [WANTED, [other], [halved, automatic]]
-    assert same_pass([*WANTED, other, halved, automatic, BASE]) == passes
+    automatic, refined = replace(BASE, stride=None), replace(BASE, refine=True)
+    passes = [WANTED, [other], [halved, automatic], [refined]]
+    assert same_pass([*WANTED, other, halved, automatic, refined, BASE]) == passes
+
+
+def test_each_pass_refines_as_its_settings_say(
+    annotated: Clip, tiny_network: SegmentationNetwork, flow: FlowFields
+) -> None:
+    plain, refined = (replace(BASE, k=3, refine=refine) for refine in (False, True))
+    masks = [
+        segment_all(annotated, [each], tiny_network, flow)[each].soft_masks(2)
+        for each in (plain, refined)
+    ]
+    run = SegmentationRun(annotated, refined, tiny_network, flow)
+    expected = [frame.masks for frame in run.frames()][2]
+    np.testing.assert_array_equal(masks[1], expected)
+    assert not np.array_equal(masks[0], expected)
 
 
 def test_table_1_names_what_is_missing() -> None:

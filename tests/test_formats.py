@@ -137,7 +137,7 @@ def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:
         similarity_weight=2.5,
         eta=0.123456789,
     )
-    for settings in (every, Settings(stride=2)):
+    for settings in (every, Settings(stride=2, refine=True)):
         write_settings(settings, tmp_path / "every.json")
         assert read_settings(tmp_path / "every.json") == settings
 
@@ -149,6 +149,7 @@ def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:
         ({"colour": 1}, "There is no setting 'colour'. Choose among "),
         ({"k": "4"}, "The setting 'k' cannot be '4'. Correct it."),
         ({"k": True}, "The setting 'k' cannot be True. Correct it."),
+        ({"refine": 1}, "The setting 'refine' cannot be 1. Correct it."),
         ({"taus": [1.5]}, "The setting 'taus' cannot be [1.5]. Correct it."),
         ({"taus": 1}, "The setting 'taus' cannot be 1. Correct it."),
         ({"model": None}, "The setting 'model' cannot be None. Correct it."),

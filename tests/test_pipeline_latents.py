@@ -31,19 +31,24 @@ def worked(
 
 
 @pytest.mark.parametrize(
-    ("taus", "linkage"),
+    ("taus", "linkage", "refine"),
     [
-        ((1,), "one-to-one"),
-        ((2,), "greedy"),
-        ((-1,), "one-to-one+similarity"),
-        ((2, -1), "greedy+similarity"),
-        ((6,), "one-to-one+similarity"),  # hardly a triplet fits
+        ((1,), "one-to-one", False),
+        ((2,), "greedy", False),
+        ((-1,), "one-to-one+similarity", False),
+        ((2, -1), "greedy+similarity", False),
+        ((6,), "one-to-one+similarity", False),  # hardly a triplet fits
+        ((1,), "one-to-one", True),
     ],
 )
 def test_each_k_of_one_run_is_that_of_a_run_of_its_own(
-    taus: tuple[int, ...], linkage: str, clip: Clip, tiny_network: SegmentationNetwork
+    taus: tuple[int, ...],
+    linkage: str,
+    refine: bool,
+    clip: Clip,
+    tiny_network: SegmentationNetwork,
 ) -> None:
-    settings = replace(SETTINGS, taus=taus, linkage=linkage)
+    settings = replace(SETTINGS, taus=taus, linkage=linkage, refine=refine)
     run = worked(clip, settings, tiny_network, also=(2, 4, 3))
     assert run.ks == (3, 2, 4)
     assert run.result().settings is run.result(3).settings is settings

@@ -32,7 +32,7 @@ def told(folder: Path) -> dict[str, object]:
         "--k 4",
         "--k 3 --tau 2 -1 --linkage greedy+similarity --similarity-weight 0.5 --frames 7",
         "--k 4 --eta 0.0123456789 --subsequence 4 --merge 0.5 --device cpu",
-        "--k 3 --stride 2 --device cpu",
+        "--k 3 --stride 2 --device cpu --refine",
     ],
 )
 def test_the_printed_command_and_the_settings_make_it_again(

@@ -55,10 +55,12 @@ def test_segments_that_move_alike_are_fused(client: Client, clip: Clip, tmp_path
         merge=-1,
         stride=2,
         also=["foreground", "motion", "settings"],
+        refine=True,
         api_name="/segment",
     )
     assert summary["settings"]["stride"] == 2
     assert summary["settings"]["merge"] == -1
+    assert summary["settings"]["refine"] is True
     assert "--merge -1" in summary["command"]
     with zipfile.ZipFile(labels) as archive:
         archive.extractall(tmp_path / "labels")
@@ -94,7 +96,7 @@ def test_stable_names(client: Client) -> None:
     assert list(named) == [f"/{file.NAME}" for file in ENDPOINTS]
     names = [each["parameter_name"] for each in named["/segment"]["parameters"]]
     assert names[:8] == ["video", "k", "tau", "eta", "flow", "model", "linkage", "max_frames"]
-    assert names[8:] == ["subsequence", "merge", "stride", "also"]
+    assert names[8:] == ["subsequence", "merge", "stride", "also", "refine"]
     assert all(each["parameter_has_default"] for each in named["/segment"]["parameters"][1:])
 
 

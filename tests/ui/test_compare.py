@@ -15,6 +15,7 @@ from unseen_page import REQUEST, Page, finished
 from stseg.comparison import compare
 from stseg.records import Clip
 from stseg.ui import compare as tab
+from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session
 from stseg.ui.view import Job, Moment
@@ -46,7 +47,7 @@ def started(page: Page) -> Iterator[Any]:
     shown = page.session.shown
     assert shown is not None
     model = shown.result.settings.model
-    return iter(handler(page.sessions, JOB)(REQUEST, *page.values[:9], [model], 2, 0, ""))
+    return iter(handler(page.sessions, JOB)(REQUEST, *page.values[:SETTINGS], [model], 2, 0, ""))
 
 
 def titles(page: Page) -> list[str]:

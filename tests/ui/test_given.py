@@ -14,7 +14,7 @@ from stseg.records import Settings
 from stseg.ui.api import ENDPOINTS
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Endpoint
-from stseg.ui.given import names, number, whole, whole_or_none, wholes
+from stseg.ui.given import names, number, truth, whole, whole_or_none, wholes
 from stseg.ui.guard import guarded
 from stseg.ui.offered import SHIPPED, offered
 from stseg.ui.session import Sessions
@@ -37,6 +37,10 @@ def test_numbers_as_clients_give_them() -> None:
     assert wholes("other_k", 3, 3) == wholes("other_k", [3.0], 3) == [3]
     assert wholes("other_k", None, 3) == wholes("other_k", [], 3) == []
     assert number("eta", 1, 1.0) == 1.0
+    assert truth("refine", True, False) is truth("refine", None, True) is True
+    assert truth("refine", False, True) is truth("refine", None, False) is False
+    with pytest.raises(InputError, match="refine is 1, but it is true or false, for instance "):
+        truth("refine", 1, False)
     assert read_settings(4, 1, 1.0, "dis", None, "greedy", None, None, None) == Settings(
         linkage="greedy"
     )

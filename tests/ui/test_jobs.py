@@ -15,7 +15,7 @@ from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session, Sessions
 from stseg.ui.view import Context, Job, Progress
 
-CONTROLS = (4.0, [1], 1.0, "dis", "full", DEFAULTS.linkage, 0.0, 0.0, 1)
+CONTROLS = (4.0, [1], 1.0, "dis", "full", DEFAULTS.linkage, 0.0, 0.0, 1, False)
 
 
 REQUEST = gr.Request(session_hash="one")

@@ -14,6 +14,7 @@ from unseen_page import REQUEST, NoExample, Page, stopped
 from stseg.comparison import compare
 from stseg.records import Clip
 from stseg.ui import events as tested
+from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import SEGMENT, WRITE
 from stseg.ui.shown import Choice, Footage, Shown
@@ -52,7 +53,7 @@ class Watched(Page):
         self, opened: int = 0, opacity: float = 50.0, hidden: tuple[int, ...] = ()
     ) -> list[Any]:
         """The frame that the slider shows, and what else the page says."""
-        _, _, *options = self.values[10:]
+        _, _, *options = self.values[SETTINGS + 1 :]
         options[0], options[2] = opacity, list(hidden)
         return [self.session.frame, 1.0, opened, *options]
 
@@ -123,7 +124,7 @@ def test_the_files_leave_what_is_hidden_alone(
 def test_other_labels_are_drawn_with_the_legend_that_they_begin_with(page: Watched) -> None:
     page.events.redraw(REQUEST, *page.looks(hidden=(1,)))
     assert page.drawn[-1][2][2] == [1]
-    page.values[10:] = page.looks(hidden=(1,))[1:]
+    page.values[SETTINGS + 1 :] = page.looks(hidden=(1,))[1:]
     scene = page.events.choose_k(REQUEST, 2.0, *page.values[1:])
     assert page.filled(scene, "legend")["value"] == []
     assert next(options for index, _, options in reversed(page.drawn) if index == 0)[2] == []
@@ -153,7 +154,7 @@ def test_labels_chosen_while_a_tab_works_get_their_files_after_it(
 
     job = Job(start=print, run=work)
     announcement(page.sessions, job)(REQUEST)
-    assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:9]))[-1][0]
+    assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))[-1][0]
     assert page.session.claim(WRITE) is not None
 
 

@@ -17,7 +17,7 @@ from stseg.flow import write_flow_file
 from stseg.records import Clip, Settings
 from stseg.ui.benchmark import Benchmark
 from stseg.ui.benchmark_work import CACHED
-from stseg.ui.controls import FLOW, OWN_FLOW
+from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS
 from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler, own_settings
 from stseg.ui.offered import SHIPPED, offered
@@ -50,23 +50,23 @@ def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
 def bring(page: Page, folder: Path) -> tuple[str, str, str]:
     """Upload the flow: it is taken from where it lies."""
     (folder / "mine.npz").write_bytes((folder / "kept.npz").read_bytes())
-    return page.events.bring_flow(REQUEST, str(folder / "mine.npz"), *page.values[:9])
+    return page.events.bring_flow(REQUEST, str(folder / "mine.npz"), *page.values[:SETTINGS])
 
 
 def job(page: Page, run: Any) -> list[Any]:
     work = Job(start=print, run=run)
     announcement(page.sessions, work)(REQUEST)
-    return list(handler(page.sessions, work)(REQUEST, *page.values[:9]))
+    return list(handler(page.sessions, work)(REQUEST, *page.values[:SETTINGS]))
 
 
 def test_the_flow_of_another_clip_is_refused(page: Page, clip: Clip, twin: Clip) -> None:
     session = page.session
     assert session.own_flow is not None
     path = session.own_flow.path
-    assert own_settings(session, clip, *page.values[:9]).flow == str(path)
+    assert own_settings(session, clip, *page.values[:SETTINGS]).flow == str(path)
     session.clip = twin
     with pytest.raises(InputError, match=SENTENCE) as caught:
-        own_settings(session, twin, *page.values[:9])
+        own_settings(session, twin, *page.values[:SETTINGS])
     assert str(path.parent) not in str(caught.value)
     session.begin(SEGMENT)
     with pytest.raises(gr.Error, match=SENTENCE):
@@ -81,9 +81,9 @@ def test_the_flow_of_another_clip_is_refused(page: Page, clip: Clip, twin: Clip)
 
 def test_the_badge_says_whose_flow_it_is(page: Page, twin: Clip) -> None:
     estimate = page.events.estimate
-    assert "belongs to" not in estimate(REQUEST, *page.values[:9])
+    assert "belongs to" not in estimate(REQUEST, *page.values[:SETTINGS])
     page.session.clip = twin
-    assert "The flow mine.npz belongs to small." in estimate(REQUEST, *page.values[:9])
+    assert "The flow mine.npz belongs to small." in estimate(REQUEST, *page.values[:SETTINGS])
 
 
 def test_the_badge_of_flow_that_was_brought(page: Page, clip: Clip, tmp_path: Path) -> None:
@@ -102,15 +102,15 @@ def test_the_badge_of_flow_that_was_brought(page: Page, clip: Clip, tmp_path: Pa
 
 def test_the_badge_of_a_clip_of_unknown_length(page: Page, clip: Clip) -> None:
     page.session.clip = replace(clip, frames=0)
-    badge = page.events.estimate(REQUEST, *page.values[:9])
+    badge = page.events.estimate(REQUEST, *page.values[:SETTINGS])
     assert "press Segment." in badge
-    page.values[:9] = [4.0, [-1], 1.0, "dis", "full", Settings().linkage, 0.0, 0.0, 0]
+    page.values[:SETTINGS] = [4.0, [-1], 1.0, "dis", "full", Settings().linkage, 0.0, 0.0, 0, False]
     shown = page.session.shown
     assert shown is not None
     page.session.shown = replace(
         shown, result=replace(shown.result, settings=Settings(model="full"))
     )
-    badge = page.events.estimate(REQUEST, *page.values[:9])
+    badge = page.events.estimate(REQUEST, *page.values[:SETTINGS])
     assert "<span>τ changed: press Segment.</span>" in badge  # and no capital Tau
 
 

@@ -15,6 +15,7 @@ from stseg.errors import Stop
 from stseg.records import Clip, Settings
 from stseg.ui import work
 from stseg.ui.clips import Catalogue
+from stseg.ui.controls import SETTINGS
 from stseg.ui.events import Events
 from stseg.ui.example import Example
 from stseg.ui.pace import Pace
@@ -49,9 +50,9 @@ class Page:
         self.session.clip, self.session.shown = shown.result.clip, shown
         self.session.choice = shown.choice
         options = [_value(option) for view in scene.views for option in view.options]
-        settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0, 1]
+        settings = [4.0, [1], 1.0, "dis", "full", "one-to-one", 0.0, 0.0, 1, False]
         self.values = [*settings, 0.0, 1.0, 0, *options]
-        self.session.controls, self.session.looks = settings, self.values[10:]
+        self.session.controls, self.session.looks = settings, self.values[SETTINGS + 1 :]
         self.fills = [len(view.pictures) for view in scene.views]
         self.details = [view.details for view in scene.views]
 
