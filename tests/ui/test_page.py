@@ -236,17 +236,19 @@ def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: P
     assert not visit.errors
 
 
-def test_a_triplet_at_every_frame_or_at_every_second(visit: Visit) -> None:
+def test_a_triplet_at_every_frame_or_at_every_second_and_refined(visit: Visit) -> None:
     page = visit.page
     page.click("#advanced > button")
     assert page.input_value("#stride input") == "automatic"
     page.click("#stride input")
     page.get_by_role("option", name="at every frame (paper)").click()
     page.wait_for_selector("#badge .urgent:has-text('The triplets changed: press Segment')")
+    page.check("#refine input")
+    page.wait_for_selector("#badge .urgent:has-text('The triplets and the refinement changed')")
     page.click("#segment")
     visit.wait_status("24 frames in", 60)
     page.click("button[role=tab]:has-text('Downloads')")
-    page.wait_for_selector("#command .cm-content:has-text('--stride 1')")
+    page.wait_for_selector("#command .cm-content:has-text('--stride 1 --refine')")
     assert not visit.errors
     # A longer τ has nothing to say of the frames between: one sentence, and nothing else happens.
     page.click("#stride input")
