@@ -116,6 +116,7 @@ def plan(
     ks: Sequence[int] = (),
     taus: Sequence[int] = (),
     flows: Sequence[str] = (),
+    refinement: bool = False,
 ) -> dict[str, Settings]:
     """Settings of the variants by title: one for each model, then the base with one thing changed.
 
@@ -125,6 +126,7 @@ def plan(
         ks: other numbers of segments.
         taus: other temporal steps, alone.
         flows: other flow estimators.
+        refinement: also the base refined by the flow, or not, where it is.
 
     Raises:
         InputError: fewer than two, or more than ``MOST``.
@@ -135,6 +137,7 @@ def plan(
         fits = base.stride is None or abs(tau) == 1
         chosen.append(replace(base, taus=(tau,), stride=base.stride if fits else 1))
     chosen += [replace(base, flow=flow) for flow in flows]
+    chosen += [replace(base, refine=not base.refine)] if refinement else []
     planned = {title_of(each, base): each for each in chosen}
     if len(planned) < 2:
         raise InputError("A comparison needs at least two variants. Choose one more.")

@@ -70,6 +70,9 @@ def test_plan() -> None:
         "Space-time, with L_c, K = 4, τ = +2",
     ]
     assert planned["Space-time, without L_c, K = 4"] == replace(base, model="no-lc")
+    assert list(plan(base, ["full"], refinement=True).values())[1] == replace(base, refine=True)
+    other_way = plan(replace(base, refine=True), ["full"], refinement=True)
+    assert list(other_way)[1] == "Space-time, with L_c, K = 4, not refined"
     halved = plan(replace(base, stride=2), ["full"], taus=[2, -1])
     assert [(each.taus, each.stride) for each in halved.values()] == [
         ((1,), 2),

@@ -10,7 +10,7 @@ from stseg.comparison import Compared, compare, comparison_video, plan, with_var
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.ui.controls import check_offered, read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
-from stseg.ui.given import names, wholes
+from stseg.ui.given import names, truth, wholes
 from stseg.ui.session import Sessions
 from stseg.volume import FlowFields
 
@@ -36,12 +36,14 @@ def build(sessions: Sessions) -> Endpoint:
         subsequence: Any,
         stride: Any,
         refine: Any,
+        other_refine: Any,
         request: gr.Request,
     ) -> tuple[str, list[dict[str, Any]]]:
         """Segment a video under two to four variants and compare them.
 
         The variants are each of `models` with the settings below, then these settings with each of
-        `other_k`, `other_tau` and `other_flow` in turn. Flow is computed once and shared.
+        `other_k`, `other_tau` and `other_flow` in turn, and with `other_refine`. Flow is computed
+        once and shared.
 
         Args:
             video: a file that FFmpeg reads, or a GIF.
@@ -53,13 +55,14 @@ def build(sessions: Sessions) -> Endpoint:
             tau: temporal steps, a list of integers; the first one leads.
             eta: occluded sites in percent, 0 to 100.
             flow: name of a flow estimator, for instance "dis".
-            model: name of a model, for the variants of `other_k`, `other_tau` and `other_flow`.
+            model: name of a model, for the variants of `other_k`, `other_tau` and so on.
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
             stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
             refine: whether masks are refined by the flow, which the paper does not do.
+            other_refine: whether a variant is added with refined masks; without, where they are.
 
         Returns:
             The variants side by side (MP4), and the table: a list with one dictionary a variant
@@ -72,7 +75,8 @@ def build(sessions: Sessions) -> Endpoint:
         estimators = names("other_flow", other_flow, "raft-sintel")
         check_offered(wanted, estimators)
         ks, taus = wholes("other_k", other_k, 3), wholes("other_tau", other_tau, 2)
-        planned = plan(base, wanted, ks, taus, estimators)
+        refinement = truth("other_refine", other_refine, False)
+        planned = plan(base, wanted, ks, taus, estimators, refinement)
         with Call(sessions, request) as call:
             clip = call.clip(video)
             known: tuple[Compared, ...] = ()
@@ -109,6 +113,7 @@ def build(sessions: Sessions) -> Endpoint:
             *settings_inputs(),
             stride_input(),
             refine_input(),
+            gr.Checkbox(False, label="other_refine"),
         ),
         outputs=(gr.File(label="comparison video"), gr.JSON(label="table")),
     )

@@ -132,6 +132,12 @@ def build() -> TabView:
             info="Estimated anew, so it takes longer.",
             elem_id="compare-flow",
         )
+        refinement = gr.Checkbox(
+            False,
+            label="Refinement",
+            info="The shown model with refined masks, or without where they are.",
+            elem_id="compare-refine",
+        )
     with gr.Row(elem_id="compare-start", equal_height=True):
         start = gr.Button("Compare", variant="primary", scale=0, min_width=120, elem_id="compare")
         tinted = gr.Checkbox(
@@ -147,18 +153,21 @@ def build() -> TabView:
         blank=(note(EMPTY),),
         options=(tinted,),
         redraw_on=(tinted.input,),
-        jobs=(Job(start.click, _run, reads=(models, k, tau, flow)),),
+        jobs=(Job(start.click, _run, reads=(models, k, tau, flow, refinement)),),
     )
 
 
-def _run(context: Context, models: list[str], k: int, tau: int, flow: str) -> Iterator[Progress]:
+def _run(
+    context: Context, models: list[str], k: int, tau: int, flow: str, refinement: bool
+) -> Iterator[Progress]:
     """Segment the clip under every chosen variant, and measure each."""
     shown = context.shown
     if shown is None or shown.footage is None:
         raise InputError("No whole result is shown. Segment the clip first, then compare.")
     base = shown.result.settings
     check_offered(models, [flow] if flow else [])
-    planned = plan(base, models, [k] if k else [], [tau] if tau else [], [flow] if flow else [])
+    others = [k] if k else [], [tau] if tau else [], [flow] if flow else []
+    planned = plan(base, models, *others, refinement)
     brought = [each for each in context.compared() if each.brought]
     made: tuple[Compared, ...] = ()
     for number, (title, settings) in enumerate(planned.items(), 1):

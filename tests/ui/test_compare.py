@@ -47,7 +47,9 @@ def started(page: Page) -> Iterator[Any]:
     shown = page.session.shown
     assert shown is not None
     model = shown.result.settings.model
-    return iter(handler(page.sessions, JOB)(REQUEST, *page.values[:SETTINGS], [model], 2, 0, ""))
+    return iter(
+        handler(page.sessions, JOB)(REQUEST, *page.values[:SETTINGS], [model], 2, 0, "", False)
+    )
 
 
 def titles(page: Page) -> list[str]:

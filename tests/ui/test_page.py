@@ -272,13 +272,15 @@ def test_compare(visit: Visit) -> None:
     visit.wait_status("A comparison needs at least two variants", 10)
     page.click("#compare-k input")
     page.click("#compare-k [role=option]:has-text('3')")
+    page.check("#compare-refine input")
     page.click("#compare")
-    visit.wait_status("2 variants of orbit, side by side", 90)
-    page.wait_for_function("document.querySelectorAll('#comparison figure').length === 2")
+    visit.wait_status("3 variants of orbit, side by side", 90)
+    page.wait_for_function("document.querySelectorAll('#comparison figure').length === 3")
     rows = page.locator("table.figures tbody tr").all_inner_texts()
-    assert len(rows) == 2
+    assert len(rows) == 3
     assert "K = 4" in rows[0]
     assert "K = 3" in rows[1]
+    assert "K = 4, refined" in rows[2]
     assert "–" not in rows[0]  # the rendered clips have ground truth: J and F are there
     assert visit.enlarges("#comparison figure[data-name=variant-1]")
     second = "#comparison figure[data-name=variant-1] img"
