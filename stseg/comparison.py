@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from stseg.errors import InputError, Stop, heed
 from stseg.flow import ESTIMATORS
@@ -187,15 +187,14 @@ def _told_taus(settings: Settings) -> str:
 def difference_picture(
     image: UInt8[np.ndarray, "H W 3"],
     labels: UInt8[np.ndarray, "H W"],
-    first: UInt8[np.ndarray, "H W"],
+    differs: Bool[np.ndarray, "H W"],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame in gray, with the labels in full colour where they are not those of ``first``.
+    """The frame in gray, with the labels in full colour where they differ from those of another.
 
     Told by saturation and not by a colour of its own: all colours are those of labels.
     """
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64, cv2.COLOR_GRAY2RGB)
-    differs = (labels != first)[..., None]
-    return np.where(differs, colour_labels(labels), gray).astype(np.uint8)
+    return np.where(differs[..., None], colour_labels(labels), gray).astype(np.uint8)
 
 
 def comparison_video(

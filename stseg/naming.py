@@ -15,6 +15,9 @@ from stseg.records import Segmentation, label_map
 _LOOKED_AT = 48
 """Frames, evenly spread, by which ``Naming`` tells labels apart: a long clip costs no more."""
 
+_REMEMBERED = 8
+"""Pairs of results."""
+
 Table: TypeAlias = UInt8[np.ndarray, "256"]
 """Of names by label."""
 
@@ -38,37 +41,42 @@ def matching_at(
 
 
 class Naming:
-    """Takes labels of one result to the names of another, and remembers the last pair.
+    """Takes labels of results to the names of another one, and remembers the latest pairs.
 
     Results are told apart by identity, and are not kept: a run that goes on makes a new record of
     every step.
     """
 
     def __init__(self) -> None:
-        self._last: tuple[ref[Segmentation], ref[Segmentation], Table] | None = None
+        self._known: list[tuple[ref[Segmentation], ref[Segmentation], Table]] = []
 
     def table(self, shown: Segmentation, other: Segmentation) -> Table:
         """Entry a is what label a of ``other`` is called in ``shown``: a permutation.
 
         Matched as by ``matching``, over at most 48 frames.
         """
-        last = self._last
-        if last is not None and last[0]() is shown and last[1]() is other:
-            return last[2]
+        for one, another, table in self._known:
+            if one() is shown and another() is other:
+                return table
         table = _table(shown, other)
-        self._last = ref(shown), ref(other), table
+        self._known = [*self._known[1 - _REMEMBERED :], (ref(shown), ref(other), table)]
         return table
 
 
 def _table(shown: Segmentation, other: Segmentation) -> Table:
-    table = np.arange(256, dtype=np.uint8)
-    if shown is not other:
-        frames = min(len(shown), len(other))
-        spread = np.unique(np.linspace(0, frames - 1, min(frames, _LOOKED_AT)).round().astype(int))
-        found = _matching(shown, other, spread.tolist())
-        table[: len(found)] = found
-        # Names that ``other`` does not have stay apart from those that it does.
-        table[len(found) :] = np.setdiff1d(np.arange(256, dtype=np.uint8), found)
+    own = np.arange(other.k, dtype=np.uint8)
+    if shown is other:
+        return permutation(own, own)
+    frames = min(len(shown), len(other))
+    spread = np.unique(np.linspace(0, frames - 1, min(frames, _LOOKED_AT)).round().astype(int))
+    return permutation(own, _matching(shown, other, spread.tolist()))
+
+
+def permutation(labels: UInt8[np.ndarray, " k"], names: UInt8[np.ndarray, " k"]) -> Table:
+    """A table that takes each label to its name, and the numbers that are left to those left."""
+    table, every = np.empty(256, np.uint8), np.arange(256, dtype=np.uint8)
+    table[labels] = names
+    table[np.setdiff1d(every, labels)] = np.setdiff1d(every, names)
     return table
 
 

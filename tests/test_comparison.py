@@ -92,7 +92,7 @@ def test_differences_keep_their_colour() -> None:
     first = np.zeros((4, 6), np.uint8)
     labels = first.copy()
     labels[1, 2] = 3
-    picture = difference_picture(image, labels, first)
+    picture = difference_picture(image, labels, labels != first)
     coloured = (picture != picture[..., :1]).any(axis=2)
     assert np.argwhere(coloured).tolist() == [[1, 2]]
     assert tuple(picture[1, 2]) == COLOURS[3]

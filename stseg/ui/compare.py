@@ -20,6 +20,7 @@ from stseg.comparison import (
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS, available_estimators
 from stseg.measures import Measures
+from stseg.naming import permutation
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
@@ -100,14 +101,14 @@ COLUMNS: tuple[tuple[str, str, Callable[[Measures], float | None], str, bool], .
 def build() -> TabView:
     """Lay out the tab."""
     variants = available_variants()
+    models = gr.CheckboxGroup(
+        choices=[(each.title, each.name) for each in variants],
+        value=[each.name for each in variants if each.name in ALWAYS],
+        label="Models",
+        info="The trained models that are here; with and without L_c is Table 1 of the paper.",
+        elem_id="compare-models",
+    )
     with gr.Row(elem_id="compare-options", equal_height=True):
-        models = gr.CheckboxGroup(
-            choices=[(each.title, each.name) for each in variants],
-            value=[each.name for each in variants if each.name in ALWAYS],
-            label="Models",
-            info="The trained models that are here; with and without L_c is Table 1 of the paper.",
-            elem_id="compare-models",
-        )
         k = gr.Dropdown(
             choices=[("None", 0), *((str(k), k) for k in range(K_RANGE[0], K_RANGE[1] + 1))],
             value=0,
@@ -226,18 +227,21 @@ def _draw(moment: Moment, tinted: bool) -> tuple[str]:
         return (note(EMPTY),)
     image = shrink(from_jpeg(moment.shown.pictures[moment.frame]), SIDE)
     size = (image.shape[0], image.shape[1])
-    # Labels are named as in the first variant; a segment has one colour everywhere on the page.
-    names = moment.naming.table(moment.shown.result, variants[0].result)
-    first = names[variants[0].labels(moment.frame, size)]
+    first = variants[0].labels(moment.frame, size)
     figures = []
     for number, each in enumerate(variants):
-        labels = names[each.labels(moment.frame, size)] if number else first
-        differs = 100 * float((labels != first).mean())
-        caption = f"{each.title}" + (f" · {differs:.1f} % differ" if number else "")
+        labels = each.labels(moment.frame, size) if number else first
+        differs = labels != first
+        # What is compared has the names of the first; a segment has one colour on the whole page.
+        names = moment.naming.table(moment.shown.result, each.result)
+        coloured = permutation(each.renamed, names[: len(each.renamed)])[labels]
+        caption = each.title
+        if number:
+            caption += f" · {100 * float(differs.mean()):.1f} % differ"
         if tinted and number:
-            source = drawing(difference_picture(image, labels, first))
+            source = drawing(difference_picture(image, coloured, differs))
         else:
-            source = photo(overlay(image, labels))
+            source = photo(overlay(image, coloured))
         hint = "Colours as in the other tabs." + ("" if number else " Reference of differences.")
         figures.append(figure(f"variant-{number}", caption, source, hint))
     return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants),)

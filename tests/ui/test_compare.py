@@ -13,6 +13,7 @@ import pytest
 from unseen_page import REQUEST, Page, finished
 
 from stseg.comparison import compare
+from stseg.naming import Naming
 from stseg.records import Clip
 from stseg.ui import compare as tab
 from stseg.ui.controls import SETTINGS
@@ -123,15 +124,24 @@ def test_a_segment_has_the_colour_that_it_has_in_the_other_tabs(
         return np.zeros((2, 2, 3), np.uint8)
 
     monkeypatch.setattr(tab, "overlay", draw)
-    # What is compared first calls the labels something else than the page does.
+    # What is compared first calls the labels something else than the page does, or has others.
     names = np.roll(np.arange(shown.k, dtype=np.uint8), 1)
     other = replace(shown, assignment=names[shown.assignment])
-    first = compare("Other names", other)
-    moment = Moment(session.shown, 2, 0.01, (first, compare("Shown", shown, other)))
-    (board,) = tab._draw(moment, False)
+    fewer = session.shown.others[3]
+    variants = (
+        compare("Fewer", fewer),
+        compare("Other names", other, fewer),
+        compare("Shown", shown, fewer),
+    )
+    (board,) = tab._draw(Moment(session.shown, 2, 0.01, variants), False)
     size = drawn[0].shape
-    expected = compare("As on the page", shown).labels(2, (size[0], size[1]))
-    assert len(np.unique(expected)) > 1
-    for labels in drawn:
-        np.testing.assert_array_equal(labels, expected)
-    assert "0.0 % differ" in board
+    labels = compare("As on the page", shown).labels(2, (size[0], size[1]))
+    assert len(np.unique(labels)) > 1
+    np.testing.assert_array_equal(drawn[1], labels)
+    np.testing.assert_array_equal(drawn[2], labels)
+    table = Naming().table(shown, fewer)
+    alone = compare("Alone", fewer).labels(2, (size[0], size[1]))
+    np.testing.assert_array_equal(drawn[0], table[alone])
+    # Differences are still those of the labels as matched to the first.
+    differs = variants[1].labels(2, labels.shape) != variants[0].labels(2, labels.shape)
+    assert f"Other names · {100 * differs.mean():.1f} % differ" in board
