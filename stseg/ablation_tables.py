@@ -39,6 +39,9 @@ TITLES = {
     "refine": "Masks refined by the flow",
 }
 
+NAMED = ("variants", "linkage", "refine")
+"""Parts whose values have no order: no line joins them."""
+
 LINES = {
     "j": ("#0072b2", "o", 11),
     "j_unsupervised": ("#009e73", "s", 7),
@@ -184,7 +187,7 @@ def as_picture(lines: Sequence[Line]) -> bytes:
             known = [(at, line.mean(name)) for at, line in enumerate(own)]
             points = [(at, 100 * value) for at, value in known if value is not None]
             if points:
-                style = marker if part in ("variants", "linkage") else f"{marker}-"
+                style = marker if part in NAMED else f"{marker}-"
                 axes.plot(
                     *zip(*points, strict=True),
                     style,
@@ -198,7 +201,7 @@ def as_picture(lines: Sequence[Line]) -> bytes:
         if told:
             axes.plot(*zip(*told, strict=True), "k_", ms=16, mew=2, label="J in the paper")
         axes.set_xticks(range(len(own)), [line.row.value for line in own])
-        if part in ("variants", "linkage"):
+        if part in NAMED:
             for label in axes.get_xticklabels():
                 label.set(rotation=20, ha="right")
         axes.set_title(TITLES.get(part, part), fontsize=10)

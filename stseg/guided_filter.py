@@ -59,7 +59,9 @@ def _one(
     size = (masks.shape[1], masks.shape[0])  # as OpenCV has it
     half = (size[0] // _HALF, size[1] // _HALF)
     mean = _Windows(half, how.radius // _HALF)
-    m, g = _resized(masks, half, cv2.INTER_AREA), _resized(guide, half, cv2.INTER_AREA)
+    # Variances are differences: a thing that moves fast before what is still needs the digits.
+    m = _resized(masks, half, cv2.INTER_AREA).astype(np.float64)
+    g = _resized(guide, half, cv2.INTER_AREA).astype(np.float64)
     u, v = g[..., :1], g[..., 1:]
     means = mean(np.concatenate([u, v, u * u, v * v, u * v], axis=-1))
     mean_u, mean_v = means[..., :1], means[..., 1:2]
@@ -80,7 +82,7 @@ def _one(
     part *= guide[..., 1:]
     result += part
     result += _resized(mean(rest), size, cv2.INTER_LINEAR)
-    return np.clip(result, 0, 1, out=result)
+    return np.clip(result, 0, 1, out=result).astype(np.float32)
 
 
 class _Windows:
@@ -88,7 +90,7 @@ class _Windows:
 
     def __init__(self, size: tuple[int, int], radius: int) -> None:
         self._side = (2 * radius + 1, 2 * radius + 1)
-        self._share = 1 / self._sum(np.ones((size[1], size[0], 1), np.float32))
+        self._share = 1 / self._sum(np.ones((size[1], size[0], 1)))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         total = self._sum(values)

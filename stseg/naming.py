@@ -55,11 +55,12 @@ class Naming:
 
         Matched as by ``matching``, over at most 48 frames.
         """
-        for one, another, table in self._known:
+        known = [each for each in self._known if None not in (each[0](), each[1]())]
+        for one, another, table in known:
             if one() is shown and another() is other:
                 return table
         table = _table(shown, other)
-        self._known = [*self._known[1 - _REMEMBERED :], (ref(shown), ref(other), table)]
+        self._known = [*known[1 - _REMEMBERED :], (ref(shown), ref(other), table)]
         return table
 
 

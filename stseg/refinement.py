@@ -6,7 +6,8 @@ flow knows better where they end. Two steps, neither of which is trained:
 1. Each site is given anew, with the network's masks as the prior: p_k ∝ m_k exp(-λ r_k / |f|),
    where r_k is the distance of the flow from the motion model fitted to mask k and |f| the mean L1
    norm of the flow of that instant, both as in eq. 3. For fixed models this minimises
-   λ L_r + KL(p | m) at every site.
+   λ L_r + KL(p | m) at every site. An instant that hardly moves (a frame that is there twice) says
+   nothing, and noise is not taken for motion where nothing else moves.
 2. A guided filter moves what is left of soft borders to where the flow changes
    (``stseg.guided_filter``).
 """
@@ -29,14 +30,19 @@ class RefinementSettings:
 
     Attributes:
         weight: λ, of the residual against the network's word.
+        still: an instant that moves less than this share of the mean of its triplet is refined the
+            less, the less it moves.
+        noise: mean L1 norm of the flow, in pixels a frame, below which residuals weigh no more.
         model: motion model of the segments, the paper's.
         fit: how it is fitted; less thorough than for figures, since λ r is all that is wanted.
         guide: how borders follow the flow.
     """
 
     weight: float = 16.0
+    still: float = 0.5
+    noise: float = 0.25
     model: str = "quadratic-time"
-    fit: FitSettings = field(default_factory=lambda: FitSettings(steps=4, stride=4))
+    fit: FitSettings = field(default_factory=lambda: FitSettings(steps=4))
     guide: GuideSettings = field(default_factory=GuideSettings)
 
 
@@ -56,14 +62,18 @@ def refined_masks(
         flow: what the network saw, in pixels a frame.
         settings: how.
     """
+    norm = flow.abs().sum(dim=1).mean(dim=(2, 3))  # (b, t)
+    usual = settings.still * norm.mean(dim=1, keepdim=True)
+    moves = (norm / usual.clamp_min(1e-6)).clamp_max(1)[:, None, :, None, None]
+    weight = settings.weight / norm.clamp_min(settings.noise)[:, None, :, None, None]
+
     prior = torch.log_softmax(logits.float(), dim=1)
     fitted = fit_motion(flow, prior.exp(), motion_model(settings.model), settings.fit)
-    norm = flow.abs().sum(dim=1).mean(dim=(2, 3)).clamp_min(1e-6)  # (b, t)
-    score = prior - settings.weight / norm[:, None, :, None, None] * fitted.residual(flow)
-    sites, guide = torch.softmax(score, dim=1).movedim(1, -1).cpu().numpy(), flow.cpu().numpy()
+    soft = torch.softmax(prior - moves.square() * weight * fitted.residual(flow), dim=1)
+    sites, guide = soft.movedim(1, -1).cpu().numpy(), flow.cpu().numpy()
     followed = [
         torch.from_numpy(guided(m, f, settings.guide)) for m, f in zip(sites, guide, strict=True)
     ]
-    masks = torch.stack(followed).movedim(-1, 1)
+    masks = soft.lerp(torch.stack(followed).movedim(-1, 1).to(soft.device), moves)
     masks = masks / masks.sum(dim=1, keepdim=True)  # what was clipped no longer adds up to one
-    return masks.mul_(255).round_().to(torch.uint8).contiguous().to(flow.device)
+    return masks.mul_(255).round_().to(torch.uint8).contiguous()

@@ -63,7 +63,7 @@ def settings_of(values: object) -> Settings:
 def _fits(value: object, annotation: str) -> bool:
     """Whether a JSON value can stand for a field of this type."""
     if isinstance(value, bool):
-        return annotation == "bool"
+        return annotation == "bool"  # True is an int, too, but no number here
     if annotation.startswith("tuple"):
         return isinstance(value, list) and all(type(each) is int for each in value)
     return any(isinstance(value, _KINDS[part]) for part in annotation.split(" | "))

@@ -65,3 +65,10 @@ def test_a_folder_of_ones_own_has_its_score_in_the_table() -> None:
     assert ours == "| **this run** | **72.6** | - | - | - | measured here |"
     rows = [line for line in others if line.startswith("|")]
     assert {line.count("|") for line in rows} == {head.count("|")}
+
+
+def test_refined_masks_are_named_beside_the_published_numbers() -> None:
+    told = caption("davis16", ["camel"], 90, refined=True)
+    assert told.startswith(caption("davis16", ["camel"], 90))
+    assert told.endswith("Masks were refined by the flow, which the paper does not do.")
+    assert told in table("davis16", 0.7, ["camel"], 90, refined=True)

@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, default=4, help="number of segments, where not swept")
     parser.add_argument("--linkage", default="greedy", help="linkage, where not swept")
     parser.add_argument("--subsequence", type=int, default=10, help="frames, where not swept")
+    parser.add_argument(
+        "--refine", action="store_true", help="refine the masks by the flow, where not swept"
+    )
     add_work_arguments(parser)
 
 
@@ -125,6 +128,7 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         device=arguments.device,
         subsequence=arguments.subsequence,
         stride=1,
+        refine=arguments.refine,
     )
 
     @cache

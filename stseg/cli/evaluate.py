@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> None:
         _print_line(title, {**result["mean"], "frames": result["scored"]["frames"]})
     if arguments.table and scores:
         frames = result["scored"]["frames"]
-        print("\n" + table(data_set.kind, result["mean"]["J"], result["sequences"], frames))
+        j, sequences = result["mean"]["J"], result["sequences"]
+        print("\n" + table(data_set.kind, j, sequences, frames, arguments.refine))
     if arguments.json is not None:
         write_atomically(arguments.json, (json.dumps(result, indent=1) + "\n").encode())
     if failed:

@@ -22,9 +22,10 @@ from stseg.ui.view import Context, Job, Progress, TabView
 SUBSEQUENCE = 10
 ABOUT = (
     "Segments the sequences of a data set, chooses the foreground with the ground truth once per "
-    "sub-sequence (Sec. 4.2) and scores it as DAVIS does. K, τ, model and linkage are those of the "
-    "left column. A triplet is taken at every frame, as in what was published, unless the left "
-    "column asks for every second one. Results are kept: the same settings are scored once."
+    "sub-sequence (Sec. 4.2) and scores it as DAVIS does. K, τ, model, linkage and "
+    "refinement are those of the left column. A triplet is taken at every frame, as in what was "
+    "published, unless the left column asks for every second one. Results are kept: the same "
+    "settings are scored once."
 )
 EMPTY = "Scores appear here, a row as soon as its sequence is done."
 FLOW_CHOICES = [("Cached, beside the data", CACHED), ("As on the left", "left")]

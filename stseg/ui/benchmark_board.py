@@ -76,7 +76,7 @@ def _cell(value: float | None) -> str:
 
 def _published(latest: Scores, result: Mapping[str, Any]) -> str:
     kind, scored = latest.data_set.kind, result["scored"]
-    said = caption(kind, result["sequences"], scored["frames"])
+    said = caption(kind, result["sequences"], scored["frames"], result["settings"]["refine"])
     if kind not in DATA_SETS:
         return note(said)
     ours = f"{100 * result['mean']['J']:.1f}" if result["mean"] else "-"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from html import escape
 
 import gradio as gr
+import numpy as np
 
 from stseg.comparison import (
     MOST,
@@ -20,7 +21,7 @@ from stseg.comparison import (
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS, available_estimators
 from stseg.measures import Measures
-from stseg.naming import permutation
+from stseg.naming import Table, permutation
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
@@ -227,24 +228,31 @@ def _draw(moment: Moment, tinted: bool) -> tuple[str]:
         return (note(EMPTY),)
     image = shrink(from_jpeg(moment.shown.pictures[moment.frame]), SIDE)
     size = (image.shape[0], image.shape[1])
-    first = variants[0].labels(moment.frame, size)
     figures = []
+    first: np.ndarray | None = None
     for number, each in enumerate(variants):
-        labels = each.labels(moment.frame, size) if number else first
+        labels = _named(each, moment)[each.labels(moment.frame, size)]
+        first = labels if first is None else first
         differs = labels != first
-        # What is compared has the names of the first; a segment has one colour on the whole page.
-        names = moment.naming.table(moment.shown.result, each.result)
-        coloured = permutation(each.renamed, names[: len(each.renamed)])[labels]
         caption = each.title
         if number:
             caption += f" · {100 * float(differs.mean()):.1f} % differ"
         if tinted and number:
-            source = drawing(difference_picture(image, coloured, differs))
+            source = drawing(difference_picture(image, labels, differs))
         else:
-            source = photo(overlay(image, coloured))
+            source = photo(overlay(image, labels))
         hint = "Colours as in the other tabs." + ("" if number else " Reference of differences.")
         figures.append(figure(f"variant-{number}", caption, source, hint))
     return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants),)
+
+
+def _named(variant: Compared, moment: Moment) -> Table:
+    """From the names of its labels, those of the first variant, to those of the labels shown.
+
+    A segment has one colour on the whole page, whatever stands first here.
+    """
+    names = moment.naming.table(moment.shown.result, variant.result)
+    return permutation(variant.renamed, names[: len(variant.renamed)])
 
 
 def _table(variants: Sequence[Compared]) -> str:

@@ -142,6 +142,5 @@ def test_a_segment_has_the_colour_that_it_has_in_the_other_tabs(
     table = Naming().table(shown, fewer)
     alone = compare("Alone", fewer).labels(2, (size[0], size[1]))
     np.testing.assert_array_equal(drawn[0], table[alone])
-    # Differences are still those of the labels as matched to the first.
-    differs = variants[1].labels(2, labels.shape) != variants[0].labels(2, labels.shape)
-    assert f"Other names · {100 * differs.mean():.1f} % differ" in board
+    # What has the colour that it has in the first does not differ, and nothing else does.
+    assert f"Other names · {100 * (labels != drawn[0]).mean():.1f} % differ" in board
