@@ -6,8 +6,9 @@ flow knows better where they end. Two steps, neither of which is trained:
 1. Each site is given anew, with the network's masks as the prior: p_k ∝ m_k exp(-λ r_k / |f|),
    where r_k is the distance of the flow from the motion model fitted to mask k and |f| the mean L1
    norm of the flow of that instant, both as in eq. 3. For fixed models this minimises
-   λ L_r + KL(p | m) at every site. An instant that hardly moves (a frame that is there twice) says
-   nothing, and noise is not taken for motion where nothing else moves.
+   λ L_r + KL(p | m) at every site. Each instant has models of its own, since what jerks (a frame
+   that is there twice, and the leap after it) is not linear in time. An instant that hardly moves
+   says nothing, and noise is not taken for motion where nothing else moves.
 2. A guided filter moves what is left of soft borders to where the flow changes
    (``stseg.guided_filter``).
 """
@@ -33,15 +34,15 @@ class RefinementSettings:
         still: an instant that moves less than this share of the mean of its triplet is refined the
             less, the less it moves.
         noise: mean L1 norm of the flow, in pixels a frame, below which residuals weigh no more.
-        model: motion model of the segments, the paper's.
-        fit: how it is fitted; less thorough than for figures, since λ r is all that is wanted.
+        model: motion model of each segment at each instant; spatial.
+        fit: how it is fitted.
         guide: how borders follow the flow.
     """
 
     weight: float = 16.0
     still: float = 0.5
     noise: float = 0.25
-    model: str = "quadratic-time"
+    model: str = "quadratic"
     fit: FitSettings = field(default_factory=lambda: FitSettings(steps=4))
     guide: GuideSettings = field(default_factory=GuideSettings)
 
@@ -68,8 +69,8 @@ def refined_masks(
     weight = settings.weight / norm.clamp_min(settings.noise)[:, None, :, None, None]
 
     prior = torch.log_softmax(logits.float(), dim=1)
-    fitted = fit_motion(flow, prior.exp(), motion_model(settings.model), settings.fit)
-    soft = torch.softmax(prior - moves.square() * weight * fitted.residual(flow), dim=1)
+    residual = _residual(flow, prior.exp(), settings)
+    soft = torch.softmax(prior - moves.square() * weight * residual, dim=1)
     sites, guide = soft.movedim(1, -1).cpu().numpy(), flow.cpu().numpy()
     followed = [
         torch.from_numpy(guided(m, f, settings.guide)) for m, f in zip(sites, guide, strict=True)
@@ -77,3 +78,15 @@ def refined_masks(
     masks = soft.lerp(torch.stack(followed).movedim(-1, 1).to(soft.device), moves)
     masks = masks / masks.sum(dim=1, keepdim=True)  # what was clipped no longer adds up to one
     return masks.mul_(255).round_().to(torch.uint8).contiguous()
+
+
+def _residual(
+    flow: Float[Tensor, "b 2 t h w"],
+    masks: Float[Tensor, "b k t h w"],
+    settings: RefinementSettings,
+) -> Float[Tensor, "b k t h w"]:
+    """Distance of the flow from the motion of each segment, in pixels a frame."""
+    b, t = flow.shape[0], flow.shape[2]
+    fields, shares = (each.transpose(1, 2).flatten(0, 1).unsqueeze(2) for each in (flow, masks))
+    fitted = fit_motion(fields, shares, motion_model(settings.model), settings.fit)
+    return fitted.residual(fields).squeeze(2).unflatten(0, (b, t)).transpose(1, 2)

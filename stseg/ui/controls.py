@@ -160,7 +160,7 @@ def build_controls(limits: Limits) -> Controls:
         refine = gr.Checkbox(
             value=DEFAULTS.refine,
             label="Refine masks by the flow",
-            info="Moves borders to where the flow changes; the paper takes the masks as they are.",
+            info="Moves borders to where the flow changes, which takes longer; not in the paper.",
             elem_id="refine",
         )
     with gr.Row():
