@@ -60,7 +60,7 @@ def refined_masks(
 
     Args:
         logits: of the network.
-        flow: what the network saw, in pixels a frame.
+        flow: what the network was given, in pixels a frame.
         settings: how.
     """
     norm = flow.abs().sum(dim=1).mean(dim=(2, 3))  # (b, t)

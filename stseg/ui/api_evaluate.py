@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.records import Settings
 from stseg.ui.benchmark import SUBSEQUENCE
 from stseg.ui.benchmark_work import CACHED, scores_of
 from stseg.ui.controls import DEFAULTS, read_settings
@@ -56,7 +55,10 @@ def build(sessions: Sessions) -> Endpoint:
             The report that `python -m stseg evaluate --json` writes, scores as fractions of 1.
         """
         data_set = chosen(sessions.offered, dataset)
-        settings = _settings(k, tau, flow, model, linkage, subsequence, stride, refine)
+        eta, estimator = 100 * DEFAULTS.eta, DEFAULTS.flow if flow == CACHED else flow
+        settings = read_settings(
+            k, tau, eta, estimator, model, linkage, 0, subsequence, stride, refine
+        )
         only = names("sequences", sequences, "bear", "camel")
         with Call(sessions, request) as call:
             steps = scores_of(
@@ -83,18 +85,3 @@ def build(sessions: Sessions) -> Endpoint:
         ),
         outputs=(gr.JSON(label="report"),),
     )
-
-
-def _settings(
-    k: Any,
-    tau: Any,
-    flow: Any,
-    model: Any,
-    linkage: Any,
-    subsequence: Any,
-    stride: Any,
-    refine: Any,
-) -> Settings:
-    estimator = DEFAULTS.flow if flow == CACHED else flow
-    eta = 100 * DEFAULTS.eta
-    return read_settings(k, tau, eta, estimator, model, linkage, 0, subsequence, stride, refine)
