@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv3d_input, conv3d_weight
 
+from stseg.unet import tiles
 from stseg.unet.layout import instants_in_channels, instants_in_time, is_stacked
 
 Triple = tuple[int, int, int]
@@ -141,12 +142,55 @@ def _in_two_halves(
     return torch.cat(out.split(1), dim=3)[..., :rows, :]
 
 
+ENOUGH_CHANNELS, FEW_THREADS = 64, 4
+"""Where tiles pay: fewer channels cost what they save, and with more threads nobody looked."""
+
+
+@cache
+def multiplies_slowly() -> bool:
+    """Whether a multiplication is dear beside what it takes to save three of four.
+
+    True of processors with AVX2 and no more, on which it was measured.
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+class _Tiled:
+    """The convolution by tiles (``stseg.unet.tiles``), with its weights at the points kept."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[int, int, int], Tensor] | None = None
+
+    def __deepcopy__(self, memo: object) -> _Tiled:
+        return _Tiled()  # what is kept belongs to the weights of the original
+
+    def __call__(
+        self,
+        x: Float[Tensor, "1 c t h w"],
+        weight: Float[Tensor, "d c s r q"],
+        bias: Float[Tensor, " d"] | None,
+    ) -> Float[Tensor, "1 d t h w"]:
+        """The convolution of a lone volume; no gradient."""
+        out = tiles.convolve(x, self._weights(weight, x.shape[2]))
+        return out if bias is None else out.add_(bias.view(-1, 1, 1, 1))
+
+    def _weights(self, weight: Tensor, instants: int) -> Tensor:
+        if weight.is_inference():  # nothing tells when these change
+            return tiles.weigh(folded_weight(weight, instants))
+        key = (weight.data_ptr(), weight._version, instants)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, tiles.weigh(folded_weight(weight.detach(), instants))
+        return self._kept[1]
+
+
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` of stride 1, safe to train under bfloat16 autocast on a CPU, and fast there.
 
     A float32 volume that comes alone goes to oneDNN, too: PyTorch's own rule sends only batches and
-    very wide volumes there, and the rest to a path that is nine times slower. On a GPU all instants
-    are convolved at once where that pays (``stseg.unet.layout``). The numbers are the same.
+    very wide volumes there, and the rest to a path that is nine times slower. Without gradients,
+    many channels go by tiles where that pays (``stseg.unet.tiles``). On a GPU all instants are
+    convolved at once where that pays (``stseg.unet.layout``). The numbers are the same but for
+    rounding.
 
     Args:
         channels_in: channels of the input.
@@ -157,6 +201,8 @@ class Conv3d(nn.Conv3d):
     def __init__(self, channels_in: int, channels_out: int, kernel: Triple) -> None:
         self.same: Triple = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         super().__init__(channels_in, channels_out, kernel, padding=self.same)
+        many = min(channels_in, channels_out) >= ENOUGH_CHANNELS
+        self.tiled = _Tiled() if many and kernel == (3, 3, 3) else None
 
     def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
         """Convolve; the size stays."""
@@ -176,6 +222,10 @@ class Conv3d(nn.Conv3d):
             if lone and torch.backends.mkldnn.is_available():
                 return _in_two_halves(input, self.weight, self.bias, self.same)
         elif input.dtype == torch.float32 and not autocast and torch.backends.mkldnn.is_available():
+            few = len(input) == 1 and 1 < input.shape[2] <= MOST_FOLDED
+            quick = multiplies_slowly() and torch.get_num_threads() <= FEW_THREADS
+            if self.tiled is not None and few and quick:
+                return self.tiled(input, self.weight, self.bias)
             ones = (1, 1, 1)
             return torch.mkldnn_convolution(
                 input, self.weight, self.bias, self.same, stride=ones, dilation=ones, groups=1

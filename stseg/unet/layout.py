@@ -11,14 +11,18 @@ FEW = 8
 
 
 def is_stacked(x: Float[Tensor, "b c t h w"]) -> bool:
-    """Whether the instants of a site lie beside each other, so that planes of all are convolved."""
-    return x.device.type != "cpu" and (torch.is_grad_enabled() or len(x) > FEW)
+    """Whether the instants of a site lie beside each other, so that planes of all are convolved.
+
+    On a GPU that is a rule; on a CPU they lie as the convolution before left them.
+    """
+    if x.device.type == "cpu":
+        return x.shape[2] > 1 and x.stride(2) < x.stride(4)
+    return torch.is_grad_enabled() or len(x) > FEW
 
 
 def instants_in_channels(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b m h w"]:
     """A plane of the channels of all instants, channels last; a view where it can be."""
-    plane = x.transpose(1, 2).flatten(1, 2)
-    return plane.contiguous(memory_format=torch.channels_last)
+    return x.permute(0, 3, 4, 2, 1).flatten(3).contiguous().permute(0, 3, 1, 2)
 
 
 def instants_in_time(plane: Float[Tensor, "b m h w"], t: int) -> Float[Tensor, "b c t h w"]:
@@ -34,8 +38,10 @@ def site_order(x: Float[Tensor, "b c t h w"]) -> str:
 def join_channels(
     a: Float[Tensor, "b c t h w"], b: Float[Tensor, "b d t h w"]
 ) -> Float[Tensor, "b c+d t h w"]:
-    """Both volumes' channels, those of ``a`` first; the layout stays."""
-    if not is_stacked(a):
-        return torch.cat((a, b), dim=1)
-    last = [each.permute(0, 3, 4, 2, 1) for each in (a, b)]
-    return torch.cat(last, dim=-1).permute(0, 4, 3, 1, 2)
+    """Both volumes' channels, those of ``a`` first; the layout is that of ``a``."""
+    if is_stacked(a):
+        last = [each.permute(0, 3, 4, 2, 1) for each in (a, b)]
+        return torch.cat(last, dim=-1).permute(0, 4, 3, 1, 2)
+    if is_stacked(b):
+        return torch.cat([each.movedim(1, -1) for each in (a, b)], dim=-1).movedim(-1, 1)
+    return torch.cat((a, b), dim=1)

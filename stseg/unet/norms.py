@@ -111,6 +111,10 @@ def _normalise(x: Tensor) -> Tensor:
     if x.dim() == 5 and is_stacked(x):
         order = (0, 3, 4, 2, 1)  # (b, h, w, t, c), as convolutions leave it there
         last = x.permute(order)
+        if x.device.type == "cpu":
+            plane = last.flatten(2, 3).movedim(-1, 1)  # the norm does not ask which instant
+            normed = F.group_norm(plane, x.shape[1], eps=EPSILON).movedim(1, -1)
+            return normed.unflatten(2, last.shape[2:4]).permute(0, 4, 3, 1, 2)
         rows: Tensor = _NormaliseRows.apply(last.flatten(1, 3))
         return rows.unflatten(1, last.shape[1:4]).permute(0, 4, 3, 1, 2)
     return F.group_norm(x, x.shape[1], eps=EPSILON)
