@@ -254,16 +254,23 @@ class Events:
         session.controls = values
         return self._badge(session)
 
-    def look(self, request: gr.Request, *looks: Any) -> Any:
-        """The frame was moved, by the visitor: draw it, and run along with the work no more."""
+    def look(self, request: gr.Request, frame: float) -> Any:
+        """The frame was moved, by the visitor: draw it, and run along with the work no more.
+
+        How it is looked at is known: a page that tells it with every frame takes longer.
+        """
         session = self._session(request)
-        session.following, session.frame = False, int(looks[0])
-        return self.redraw(request, *looks)
+        session.following, session.frame = False, int(frame)
+        return self._drawn(session)
 
     def redraw(self, request: gr.Request, *looks: Any) -> Any:
         """η, the tab or an option was moved: draw what the open tab shows, from what is known."""
         session = self._session(request)
         session.looks = looks[1:]  # the frame is where the session has it, also while it follows
+        return self._drawn(session)
+
+    def _drawn(self, session: Session) -> Any:
+        """Pictures of the open tab; those of the others are left as they are."""
         shown = session.shown
         values = () if shown is None else self._scene.pictures(session, shown, all_tabs=False)
         # Whoever replaced it meanwhile drew what they put there, or blanked it.

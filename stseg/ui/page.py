@@ -214,11 +214,14 @@ class App:
                 **light,
             )
             options = [controls.eta.input, *(on for view in views for on in view.redraw_on)]
-            for triggers, draw in (([frame.input], events.look), (options, events.redraw)):
+            for triggers, draw, told in (
+                ([frame.input], events.look, [frame]),
+                (options, events.redraw, looks),
+            ):
                 gr.on(
                     triggers,
                     guarded(draw),
-                    looks,
+                    told,
                     pictures,
                     trigger_mode="always_last",
                     queue=False,

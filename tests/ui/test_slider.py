@@ -65,7 +65,7 @@ def test_a_stop_behind_the_frame_that_is_looked_at(page: Page, clip: Clip, k: fl
         if slider.maximum > 1 and session.following:
             assert slider.maximum == clip.frames - 1  # frames that are to come can be asked for
             slider.value = 7
-            events.look(REQUEST, 7, *page.values[SETTINGS + 1 :])
+            events.look(REQUEST, 7)
         if "frame 3" in scene[0]:
             session.stop()
     assert session.shown is not None
