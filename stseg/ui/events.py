@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -254,12 +255,42 @@ class Events:
         session.controls = values
         return self._badge(session)
 
-    def look(self, request: gr.Request, frame: float) -> Any:
-        """The frame was moved, by the visitor: draw it, and run along with the work no more.
+    def introduce(self, request: gr.Request) -> str:
+        """The page was opened: the key under which its player may ask for frames."""
+        return self._session(request).key
 
-        How it is looked at is known: a page that tells it with every frame takes longer.
+    def look_at(self, told: Any) -> dict[str, str] | None:
+        """The visitor moved the frame: the new pictures, by the name of their component.
+
+        None where ``look`` has to say what is wrong.
+
+        Args:
+            told: the visitor's key and the number of the frame.
         """
-        session = self._session(request)
+        match told:
+            case [str(key), (int() | float()) as frame] if math.isfinite(frame):
+                session = self._sessions.with_key(key)
+            case _:
+                return None
+        if session is None:
+            return None
+        try:
+            drawn = self._moved(session, frame)
+        except InputError:
+            return None
+        names = (each.elem_id for view in self._scene.views for each in view.pictures)
+        return {
+            name: html
+            for name, html in zip(names, drawn, strict=True)
+            if name is not None and isinstance(html, str)
+        }
+
+    def look(self, request: gr.Request, frame: int | float) -> Any:
+        """The same as an event, which can tell what is wrong."""
+        return self._only(self._moved(self._session(request), frame))
+
+    def _moved(self, session: Session, frame: int | float) -> tuple[Any, ...]:
+        """Another frame, which the visitor chose: they run along with the work no more."""
         session.following, session.frame = False, int(frame)
         return self._drawn(session)
 
@@ -267,15 +298,20 @@ class Events:
         """η, the tab or an option was moved: draw what the open tab shows, from what is known."""
         session = self._session(request)
         session.looks = looks[1:]  # the frame is where the session has it, also while it follows
-        return self._drawn(session)
+        return self._only(self._drawn(session))
 
-    def _drawn(self, session: Session) -> Any:
+    def _drawn(self, session: Session) -> tuple[Any, ...]:
         """Pictures of the open tab; those of the others are left as they are."""
         shown = session.shown
         values = () if shown is None else self._scene.pictures(session, shown, all_tabs=False)
         # Whoever replaced it meanwhile drew what they put there, or blanked it.
         if not values or not _same(session.shown, shown):
             values = self._scene.skip(sum(len(view.pictures) for view in self._scene.views))
+        return values
+
+    @staticmethod
+    def _only(values: tuple[Any, ...]) -> Any:
+        """What Gradio takes: a tuple where there are several."""
         return values[0] if len(values) == 1 else values
 
     def _turn_to(self, session: Session, clip: Clip) -> tuple[Any, ...]:

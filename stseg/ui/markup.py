@@ -17,24 +17,35 @@ from stseg.render import jpeg, label_png, png
 QUALITY = 82
 """Of photographs on the page: their bytes are in every answer to a move of the slider."""
 
-ENLARGE = """
+RENEW = """
+const renewed = [];
+const onceRenewed = (does) => { renewed.push(does); watch('value', does); };
+(window.stsegBoards ??= {})[element.parentElement.closest('[id]').id] = (html) => {
+  props.value = html;
+  queueMicrotask(() => renewed.forEach((does) => does()));  // after it is laid out
+};
+"""
+"""Of a component whose pictures the player may renew (``stseg.ui.player``): what is to be done
+whenever they are renewed, by an event or by the player, is given to ``onceRenewed``."""
+
+ENLARGE = f"""{RENEW}
 const tell = () => element.querySelectorAll('figure[tabindex]').forEach((figure) =>
   figure.setAttribute('aria-pressed', String(figure.dataset.name === element.dataset.large)));
-const enlarge = (event) => {
+const enlarge = (event) => {{
   const figure = event.target.closest('figure[tabindex]');
   if (!figure) return;
   const name = figure.dataset.name;
   if (element.dataset.large === name) delete element.dataset.large;
   else element.dataset.large = name;
   tell();
-};
+}};
 element.addEventListener('click', enlarge);
-element.addEventListener('keydown', (event) => {
+element.addEventListener('keydown', (event) => {{
   if (event.key !== 'Enter' && event.key !== ' ') return;
   if (event.target.matches('figure[tabindex]')) event.preventDefault();  // the page would scroll
   enlarge(event);
-});
-watch('value', tell);  // which one is large is known here alone
+}});
+onceRenewed(tell);  // which one is large is known here alone
 """
 """Of a component with figures: a click makes one the large one, a second click ends that."""
 

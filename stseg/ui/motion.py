@@ -39,7 +39,7 @@ WAIT = 1.0
 
 AGAIN = f"""{BOARD}
 let again = null;
-watch('value', () => {{
+onceRenewed(() => {{
   clearTimeout(again);
   if (element.querySelector('[data-again]')) again = setTimeout(() => trigger('input'), 1500);
 }});

@@ -80,12 +80,18 @@
   // second, a twentieth of a core, for as long as the page is open. It is what asks for exactly one
   // callback in every frame of a page at rest; numbers of callbacks are given in order.
   const REST = 30;
-  (function stopClock(before, alone, left) {
+  function stopClock(before, alone, none, left) {
     const now = requestAnimationFrame(() => {
-      if (alone + 1 >= REST && now - before === 2) cancelAnimationFrame(now + 1);
-      else if (left > 0) stopClock(now, now - before === 2 ? alone + 1 : 0, left - 1);
+      const others = now - before - 1;
+      alone = others === 1 ? alone + 1 : 0;
+      none = others === 0 ? none + 1 : 0;
+      if (none === REST) return;  // there is no such clock
+      if (alone === REST) cancelAnimationFrame(now + 1);
+      else if (left > 0) stopClock(now, alone, none, left - 1);
+      else setTimeout(() => stopClock(0, 0, 0, 2 * REST), 3000);  // the page was not at rest
     });
-  })(0, 0, 20 * REST);
+  }
+  stopClock(0, 0, 0, 2 * REST);
 
   window.stseg = {go, step, toggle, pause};
 }

@@ -102,7 +102,8 @@ class App:
                     controls = build_controls(self.sessions.door.limits)
                 with gr.Column(scale=1, min_width=320, elem_id="right"):
                     status = gr.HTML("", elem_id="status")
-                    frame = build_player()
+                    player = build_player(self._events.look_at)
+                    frame = player.frame
                     views, selections = [], []
                     with gr.Tabs(elem_id="tabs"):
                         for tab in tabs(self.sessions.offered):
@@ -129,6 +130,7 @@ class App:
                 **light,
                 queue=True,
             )
+            blocks.load(guarded(events.introduce), None, player.looker, **light)
             blocks.unload(events.leave)
             picked = controls.gallery.click(
                 guarded(events.pick),
@@ -215,7 +217,7 @@ class App:
             )
             options = [controls.eta.input, *(on for view in views for on in view.redraw_on)]
             for triggers, draw, told in (
-                ([frame.input], events.look, [frame]),
+                ([player.looker.input], events.look, [frame]),
                 (options, events.redraw, looks),
             ):
                 gr.on(

@@ -79,6 +79,7 @@ class Session:
         frame: the frame they look at.
         choice: the labels they look at: K, and above which similarity segments are fused.
         folder: where the files of the shown run go.
+        key: by which the page's own script is known (``Sessions.with_key``); nobody can guess it.
         following: whether the page runs along with the work; False once they moved the slider.
     """
 
@@ -97,6 +98,7 @@ class Session:
         self.frame = 0
         self.choice = Choice(Settings().k)
         self.seen = time.monotonic()
+        self.key = secrets.token_urlsafe(24)
         self.private = private_folder(scratch)
         self._all_served = served
         self._door = door
@@ -363,6 +365,15 @@ class Sessions:
                 session = self._open[name] = Session(self._scratch.path, self.served, self.door)
             session.seen = time.monotonic()
             return session
+
+    def with_key(self, key: str) -> Session | None:
+        """The visitor whose key it is; None where there is none, or they left."""
+        with self._lock:
+            for session in self._open.values():
+                if secrets.compare_digest(session.key.encode(), key.encode()):
+                    session.seen = time.monotonic()
+                    return session
+        return None
 
     def close(self, name: str) -> None:
         """The visitor left."""

@@ -12,6 +12,7 @@ import pytest
 from unseen_page import REQUEST, NoExample, Page, stopped
 
 from stseg.comparison import compare
+from stseg.errors import InputError
 from stseg.records import Clip
 from stseg.ui import events as tested
 from stseg.ui.controls import SETTINGS
@@ -214,3 +215,40 @@ def test_the_example_comes_with_the_k_that_was_chosen_meanwhile(
     assert "K = 2" in line
     assert page.session.shown is not None
     assert page.session.shown.choice == page.session.choice == Choice(2)
+
+
+def test_the_player_is_answered_with_the_pictures_of_the_open_tab(page: Watched) -> None:
+    page.session.following = True
+    answer = page.events.look_at([page.session.key, 2])
+    assert answer is not None
+    assert list(answer) == ["board"]  # what is not open is left as it is
+    assert page.drawn[-1][1].frame == page.session.frame == 2
+    assert not page.session.following
+    page.events.redraw(REQUEST, *page.looks(MOTION))
+    answer = page.events.look_at([page.session.key, 1.0])
+    assert answer is not None
+    assert list(answer) == ["motion"]
+    page.session.shown = None
+    assert page.events.look_at([page.session.key, 0]) == {}
+
+
+@pytest.mark.parametrize("frame", [None, "1", [], float("nan"), float("inf"), {"frame": 1}])
+def test_nonsense_moves_nothing(page: Watched, frame: object) -> None:
+    before = page.session.frame
+    assert page.events.look_at([page.session.key, frame]) is None
+    assert page.session.frame == before
+
+
+def test_a_key_opens_its_own_session_alone(page: Watched) -> None:
+    other = page.sessions.of("two")
+    assert other.key != page.session.key
+    assert page.events.introduce(REQUEST) == page.session.key
+    assert page.events.look_at([other.key, 1]) == {}  # they look at nothing
+    assert (page.session.frame, other.frame) == (0, 1)
+    for told in ([], ["", 1], ["one", 1], [page.session.key + "x", 1], page.session.key, None):
+        assert page.events.look_at(told) is None
+    key = page.session.key
+    page.sessions.close("one")
+    assert page.events.look_at([key, 1]) is None
+    with pytest.raises(InputError, match="Load the page again"):
+        page.events.look(REQUEST, 1)

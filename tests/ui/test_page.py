@@ -458,6 +458,45 @@ def test_visitors_see_only_their_own(
     assert not mine[0].exists(), "the upload is still there after the visitor left"
 
 
+def test_the_player_gets_its_pictures_past_the_events(visit: Visit) -> None:
+    page, asked = visit.page, []
+    page.on("request", lambda request: asked.append(request.url.split("gradio_api/")[-1]))
+    page.evaluate("window.stseg.go(3)")
+    page.wait_for_selector("#board figcaption:has-text('frame 3')")
+    page.fill("#frame input[type=number]", "5")
+    page.wait_for_selector("#board figcaption:has-text('frame 5')")
+    assert {each.strip("/") for each in asked if "base64" not in each} == {"component_server"}
+    # What the page has by then is what the next event begins from.
+    page.click("#style input[value=outline]")
+    page.wait_for_function(
+        "old => document.querySelector('#board figure[data-name=overlay] img').src !== old",
+        arg=visit.picture("overlay"),
+    )
+    assert "frame 5" in page.inner_text("#board")
+    # Where the server has nothing to say to the player, an event asks again.
+    page.route("**/component_server/**", lambda route: route.fulfill(body="null"))
+    page.evaluate("window.stseg.go(7)")
+    page.wait_for_selector("#board figcaption:has-text('frame 7')")
+    assert "run/predict" in asked
+
+
+def test_a_page_at_rest_draws_nothing(visit: Visit) -> None:
+    page = visit.page
+    page.evaluate("""() => {
+      const ask = window.requestAnimationFrame.bind(window);
+      window.asked = 0;
+      window.requestAnimationFrame = (does) => { window.asked += 1; return ask(does); };
+    }""")
+    page.wait_for_function(
+        """async () => {
+          const before = window.asked;
+          await new Promise((done) => setTimeout(done, 1000));
+          return window.asked - before < 10;
+        }""",
+        timeout=10_000 * PATIENCE,
+    )
+
+
 def test_second_visitor_need_not_wait(visit: Visit, browser: Browser, served: Served) -> None:
     with browser.new_context() as context:
         # Here before the work begins, which must still go on when this visitor has scrubbed.

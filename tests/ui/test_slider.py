@@ -11,7 +11,6 @@ from unseen_page import REQUEST, Page, finished
 
 from stseg.records import Clip
 from stseg.ui import work
-from stseg.ui.controls import SETTINGS
 from stseg.ui.session import SEGMENT
 
 FRAMES = 6
