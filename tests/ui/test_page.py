@@ -467,10 +467,11 @@ def test_the_player_gets_its_pictures_past_the_events(visit: Visit) -> None:
     page.wait_for_selector("#board figcaption:has-text('frame 5')")
     assert {each.strip("/") for each in asked if "base64" not in each} == {"component_server"}
     # What the page has by then is what the next event begins from.
+    filled = visit.picture("overlay")
     page.click("#style input[value=outline]")
     page.wait_for_function(
         "old => document.querySelector('#board figure[data-name=overlay] img').src !== old",
-        arg=visit.picture("overlay"),
+        arg=filled,
     )
     assert "frame 5" in page.inner_text("#board")
     # Where the server has nothing to say to the player, an event asks again.
