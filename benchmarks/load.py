@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,14 @@ class Findings:
     pictures: dict[tuple[str, int, int], str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def picture(self, key: tuple[str, int, int], values: list[Any]) -> None:
+    def count(self, request: str) -> None:
+        """One more of these requests."""
+        with self.lock:
+            self.requests[request] += 1
+
+    def picture(self, key: tuple[str, int, int], pictures: Mapping[str, str]) -> None:
         """Compare the pictures of a clip, a K and a frame with those that others got of it."""
-        told = hashlib.sha256(repr(values[0]).encode()).hexdigest()
+        told = hashlib.sha256(pictures["board"].encode()).hexdigest()
         with self.lock:
             if self.pictures.setdefault(key, told) != told:
                 self.wrong.append(f"the picture of {key} is not the one that another visitor got")
@@ -103,7 +109,8 @@ def visit(page: Page, findings: Findings, chance: random.Random, until: float) -
             target=_scrub, args=(visitor, findings, random.Random(chance.random()))
         )
         try:
-            _call(visitor, findings, "arrive", {})
+            visitor.arrive()
+            findings.count("arrive")
             scrubbing.start()
             for _ in range(chance.randint(1, 3)):
                 if time.monotonic() >= until or visitor.left:
@@ -139,13 +146,11 @@ def _segment(visitor: Visitor, findings: Findings, chance: random.Random) -> Non
             findings.wrong.append(f"{CLIPS[index]} with K = {k} was asked for, and told: {status}")
     visitor.last = FRAMES - 1
     for frame in (0, FRAMES // 2, FRAMES - 1):
-        values = visitor.look("look", {"Frame": frame})
-        findings.picture((CLIPS[index], k, frame), values)
+        findings.picture((CLIPS[index], k, frame), visitor.move(frame))
 
 
 def _call(visitor: Visitor, findings: Findings, event: str, *rest: Any) -> Any:
-    with findings.lock:
-        findings.requests[event] += 1
+    findings.count(event)
     return visitor.call(event, *rest)
 
 
@@ -154,7 +159,7 @@ def _scrub(visitor: Visitor, findings: Findings, chance: random.Random) -> None:
     while not visitor.left:
         begun = time.perf_counter()
         try:
-            visitor.look("look", {"Frame": chance.randint(0, visitor.last)})
+            visitor.move(chance.randint(0, visitor.last))
         except (Refused, httpx.HTTPError, RuntimeError) as error:
             if not visitor.left:
                 with findings.lock:

@@ -27,12 +27,14 @@ class Page:
         events: of the page, by name.
         defaults: values of the components, by number.
         labels: numbers of the components, by label.
+        looker: number of the component that gets the pictures of a frame.
     """
 
     address: str
     events: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[int, Any]
     labels: Mapping[str, int]
+    looker: int
 
     @classmethod
     def of(cls, address: str) -> Page:
@@ -48,6 +50,7 @@ class Page:
                 for number, props in reversed(components.items())
                 if props.get("label")
             },
+            next(n for n, props in components.items() if props.get("elem_id") == "looker"),
         )
 
     def values(self, event: str, said: Mapping[str, Any]) -> list[Any]:
@@ -64,6 +67,7 @@ class Visitor:
         self._name = secrets.token_urlsafe(8)
         self._client = httpx.Client(base_url=f"{page.address}gradio_api/", timeout=PATIENCE)
         self._left = False
+        self._key = ""
         self.last = 1  # frame that the slider reaches
         # Nobody reads the signs of life: the open connection is what tells that the page is open.
         beat = self._client.build_request("GET", f"heartbeat/{self._name}")
@@ -80,13 +84,24 @@ class Visitor:
         """Whether the page is closed."""
         return self._left
 
-    def look(self, event: str, said: Mapping[str, Any]) -> list[Any]:
-        """An event that does not queue. Raises Refused or httpx.HTTPError."""
-        answer = self._client.post("run/predict", json=self._body(event, said))
-        if answer.status_code != 200:
-            raise Refused(f"{event}: {answer.status_code} {answer.text[:200]}")
-        values: list[Any] = answer.json()["data"]
-        return values
+    def arrive(self) -> None:
+        """Open the page. Raises Refused or httpx.HTTPError."""
+        self.call("arrive", {})
+        self._key = str(self.call("introduce", {})[0])
+
+    def move(self, frame: int) -> dict[str, str]:
+        """Move the slider: pictures by their place. Raises Refused or httpx.HTTPError."""
+        asked = {
+            "data": [self._key, frame],
+            "component_id": self._page.looker,
+            "fn_name": "look",
+            "session_hash": self._name,
+        }
+        answer = self._client.post("component_server/", json=asked)
+        pictures: dict[str, str] | None = answer.json() if answer.status_code == 200 else None
+        if pictures is None:
+            raise Refused(f"frame {frame}: {answer.status_code} {answer.text[:200]}")
+        return pictures
 
     def call(
         self,

@@ -61,7 +61,7 @@ def latent_vectors(
         sites = volume.movedim(0, -1).flatten(1, 2).float()  # (t, s, c)
         mean = sites.mean((0, 1))
         norm = torch.linalg.vector_norm(sites - mean, dim=(0, 1))  # one pass, not three
-        deviation = norm / sites[..., 0].numel() ** 0.5 + _EPSILON
+        deviation = norm / (sites.shape[0] * sites.shape[1]) ** 0.5 + _EPSILON
         # One product for each K, so that no K depends on which others are asked for.
         for each, k, partition in zip(found, ks, segments, strict=True):
             weights = _members(partition[index], k).float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,12 @@ from stseg.ui.session import SEGMENT, WRITE, Session, Sessions
 from stseg.ui.shown import Choice, Shown
 from stseg.ui.work import Step, segment_clip, told_choice, write_files
 
+logger = logging.getLogger(__name__)
+
 EXAMPLE_WAIT = 120.0
+
+MOST_FRAMES = 10**9
+"""No clip is longer; a larger number is no frame."""
 
 REST = "Choose a clip, then press Segment."
 WAITING = "Waiting for the machine: another clip is being segmented …"
@@ -268,7 +273,7 @@ class Events:
             told: the visitor's key and the number of the frame.
         """
         match told:
-            case [str(key), (int() | float()) as frame] if math.isfinite(frame):
+            case [str(key), (int() | float()) as frame] if 0 <= frame <= MOST_FRAMES:
                 session = self._sessions.with_key(key)
             case _:
                 return None
@@ -276,7 +281,8 @@ class Events:
             return None
         try:
             drawn = self._moved(session, frame)
-        except InputError:
+        except Exception:
+            logger.exception("A frame could not be drawn")
             return None
         names = (each.elem_id for view in self._scene.views for each in view.pictures)
         return {
@@ -302,8 +308,11 @@ class Events:
 
     def _drawn(self, session: Session) -> tuple[Any, ...]:
         """Pictures of the open tab; those of the others are left as they are."""
-        shown = session.shown
-        values = () if shown is None else self._scene.pictures(session, shown, all_tabs=False)
+        for _ in range(2):
+            shown, frame, looks = session.shown, session.frame, session.looks
+            values = () if shown is None else self._scene.pictures(session, shown, all_tabs=False)
+            if session.frame == frame and session.looks is looks:
+                break  # else the visitor moved on meanwhile, and this may arrive last
         # Whoever replaced it meanwhile drew what they put there, or blanked it.
         if not values or not _same(session.shown, shown):
             values = self._scene.skip(sum(len(view.pictures) for view in self._scene.views))

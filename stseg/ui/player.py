@@ -1,4 +1,4 @@
-"""The frame slider with its buttons; what moves it is in ``page.js``."""
+"""The frame slider with its buttons: what moves it is in ``page.js``, what answers it is here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ const ask = async () => {
   while (wanted !== null) {
     const frame = wanted;
     wanted = null;
-    const boards = await server.look(props.value, frame).catch(() => null);
-    if (boards) for (const name in boards) window.stsegBoards[name](boards[name]);
-    else trigger('input');
+    try {
+      const boards = await server.look(props.value, frame);
+      for (const name in boards) window.stsegBoards[name](boards[name]);
+      if (!boards) trigger('input');
+    } catch {
+      trigger('input');
+    }
   }
   asking = false;
 };

@@ -368,6 +368,8 @@ class Sessions:
 
     def with_key(self, key: str) -> Session | None:
         """The visitor whose key it is; None where there is none, or they left."""
+        if not key.isascii():
+            return None
         with self._lock:
             for session in self._open.values():
                 if secrets.compare_digest(session.key.encode(), key.encode()):

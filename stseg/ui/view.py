@@ -164,7 +164,8 @@ class TabView:
     """A laid out tab.
 
     Attributes:
-        pictures: components drawn anew whenever the frame, η or an option moves.
+        pictures: components drawn anew whenever the frame, η or an option moves: HTML, with a name
+            in the page and ``markup.RENEW`` among its scripts.
         draw: their values, from a moment and the values of ``options``.
         blank: their values for a clip without a result.
         options: components of the tab that ``draw`` reads.

@@ -159,10 +159,14 @@ class _Tiled:
     """The convolution by tiles (``stseg.unet.tiles``), with its weights at the points kept."""
 
     def __init__(self) -> None:
-        self._kept: tuple[tuple[int, int, int], Tensor] | None = None
+        self._kept: tuple[Tensor, int, Tensor] | None = None
 
-    def __deepcopy__(self, memo: object) -> _Tiled:
-        return _Tiled()  # what is kept belongs to the weights of the original
+    def __reduce__(self) -> tuple[type[_Tiled], tuple[()]]:
+        return _Tiled, ()  # copies and files have the weights once
+
+    def forget(self) -> None:
+        """Give up what is kept: ten times the weights themselves."""
+        self._kept = None
 
     def __call__(
         self,
@@ -175,12 +179,12 @@ class _Tiled:
         return out if bias is None else out.add_(bias.view(-1, 1, 1, 1))
 
     def _weights(self, weight: Tensor, instants: int) -> Tensor:
-        if weight.is_inference():  # nothing tells when these change
-            return tiles.weigh(folded_weight(weight, instants))
-        key = (weight.data_ptr(), weight._version, instants)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, tiles.weigh(folded_weight(weight.detach(), instants))
-        return self._kept[1]
+        kept = self._kept  # another thread may replace it
+        # Versions do not tell: optimisers and loading can change weights behind their back.
+        if kept is None or kept[1] != instants or not torch.equal(kept[0], weight):
+            own = weight.detach().clone()
+            kept = self._kept = own, instants, tiles.weigh(folded_weight(own, instants))
+        return kept[2]
 
 
 class Conv3d(nn.Conv3d):
@@ -203,6 +207,13 @@ class Conv3d(nn.Conv3d):
         super().__init__(channels_in, channels_out, kernel, padding=self.same)
         many = min(channels_in, channels_out) >= ENOUGH_CHANNELS
         self.tiled = _Tiled() if many and kernel == (3, 3, 3) else None
+
+    def train(self, mode: bool = True) -> Conv3d:
+        """As every module's; for training nothing is kept beside the weights."""
+        if mode and self.tiled is not None:
+            self.tiled.forget()
+        super().train(mode)
+        return self
 
     def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
         """Convolve; the size stays."""

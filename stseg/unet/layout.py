@@ -1,4 +1,4 @@
-"""How volumes lie in memory: channels together, and on a GPU the instants of a site beside them."""
+"""How volumes lie in memory: channels together, and the instants of a site beside them or apart."""
 
 from __future__ import annotations
 

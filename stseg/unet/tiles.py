@@ -66,7 +66,7 @@ def convolve(
     down, across = -(-h // TILE), -(-w // TILE)
     bands = -(-down * across * POINTS * max(n, m) // BAND)
     most = -(-down // bands)
-    memory = _Memory(most, across, n, m)
+    memory = _Memory(x, most, across, n, m)
     out = x.new_empty(down * TILE, across * TILE, m)
     for first in range(0, down, most):
         rows = min(most, down - first)
@@ -80,22 +80,23 @@ class _Memory:
     """What a band needs, taken once for all bands.
 
     Args:
+        like: whose type and device the numbers have.
         rows: of tiles, at most.
         across: tiles in a row.
         n: channels of the input, of all instants.
         m: channels of the output.
     """
 
-    def __init__(self, rows: int, across: int, n: int, m: int) -> None:
+    def __init__(self, like: Tensor, rows: int, across: int, n: int, m: int) -> None:
         wide = across * TILE + 2
         self.across, self.n, self.m = across, n, m
-        self.padded = torch.zeros(rows * TILE + 2, wide, n)
-        self._down = torch.empty(WINDOW * rows * wide * n)
-        self._points = torch.empty(POINTS * rows * across * n)
-        self._products = torch.empty(POINTS * rows * across * m)
-        self._up = torch.empty(TILE * WINDOW * rows * across * m)
+        self.padded = like.new_zeros(rows * TILE + 2, wide, n)
+        self._down = like.new_empty(WINDOW * rows * wide * n)
+        self._points = like.new_empty(POINTS * rows * across * n)
+        self._products = like.new_empty(POINTS * rows * across * m)
+        self._up = like.new_empty(TILE * WINDOW * rows * across * m)
         mixed = WINDOW * max(rows * wide * n // WINDOW + 1, rows * across * max(n, m))
-        self._scratch = torch.empty(4 * mixed)
+        self._scratch = like.new_empty(4 * mixed)
 
     def down(self, rows: int) -> Tensor:
         """Rows of tiles mixed down the picture, (6, rows, wide, n)."""

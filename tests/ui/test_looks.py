@@ -17,6 +17,7 @@ from stseg.records import Clip
 from stseg.ui import events as tested
 from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
+from stseg.ui.markup import RENEW
 from stseg.ui.session import SEGMENT, WRITE
 from stseg.ui.shown import Choice, Footage, Shown
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
@@ -232,7 +233,9 @@ def test_the_player_is_answered_with_the_pictures_of_the_open_tab(page: Watched)
     assert page.events.look_at([page.session.key, 0]) == {}
 
 
-@pytest.mark.parametrize("frame", [None, "1", [], float("nan"), float("inf"), {"frame": 1}])
+@pytest.mark.parametrize(
+    "frame", [None, "1", [], float("nan"), float("inf"), 10**400, -1, {"frame": 1}]
+)
 def test_nonsense_moves_nothing(page: Watched, frame: object) -> None:
     before = page.session.frame
     assert page.events.look_at([page.session.key, frame]) is None
@@ -245,10 +248,35 @@ def test_a_key_opens_its_own_session_alone(page: Watched) -> None:
     assert page.events.introduce(REQUEST) == page.session.key
     assert page.events.look_at([other.key, 1]) == {}  # they look at nothing
     assert (page.session.frame, other.frame) == (0, 1)
-    for told in ([], ["", 1], ["one", 1], [page.session.key + "x", 1], page.session.key, None):
-        assert page.events.look_at(told) is None
     key = page.session.key
+    for told in ([], ["", 1], ["one", 1], ["\ud800", 1], [key + "x", 1], key, None):
+        assert page.events.look_at(told) is None
     page.sessions.close("one")
     assert page.events.look_at([key, 1]) is None
     with pytest.raises(InputError, match="Load the page again"):
         page.events.look(REQUEST, 1)
+
+
+def test_a_frame_that_cannot_be_drawn_is_left_to_the_event(
+    page: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(page.events._scene, "pictures", fail)
+    assert page.events.look_at([page.session.key, 1]) is None
+    assert "could not be drawn" in caplog.text
+
+
+def test_who_moves_on_while_it_is_drawn_gets_what_they_look_at(page: Watched) -> None:
+    page.meanwhile = lambda: setattr(page.session, "frame", 2)
+    page.events.redraw(REQUEST, *page.looks(opacity=70.0))
+    assert page.drawn[-1][1].frame == 2
+
+
+def test_the_player_can_renew_every_picture(page: Watched) -> None:
+    pictures = [each for view in page.views for each in view.pictures]
+    assert len({each.elem_id for each in pictures}) == len(pictures) > 3
+    for each in pictures:
+        assert isinstance(each, gr.HTML)
+        assert RENEW in str(each.js_on_load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from copy import deepcopy
 
 import pytest
@@ -86,7 +87,9 @@ def test_other_processors_convolve_as_before(monkeypatch: pytest.MonkeyPatch) ->
         assert not is_stacked(layer(x))
 
 
-@pytest.mark.parametrize("how", ["in place", "loaded", "another tensor", "inference"])
+@pytest.mark.parametrize(
+    "how", ["in place", "behind its back", "loaded", "another tensor", "inference"]
+)
 def test_weights_that_change_are_seen(how: str) -> None:
     torch.manual_seed(0)
     layer, x = Conv3d(64, 64, (3, 3, 3)), torch.randn(1, 64, 3, 5, 6)
@@ -100,6 +103,8 @@ def test_weights_that_change_are_seen(how: str) -> None:
             layer.load_state_dict({"weight": new, "bias": layer.bias})
         elif how == "another tensor":
             layer.weight.data = new.clone()
+        elif how == "behind its back":
+            layer.weight.data.copy_(new)
         else:
             layer.weight.copy_(new)
         expected = F.conv3d(x, new, layer.bias, padding=1)
@@ -116,6 +121,29 @@ def test_a_copy_of_a_layer_has_its_own_weights() -> None:
         assert not torch.equal(copy(x), before)
         assert torch.equal(layer(x), before)
     assert set(copy.state_dict()) == {"weight", "bias"}
+
+
+def test_nothing_is_kept_where_it_is_not_needed() -> None:
+    layer, file = Conv3d(64, 64, (3, 3, 3)), io.BytesIO()
+    with torch.no_grad():
+        layer.eval()(torch.randn(1, 64, 3, 5, 6))
+    torch.save(layer, file)
+    assert len(file.getvalue()) < 2 * layer.weight.nbytes
+    assert layer.tiled is not None
+    assert layer.tiled._kept is not None
+    layer.train()
+    assert layer.tiled._kept is None
+
+
+def test_the_default_type_does_not_matter() -> None:
+    layer, x = Conv3d(64, 64, (3, 3, 3)), torch.randn(1, 64, 3, 5, 6)
+    with torch.no_grad():
+        expected = layer(x)
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.equal(layer(x), expected)
+        finally:
+            torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("norm", [InstanceNorm, InstanceNormPerFrame])
