@@ -24,9 +24,11 @@ const onceRenewed = (does) => { renewed.push(does); watch('value', does); };
   props.value = html;
   queueMicrotask(() => renewed.forEach((does) => does()));  // after it is laid out
 };
+watch('value', () => document.dispatchEvent(new CustomEvent('stseg-event', {detail: element})));
 """
 """Of a component whose pictures the player may renew (``stseg.ui.player``): what is to be done
-whenever they are renewed, by an event or by the player, is given to ``onceRenewed``."""
+whenever they are renewed, by an event or by the player, is given to ``onceRenewed``. The player
+hears of the former: an event that was on its way may show a frame that was left."""
 
 ENLARGE = f"""{RENEW}
 const tell = () => element.querySelectorAll('figure[tabindex]').forEach((figure) =>
@@ -105,6 +107,11 @@ def board(figures: Sequence[str], size: tuple[int, int], kind: str = "") -> str:
     classes = f"board {kind}".rstrip()
     ratio = f"--ratio: {size[1]} / {size[0]}"
     return f'<div class="{classes}" style="{ratio}">{"".join(figures)}</div>'
+
+
+def of_frame(html: str, frame: int) -> str:
+    """Pictures that tell the player which frame they are of."""
+    return f'{html}<i data-shown="{frame}" hidden></i>'
 
 
 def status(text: str, done: int = 0, total: int | None = 0, busy: bool = False) -> str:

@@ -26,12 +26,22 @@ const ask = async () => {
   }
   asking = false;
 };
+// An event that was on its way when the slider was moved shows the frame of before.
+let asked = false;
+document.addEventListener('stseg-event', (event) => setTimeout(() => {
+  const slider = document.querySelector('#frame input[type=range]');
+  const shown = event.detail.querySelector('[data-shown]');
+  if (!asked || !shown || shown.dataset.shown === slider.value) return;
+  wanted = Number(slider.value);
+  ask();
+}, 200));  // the slider may have been moved by the same event
 document.addEventListener('input', (event) => {
   const player = event.target.closest && event.target.closest('#frame');
   const slider = player && player.querySelector('input[type=range]');
   const frame = slider && event.target.value !== '' ? Number(event.target.value) : NaN;
   if (Number.isNaN(frame)) return;
   wanted = Math.min(Math.max(frame, Number(slider.min)), Number(slider.max));
+  asked = true;
   ask();
 });
 """

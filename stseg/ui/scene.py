@@ -173,7 +173,7 @@ class Scene:
         for index, view in enumerate(self.views):
             own, options = options[: len(view.options)], options[len(view.options) :]
             if index == opened or (all_tabs and not view.lazy):
-                pictures += view.draw(moment, *own)
+                pictures += (markup.of_frame(html, frame) for html in view.draw(moment, *own))
             else:
                 pictures += self.skip(len(view.pictures))
         return tuple(pictures)

@@ -17,7 +17,7 @@ from stseg.records import Clip
 from stseg.ui import events as tested
 from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
-from stseg.ui.markup import RENEW
+from stseg.ui.markup import RENEW, of_frame
 from stseg.ui.session import SEGMENT, WRITE
 from stseg.ui.shown import Choice, Footage, Shown
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
@@ -139,7 +139,7 @@ def test_a_look_that_is_late_does_not_repaint_the_clip_before(page: Watched) -> 
     assert page.session.clip == page.catalogue.clips[0]
     page.session.shown = page.drawn[0][1].shown
     page.meanwhile = lambda: None
-    assert "0" in page.events.look(REQUEST, page.looks()[0])
+    assert of_frame("0", 0) in page.events.look(REQUEST, page.looks()[0])
 
 
 def test_labels_chosen_while_a_tab_works_get_their_files_after_it(

@@ -47,6 +47,21 @@ OPEN_TAB = """number => {
 """Opens a tab; on a narrow page some are in a menu of their own."""
 
 
+LATE_EVENTS = """() => {
+  const ask = window.fetch;
+  window.late = 0;
+  window.fetch = async (...what) => {
+    const answer = await ask(...what);
+    if (String(what[0]).includes('run/predict')) {
+      await new Promise((done) => setTimeout(done, 500));
+      window.late += 1;
+    }
+    return answer;
+  };
+}"""
+"""Answers to events that do not queue come half a second later."""
+
+
 def test_example_then_segment_then_scrub(visit: Visit, served: Served) -> None:
     page = visit.page
     assert served.seconds < 15 * PATIENCE
@@ -480,6 +495,14 @@ def test_the_player_gets_its_pictures_past_the_events(visit: Visit) -> None:
         arg=filled,
     )
     assert "frame 5" in page.inner_text("#board")
+    # An event that was on its way when the slider was moved is not the last word.
+    page.evaluate(LATE_EVENTS)
+    page.click("#style input[value=fill]")
+    page.evaluate("window.stseg.go(6)")
+    page.wait_for_selector("#board figcaption:has-text('frame 6')")
+    page.wait_for_function("() => window.late > 0")
+    page.wait_for_timeout(1000)
+    assert "frame 6" in page.inner_text("#board")
     # Where the server has nothing to say to the player, an event asks again.
     page.route("**/component_server/**", lambda route: route.fulfill(body="null"))
     page.evaluate("window.stseg.go(7)")
