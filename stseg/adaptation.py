@@ -23,7 +23,7 @@ from stseg.errors import Cancelled, InputError, Stop, heed
 from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.motion import FitSettings, motion_model
-from stseg.records import K_RANGE, TAU_MAX, Clip, grid_for
+from stseg.records import K_RANGE, SEED_MAX, TAU_MAX, Clip, grid_for
 from stseg.train_settings import Stage, TrainSettings
 from stseg.variants import model_path
 from stseg.volume import FlowFields
@@ -93,6 +93,10 @@ class AdaptationSettings:
                 f"A grid of {self.size[0]}x{self.size[1]} does not serve; 64x112 and 128x224 do.",
             ),
             (1 <= self.batch <= 256, f"A batch has at least 1 volume, not {self.batch}."),
+            (
+                0 <= self.seed <= SEED_MAX,
+                f"The seed {self.seed} is out of range; choose one from 0 to {SEED_MAX}.",
+            ),
         ):
             if not right:
                 raise InputError(sentence)

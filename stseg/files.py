@@ -49,6 +49,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def check_writable(folder: Path) -> None:
+    """Check at the door that files can be written to ``folder``; nothing is left there.
+
+    Raises:
+        InputError: it is a file, or nobody may write to it.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
 def sweep(folder: Path, pattern: str) -> None:
     """Remove what a killed process left half-written in ``folder``, once it is old enough.
 

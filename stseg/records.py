@@ -31,6 +31,8 @@ SHORT_NAMES = {"raft": "raft-sintel"}
 K_RANGE = (2, 8)
 STRIDES = (1, 2)
 TAU_MAX = 8
+SEED_MAX = 2**63 - 1
+"""What PyTorch's generators take."""
 
 
 def flow_name(name: str) -> str:

@@ -10,7 +10,7 @@ from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.motion import FitSettings
 from stseg.network import NetworkSettings
-from stseg.records import K_RANGE
+from stseg.records import K_RANGE, SEED_MAX
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ class TrainSettings:
                     f"A stage of {stage.size[0]}x{stage.size[1]} is too small for a network of "
                     f"{self.network.levels} levels. Give sides of {least} or more."
                 )
+        if not 0 <= self.seed <= SEED_MAX:
+            raise InputError(f"The seed {self.seed} is out of range. Give 0 to {SEED_MAX}.")
         if self.validate_every < 1:
             raise InputError(f"Validating every {self.validate_every} steps cannot be done.")
         if not 0 <= self.held_out < 1:

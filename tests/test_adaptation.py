@@ -286,6 +286,7 @@ def test_the_chart_is_a_picture(tiny_model: Path, cpu: Device) -> None:
         ({"learning_rate": 0.0}, "does not learn"),
         ({"size": (8, 14)}, "A grid of 8x14 does not serve"),
         ({"batch": 0}, "A batch has at least 1 volume"),
+        ({"seed": 2**63}, "The seed 9223372036854775808 is out of range"),
     ],
 )
 def test_values_out_of_range_get_a_sentence(choice: dict[str, object], sentence: str) -> None:

@@ -259,6 +259,7 @@ def test_a_head_that_is_not_there_cannot_be_trained_alone() -> None:
     [
         ({"batch": 0}, "at least 1 volume, not 0"),
         ({"batch": -1}, "at least 1 volume, not -1"),
+        ({"seed": -1}, "The seed -1 is out of range"),
         ({"stages": ()}, "Give at least one"),
         ({"stages": (Stage((1, 28), 4, 1e-3),)}, "Give sides of 2 or more"),
         ({"validate_every": 0}, "Validating every 0 steps"),

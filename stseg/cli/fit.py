@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.adaptation import Adaptation, AdaptationProgress, chart
     from stseg.clip_flow import read_fields
     from stseg.device import choose_device
-    from stseg.files import write_atomically
+    from stseg.files import check_writable, write_atomically
     from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
@@ -66,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     fit = _settings(arguments)
     check_options(arguments.flow, [] if arguments.weights is None else ["--weights"])
-    _check_writable(arguments.out)
+    check_writable(arguments.out)
     settings = Settings(
         k=fit.k,
         flow=arguments.flow,
@@ -110,23 +108,6 @@ def run(arguments: argparse.Namespace) -> None:
         f"clip {measured[0]:.4f} before, {measured[-1]:.4f} after"
     )
     print(f"Segment with it: python -m stseg segment {arguments.video} --model {path} --out ...")
-
-
-def _check_writable(folder: Path) -> None:
-    """Check at the door that files can be written to ``folder``; nothing is left there."""
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} cannot be written: {error.strerror}. Choose another folder."
-        ) from error
-    finally:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def _settings(arguments: argparse.Namespace) -> AdaptationSettings:

@@ -129,10 +129,12 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.datasets import read_training_flows
     from stseg.device import choose_device
     from stseg.distributed import Team, team
+    from stseg.files import check_writable
     from stseg.splits import read_list
     from stseg.training import Trainer
 
     settings = _settings(arguments)
+    check_writable(arguments.out)
     names = None
     if arguments.split is not None:
         if not arguments.split.is_file():
@@ -206,6 +208,11 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         only_heads=tuple(arguments.only_heads),
         direction_heads=tuple(arguments.direction_heads),
     )
+    if arguments.exaggerate is not None and arguments.reference is None:
+        raise InputError(
+            "--exaggerate is about the errors of rough flow, which only better flow of the same "
+            "frames tells. Name its folder with --reference, or leave it out."
+        )
     losses = _given({"beta": arguments.beta, "eta": arguments.eta})
     augment = _given(
         {

@@ -24,7 +24,7 @@ from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.pace import expected_frames
 from stseg.ui.shown import Footage
-from stseg.ui.work import INTERVAL
+from stseg.ui.work import INTERVAL, told_flow
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 
@@ -149,7 +149,7 @@ def flow_of(
             fields: FlowFields = ended.value
             return fields
         if time.perf_counter() - last >= INTERVAL:
-            yield FitStep(f"Estimating flow: frame {done}", done, expected)
+            yield FitStep(f"{told_flow(settings)}: frame {done}", done, expected)
             last = time.perf_counter()
 
 

@@ -100,7 +100,7 @@ def segment_clip(
     if known is not None and not known.serves(clip, settings):
         known = None
     total = len(known.pictures) if known else expected_frames(clip, settings.max_frames)
-    doing = "Segmenting with known flow" if known else _told_flow(settings)
+    doing = "Segmenting with known flow" if known else f"{told_flow(settings)} and segmenting"
     yield Step(f"{doing}: loading the model …", 0, total)
     network = load_network(settings.model)
     also = network.settings.ks if wanted else ()
@@ -144,9 +144,9 @@ def segment_clip(
             yield step
 
 
-def _told_flow(settings: Settings) -> str:
-    own = settings.flow not in ESTIMATORS
-    return "Reading your flow and segmenting" if own else "Estimating flow and segmenting"
+def told_flow(settings: Settings) -> str:
+    """What is being done for the flow of a clip, as a visitor reads it."""
+    return "Estimating flow" if settings.flow in ESTIMATORS else "Reading your flow"
 
 
 def _shown(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stseg import datasets
 from stseg.cli import main
 from stseg.errors import InputError
 from stseg.flow import write_flow_file
@@ -37,6 +38,7 @@ def words(tmp_path: Path) -> list[str]:
         (["--split", "picture.webp"], "picture.webp is not a text file"),
         (["--reference", "absent"], "There is no folder absent"),
         (["--start", "absent", "--spread", "10"], "Leave it out, or name the heads"),
+        (["--exaggerate", "2"], "Name its folder with --reference"),
     ],
 )
 def test_mistakes_get_a_sentence_and_leave_nothing(
@@ -54,6 +56,19 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     assert sentence in told.err
     assert "checkpoint is" not in told.out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(datasets, "read_training_flows", lambda *_: pytest.fail("flow is read"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main([*words, "--out", str(out)]) == 2
+        assert f"The folder {out} cannot be written" in capsys.readouterr().err
 
 
 def test_lists_are_those_of_the_data_sets(
