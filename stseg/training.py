@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stseg.accumulation import accumulate_gradients, move_training
 from stseg.augment import disturb, turn
-from stseg.checkpoint import read_tensors, save_checkpoint, write_tensors
+from stseg.checkpoint import save_checkpoint
 from stseg.datasets import FlowSequence, FlowStore, TripletSet, digest, digest_of_flow, laid_as
 from stseg.device import Device, Frugal
 from stseg.direction_heads import begin_direction_heads
 from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
-from stseg.files import write_atomically
-from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import LossSettings, joint_losses
 from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
 from stseg.pasting import paste_objects
+from stseg.run_folder import VALIDATION, RunFolder, RunState
 from stseg.train_settings import Stage, TrainSettings
 from stseg.windows import sample_volumes
 
@@ -55,15 +52,6 @@ class Progress:
     validation: float | None
     seconds: float
 
-
-_COLUMNS = ("step", "loss", "reconstruction", "consistency", "validation", "seconds")
-_VALIDATION = _COLUMNS.index("validation")
-_OTHERS = {
-    "settings": "with other settings",
-    "data": "on other data",
-    "start": "that began with other weights",
-}
-"""What tells a run from others, and what is said where it differs."""
 
 _VALIDATION_VOLUMES = 64
 _BATCHES_OF_DIRECTIONS = 16
@@ -126,12 +114,17 @@ class Trainer:
                 f"processes. Give a batch that is a multiple of {team.size}."
             )
         self.settings = settings
-        self.folder = folder
         self._device = device
         self._card = dict(card or {})
         self._save_seconds = save_seconds
         self._team = team
         self._model = motion_model(settings.motion_model)
+        identity = {
+            "settings": _plain(settings),
+            "data": digest_of_flow(sequences),
+            "start": None if start is None else digest(start.state_dict()),
+        }
+        self._files = RunFolder(folder, identity)
         store = _store(laid_as(sequences, settings.stages[0].size), device)
         common = (store, settings.instants, settings.taus, settings.held_out)
         self._training = TripletSet(*common)
@@ -157,7 +150,7 @@ class Trainer:
                 self.network.renew_head(k)
             self.network.spread_heads(settings.spread, settings.only_heads)
         self._generator = torch.Generator().manual_seed(settings.seed)
-        if settings.direction_heads and not self._state_file.exists():
+        if settings.direction_heads and not self._files.begun:
             self._begin_heads(settings.direction_heads)
         self._heads: nn.Module = _Heads(self.network)
         if team.size > 1:
@@ -173,11 +166,6 @@ class Trainer:
         self._rows: list[list[Any]] = []
         self._best: tuple[int, float] | None = None  # (stage, validation loss)
         self._whole = True  # no step is half done
-        self._identity = {
-            "settings": _plain(settings),
-            "data": digest_of_flow(sequences),
-            "start": None if start is None else digest(start.state_dict()),
-        }
         self._resume()
 
     def run(self) -> Iterator[Progress]:
@@ -208,66 +196,25 @@ class Trainer:
         """Write the state and the loss curve; each file is whole or not there."""
         if not self._team.leads:
             return
-        tensors: dict[str, Tensor] = {
-            f"network.{name}": tensor for name, tensor in self.network.state_dict().items()
-        }
-        for index, values in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in values.items()}
-        tensors["generator"] = self._generator.get_state()
-        header = {
-            **self._identity,
-            "step": self.step,
-            "best": self._best,
-            "rows": self._rows,
-        }
-        write_tensors(self.folder / "state.safetensors", tensors, header)
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(_COLUMNS)
-        writer.writerows(self._rows)
-        write_atomically(self.folder / "losses.csv", text.getvalue().encode())
-        write_atomically(self.folder / "losses.png", self._chart())
-
-    def _chart(self) -> bytes:
-        steps = [row[0] for row in self._rows]
-        known = [row for row in self._rows if row[_VALIDATION] is not None]
-        curves = [
-            Curve(name, steps, [row[column] for row in self._rows], colour)
-            for column, (name, colour) in enumerate(CURVES.items(), start=1)
-        ]
-        validated, losses = [row[0] for row in known], [row[_VALIDATION] for row in known]
-        held_out = Curve("L, held out", validated, losses, "#009e73", True)
-        title = f"{self.step} of {self.settings.steps} steps"
-        return loss_chart([*curves, held_out], title)
-
-    @property
-    def _state_file(self) -> Path:
-        return self.folder / "state.safetensors"
+        state = RunState(
+            step=self.step,
+            best=self._best,
+            rows=self._rows,
+            network=self.network.state_dict(),
+            adam=self._optimiser.state_dict()["state"],
+            generator=self._generator.get_state(),
+        )
+        self._files.write(state, self.settings.steps)
 
     def _resume(self) -> None:
-        if not self._state_file.exists():
+        if not self._files.begun:
             return
-        tensors, header = read_tensors(self._state_file)
-        # A state of an older version says its settings only.
-        found = {**self._identity, "settings": None, **header}
-        for name, what in _OTHERS.items():
-            if found[name] != self._identity[name]:
-                raise InputError(
-                    f"{self.folder} holds a run {what}. Choose another folder, or delete this one "
-                    "to start again."
-                )
-        names = list(self.network.state_dict())
-        self.network.load_state_dict({name: tensors[f"network.{name}"] for name in names})
-        state = self._optimiser.state_dict()
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, index, part = name.split(".")
-                state["state"].setdefault(int(index), {})[part] = tensor
-        self._optimiser.load_state_dict(state)
-        self._generator.set_state(tensors["generator"])
-        self.step = header["step"]
-        self._rows = header["rows"]
-        self._best = None if header["best"] is None else (header["best"][0], header["best"][1])
+        state = self._files.read()
+        self.network.load_state_dict(state.network)
+        optimiser = self._optimiser.state_dict()
+        self._optimiser.load_state_dict({**optimiser, "state": state.adam})
+        self._generator.set_state(state.generator)
+        self.step, self._best, self._rows = state.step, state.best, state.rows
 
     def _stage(self, step: int) -> tuple[int, Stage, float]:
         """Number, stage and learning rate of a step, counted from 0."""
@@ -407,11 +354,11 @@ class Trainer:
         """
         row = self._rows[-1] if self._rows and self._rows[-1][0] == self.step else None
         due = self.step % self.settings.validate_every == 0 or self._stage_ends()
-        if not self.step or not due or (row is not None and row[_VALIDATION] is not None):
+        if not self.step or not due or (row is not None and row[VALIDATION] is not None):
             return None
         loss = self._validate()
         if row is not None:
-            row[_VALIDATION] = loss
+            row[VALIDATION] = loss
         return loss
 
     @torch.no_grad()
@@ -461,7 +408,7 @@ class Trainer:
             "trained_on": self._device.name,
             "torch": torch.__version__,
         }
-        save_checkpoint(self.folder / "best.safetensors", self.network, card)
+        save_checkpoint(self._files.best_file, self.network, card)
 
 
 def _store(sequences: Sequence[FlowSequence], device: Device) -> FlowStore:

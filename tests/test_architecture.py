@@ -78,6 +78,7 @@ FLOORS: dict[str, int] = {
     "stseg.export": 5,
     # The loops.
     "stseg.train_settings": 4,
+    "stseg.run_folder": 4.5,
     "stseg.training": 5,
     "stseg.variants": 6,
     "stseg.pipeline": 7,
