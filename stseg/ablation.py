@@ -7,7 +7,7 @@ follows from how many sites of each segment lie inside the ground truth, which i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from stseg.stability import (
     identity_switches_of,
     joined,
     long_term_of,
+    region_similarities,
 )
 from stseg.timeline import Predict, Prediction, Timeline, Triplet
 from stseg.truth import GroundTruth, ground_truth
@@ -79,13 +80,35 @@ class Figures:
         )
 
 
+def pass_of(settings: Settings) -> Settings:
+    """Settings that stand for all that share their flow and their pass of the network."""
+    return Settings(
+        model=settings.model,
+        taus=settings.taus,
+        stride=settings.step,
+        refine=settings.refine,
+        device=settings.device,
+        flow=settings.flow,
+        weights=settings.weights,
+        iterations=settings.iterations,
+        max_frames=settings.max_frames,
+    )
+
+
 def same_pass(wanted: Sequence[Settings]) -> list[list[Settings]]:
     """The settings, each once, in groups that one pass of the network serves."""
-    groups: dict[tuple[object, ...], list[Settings]] = {}
+    groups: dict[Settings, list[Settings]] = {}
     for each in dict.fromkeys(wanted):
-        key = each.model, each.taus, each.step, each.device, each.refine
-        groups.setdefault(key, []).append(each)
+        groups.setdefault(pass_of(each), []).append(each)
     return list(groups.values())
+
+
+def _masks_of(settings: Settings) -> tuple[int, int]:
+    """What tells the masks of one pass apart: K, and their order where frames lie between triplets.
+
+    A frame between two triplets has the segments in the order of the one of its own sub-sequence.
+    """
+    return settings.k, settings.subsequence if settings.step > 1 else 0
 
 
 class _Shared:
@@ -114,7 +137,7 @@ def segment_all(
 ) -> dict[Settings, Segmentation]:
     """Segment a clip in several ways with one pass of the network.
 
-    The records share the flow, and those of one K their masks: close them together.
+    The records share the flow, and those whose masks are the same share them: close them together.
 
     Args:
         clip: what to segment.
@@ -152,18 +175,21 @@ def segment_all(
     shared = {k: _Shared(predictor.of(k), sum(each.k == k for each in wanted)) for k in ks}
     n = len(flow.forward) + 1
     lines = [_line(each, shared[each.k], clip, flow).advance(n, ended=True) for each in wanted]
-    masks = {k: Spool() for k in ks}
+    masks = {_masks_of(each): Spool() for each in wanted}
     names: list[list[np.ndarray]] = [[] for _ in wanted]
     for told in zip(*lines, strict=True):
-        kept: set[int] = set()
+        kept: set[tuple[int, int]] = set()
         for settings, row, (_, frame) in zip(wanted, names, told, strict=True):
             row.append(frame.assignment)
-            if settings.k not in kept:
-                masks[settings.k].append(frame.masks)
-                kept.add(settings.k)
+            own = _masks_of(settings)
+            if own not in kept:
+                masks[own].append(frame.masks)
+                kept.add(own)
     whole = replace(clip, frames=n)
     return {
-        each: Segmentation(whole, each, flow.forward, masks[each.k], np.array(row, np.uint8))
+        each: Segmentation(
+            whole, each, flow.forward, masks[_masks_of(each)], np.array(row, np.uint8)
+        )
         for each, row in zip(wanted, names, strict=True)
     }
 
@@ -198,18 +224,18 @@ def measure(
         InputError: there is no ground truth, or a mask is missing, unusable or of no frame.
     """
     truth = ground_truth(clip)
-    counted: dict[int, Int64[np.ndarray, "m 2 k"]] = {}
+    counted: dict[tuple[int, int], Int64[np.ndarray, "m 2 k"]] = {}
     distances: list[np.ndarray] = []  # those of the flow, which all share
     found = {}
     for settings, segmentation in segmentations.items():
         n = len(segmentation)
         frames = scored_frames(truth, clip.name, n, protocol)
-        if settings.k not in counted:
-            counted[settings.k] = _segment_counts(segmentation, truth, frames)
+        same = _masks_of(settings)
+        if same not in counted:
+            counted[same] = _segment_counts(segmentation, truth, frames)
         if not distances:
             distances = [own_motion(segmentation.motion(t)) for t in range(n)]
-        own = counted[settings.k]
-        found[settings] = _figures(segmentation, own, frames, distances)
+        found[settings] = _figures(segmentation, counted[same], frames, distances)
     return found
 
 
@@ -248,8 +274,8 @@ def _figures(
     for part in subsequences(n, length):
         own = linked[[t in part for t in frames]]
         if len(own):
-            with_truth += _similarities(own, oracle_foreground(own.sum(axis=0)))
-            without += _similarities(own, moving_labels(segmentation, part, distances))
+            with_truth += region_similarities(own, oracle_foreground(own.sum(axis=0)))
+            without += region_similarities(own, moving_labels(segmentation, part, distances))
     whole = joined(segmentation)
     carried = list(carried_counts(segmentation))
     once = long_term_of(_linked(counts, whole.assignment[list(frames)]), frames, n).whole
@@ -262,10 +288,3 @@ def _figures(
         consistency(segmentation),
         len(frames),
     )
-
-
-def _similarities(counts: Int64[np.ndarray, "m 2 k"], chosen: Sequence[int]) -> Iterator[float]:
-    """J of each frame, from counts."""
-    for outside, inside in counts:
-        union = inside.sum() + outside[list(chosen)].sum()
-        yield float(inside[list(chosen)].sum() / union) if union else 1.0

@@ -72,7 +72,10 @@ def variant_rows(
 
 
 def sweep_rows(base: Settings, name: str, ks: Sequence[int]) -> list[Row]:
-    """The lines of one sweep around ``base``; a K that the model has no head for is left out.
+    """The lines of one sweep around ``base``.
+
+    A K that the model has no head for is left out, and so is what does not fit the base (a τ of 2
+    where only every second triplet is predicted).
 
     Raises:
         InputError: there is no such sweep.
@@ -84,7 +87,10 @@ def sweep_rows(base: Settings, name: str, ks: Sequence[int]) -> list[Row]:
     for value in SWEEPS[name]:
         if name == "k" and value not in ks:
             continue
-        settings = Settings(**{**base.to_json(), "taus": base.taus, field: value})
+        try:
+            settings = Settings(**{**base.to_json(), "taus": base.taus, field: value})
+        except InputError:
+            continue
         rows.append(Row(name, _words(name, value), settings, base=settings == base))
     return rows
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stseg.ablation import Figures, measure, same_pass, segment_all
+from stseg.ablation import Figures, measure, pass_of, same_pass, segment_all
 from stseg.claims import Record, WorkFolder, in_turn
 from stseg.clip_flow import read_fields
 from stseg.errors import InputError
@@ -22,7 +22,7 @@ from stseg.result_keys import clip_key, model_key, result_key
 from stseg.scoring import check_truth
 from stseg.volume import FlowFields
 
-VERSION = 3
+VERSION = 4
 """Part of the key of kept figures: raise it when the same data would give others."""
 
 
@@ -120,7 +120,7 @@ class _Desk:
         self._task = task
         self._models = models
         self._networks: dict[str, SegmentationNetwork] = {}
-        self._flow: tuple[Path, FlowFields] | None = None
+        self._flow: tuple[tuple[object, ...], FlowFields] | None = None
 
     def figures(
         self, entry: Entry, group: list[Settings], fresh: bool
@@ -134,7 +134,7 @@ class _Desk:
             each: result_key(f"figures {VERSION}", content, weights, each, task.protocol)
             for each in group
         }
-        claim = result_key("pass", content, weights, _pass_of(first), task.protocol)
+        claim = result_key("pass", content, weights, pass_of(first), task.protocol)
 
         def make(missing: list[Settings]) -> dict[Settings, Record]:
             made = self._measured(clip, missing)
@@ -162,9 +162,11 @@ class _Desk:
                 each.masks.close()
 
     def _flow_of(self, clip: Clip, settings: Settings) -> FlowFields:
-        if self._flow is None or self._flow[0] != clip.source:
+        how = settings.flow, settings.weights, settings.iterations, settings.max_frames
+        wanted = clip.source, *how, settings.device
+        if self._flow is None or self._flow[0] != wanted:
             self.close()
-            self._flow = clip.source, self._read(clip, settings)
+            self._flow = wanted, self._read(clip, settings)
         return self._flow[1]
 
     def _read(self, clip: Clip, settings: Settings) -> FlowFields:
@@ -183,14 +185,3 @@ class _Desk:
         if self._flow is not None:
             self._flow[1].close()
             self._flow = None
-
-
-def _pass_of(settings: Settings) -> Settings:
-    """Settings that stand for all that share their pass of the network."""
-    return Settings(
-        model=settings.model,
-        taus=settings.taus,
-        stride=settings.step,
-        device=settings.device,
-        refine=settings.refine,
-    )

@@ -138,7 +138,11 @@ def plan(
         chosen.append(replace(base, taus=(tau,), stride=base.stride if fits else 1))
     chosen += [replace(base, flow=flow) for flow in flows]
     chosen += [replace(base, refine=not base.refine)] if refinement else []
-    planned = {title_of(each, base): each for each in chosen}
+    planned: dict[str, Settings] = {}
+    for each in dict.fromkeys(chosen):
+        title = title_of(each, base)
+        alike = sum(title_of(other, base) == title for other in planned.values())
+        planned[f"{title} ({alike + 1})" if alike else title] = each
     if len(planned) < 2:
         raise InputError("A comparison needs at least two variants. Choose one more.")
     if len(planned) > MOST:

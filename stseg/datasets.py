@@ -49,7 +49,8 @@ def read_training_flows(
         folders: folders with one ``.npz`` a sequence (RAFT, DIS, ...).
         names: take only these sequences; None takes all.
         reference: folder of better flow of the same frames: a network that sees a rough estimate
-            is then asked to explain the better one. Sequences that it lacks are their own.
+            is then asked to explain the better one. Sequences that it lacks, or has no usable file
+            of, are their own.
 
     Raises:
         InputError: a folder is missing, nothing usable is left, or no sequence has a reference.
@@ -104,7 +105,11 @@ def _reference(
         return None
     if not (reference / name).is_file():
         return None
-    better, unit = read_flow_file(reference / name)
+    try:
+        better, unit = read_flow_file(reference / name)
+    except InputError as error:
+        logger.warning("%s %s: its own flow is used for the losses.", error, folder / name)
+        return None
     # Vectors in pixels of frames of another size are not of the same length.
     for what, theirs, ours in (("is", better.shape, shape), ("is of frames of", unit, frame)):
         if theirs != ours:

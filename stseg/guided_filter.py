@@ -57,7 +57,7 @@ def _one(
     masks: Float32[np.ndarray, "h w k"], guide: Float32[np.ndarray, "h w 2"], how: GuideSettings
 ) -> Float32[np.ndarray, "h w k"]:
     size = (masks.shape[1], masks.shape[0])  # as OpenCV has it
-    half = (size[0] // _HALF, size[1] // _HALF)
+    half = (max(1, size[0] // _HALF), max(1, size[1] // _HALF))
     mean = _Windows(half, how.radius // _HALF)
     # Variances are differences: a thing that moves fast before what is still needs the digits.
     m = _resized(masks, half, cv2.INTER_AREA).astype(np.float64)

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from stseg.correspondence import read_along
 from stseg.errors import InputError
-from stseg.motion import FitSettings, FittedMotion, MotionModel, fit_motion
-
-SMALL = 1e-12
+from stseg.motion import FitSettings, FittedMotion, MotionModel, fit_motion, inverse_norms
 
 
 def reconstruction_loss(
@@ -27,13 +25,12 @@ def reconstruction_loss(
     L_r = mean over t of [ Σ_i Σ_k m_k(i, t) |f(i, t) - f_k(i, t)|_1 / Σ_i |f(i, t)|_1 ].
 
     Choices: each instant is divided by the norm of its own flow, so that the three count alike;
-    an instant without any motion adds nothing. The mean is over the batch too. No gradient flows
-    into ``motion`` (the masks are held fixed in the fit).
+    one that does not move at all adds nothing, whatever the models say of it. The mean is over the
+    batch too. No gradient flows into ``motion`` (the masks are held fixed in the fit).
     """
     with torch.no_grad():
         residual = motion.residual(flow)
-        norm = flow.abs().sum(dim=(1, 3, 4))  # (b, t)
-        residual /= norm.clamp_min(SMALL)[:, None, :, None, None]
+        residual *= inverse_norms(flow)[:, None, :, None, None]
     return (masks * residual).sum(dim=(1, 3, 4)).mean()
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from stseg.errors import InputError, Stop, heed
 from stseg.losses import consistency_loss, reconstruction_loss
@@ -36,7 +37,7 @@ class Measures:
         residual: mean L1 distance, in pixels a frame, between the flow and the motion model of the
             label that covers the site.
         reconstruction: L_r (eq. 3), mean over the volumes.
-        consistency: L_c (eq. 4) at ``eta``, mean over the volumes.
+        consistency: L_c (eq. 4) at ``eta``, mean over the volumes; 0 for a single field.
         eta: fraction of sites that L_c leaves out; figures of two results only compare at one η.
         j: region similarity, a fraction; None without ground truth.
         f: contour accuracy, a fraction; None without ground truth.
@@ -84,9 +85,9 @@ def measure(result: Segmentation, stop: Stop | None = None, eta: float | None = 
     stop = stop or (lambda: False)
     eta = result.settings.eta if eta is None else eta
     rows = []
-    for masks, flow in volumes(result):
+    for volume in volumes(result):
         heed(stop, "measuring")
-        rows.append(_losses(masks, flow, eta))
+        rows.append(_losses(volume, eta))
     reconstruction, consistency, residual = np.mean(rows, axis=0)
     heed(stop, "measuring")
     flickering = flicker(result)
@@ -111,43 +112,50 @@ def at_eta(measures: Measures, result: Segmentation, eta: float) -> Measures:
 
 
 def consistency(result: Segmentation, eta: float | None = None) -> float:
-    """L_c (eq. 4), mean over the same volumes; NaN for a single field.
+    """L_c (eq. 4), mean over the same volumes; 0 for a single field.
 
     ``eta`` is that of the settings where none is given.
     """
     eta = result.settings.eta if eta is None else eta
-    rows = [
-        float(consistency_loss(torch.from_numpy(masks)[None], torch.from_numpy(flow)[None], eta))
-        for masks, flow in volumes(result)
-        if masks.shape[1] > 1
-    ]
-    return float(np.mean(rows)) if rows else float("nan")
+    rows = [float(consistency_loss(each.masks, each.flow, eta)) for each in volumes(result)]
+    return float(np.mean(rows))
 
 
-def volumes(
-    result: Segmentation,
-) -> Iterator[tuple[Float32[np.ndarray, "k t h w"], Float32[np.ndarray, "2 t h w"]]]:
-    """Linked soft masks and flow of the volumes that ``measure`` looks at."""
+@dataclass(frozen=True)
+class Volume:
+    """Some consecutive frames of a result, with its linked labels and soft masks."""
+
+    masks: Float[Tensor, "1 k t h w"]
+    flow: Float[Tensor, "1 2 t h w"]
+    labels: Int64[Tensor, "1 1 t h w"]
+
+
+def volumes(result: Segmentation) -> Iterator[Volume]:
+    """The volumes that ``measure`` looks at."""
     fields = min(len(result.flow), len(result))  # flow of a stopped run is ahead of its masks
     t = min(INSTANTS, fields)
     starts = np.unique(np.linspace(0, fields - t, SAMPLES).round().astype(int))
     for start in starts:
         frames = [int(start) + each for each in range(t)]
-        yield (
-            np.stack([result.linked_masks(frame) for frame in frames], axis=1),
-            np.stack([result.motion(frame) for frame in frames], axis=1),
+        masks = np.stack([result.linked_masks(frame) for frame in frames], axis=1)
+        flow = np.stack([result.motion(frame) for frame in frames], axis=1)
+        labels = np.stack([result.labels_on_grid(frame) for frame in frames])
+        yield Volume(
+            torch.from_numpy(masks)[None],
+            torch.from_numpy(flow)[None],
+            torch.from_numpy(labels).long()[None, None],
         )
 
 
-def _losses(masks: np.ndarray, flow: np.ndarray, eta: float) -> tuple[float, float, float]:
+def _losses(volume: Volume, eta: float) -> tuple[float, float, float]:
     """L_r, L_c and the residual of one volume."""
-    soft, field = torch.from_numpy(masks)[None], torch.from_numpy(flow)[None]
+    masks, flow = volume.masks, volume.flow
     with torch.inference_mode():
-        fitted = fit_motion(field, soft, motion_model(MOTION_MODEL))
-        residual = fitted.residual(field).gather(1, soft.argmax(1, keepdim=True)).mean()
+        fitted = fit_motion(flow, masks, motion_model(MOTION_MODEL))
+        residual = fitted.residual(flow).gather(1, volume.labels).mean()
         return (
-            float(reconstruction_loss(soft, field, fitted)),
-            float(consistency_loss(soft, field, eta)),
+            float(reconstruction_loss(masks, flow, fitted)),
+            float(consistency_loss(masks, flow, eta)),
             float(residual),
         )
 

@@ -244,6 +244,19 @@ class FitSettings:
 RIDGE = 1e-5
 PAPER_FIT = FitSettings()
 
+STILL = 1e-6
+"""Share of the mean motion of a volume below which one of its instants does not move at all."""
+
+
+def inverse_norms(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b t"]:
+    """1 / L1 norm of the flow of each instant, by which eq. 3 weighs it.
+
+    Choice: an instant that does not move at all (a frame that is there twice) weighs nothing.
+    """
+    norms = flow.abs().sum(dim=(1, 3, 4))
+    moves = norms > STILL * norms.mean(dim=1, keepdim=True)
+    return torch.where(moves, 1 / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0)
+
 
 @torch.no_grad()
 def fit_motion(
@@ -277,9 +290,8 @@ def fit_motion(
         scale = flow.abs().mean(dim=(1, 2, 3, 4), keepdim=True)  # (b, 1, 1, 1, 1)
         tiny = torch.finfo(dtype).tiny ** 0.5
         target = (flow / scale.clamp_min(tiny)).flatten(2).unsqueeze(1)  # (b, 1, 2, n)
-        norm = flow.abs().mean(dim=(1, 3, 4), keepdim=True)  # (b, 1, t, 1, 1)
-        # An instant that does not move at all leaves the loss as it is and weighs nothing.
-        share = torch.where(norm > 1e-6 * scale, scale / norm.clamp_min(tiny), 0)
+        # About 1 in the mean, so that float32 has room on both sides.
+        share = inverse_norms(flow)[:, None, :, None, None] * (scale * flow[0, :, 0].numel())
         weights = (masks * share).flatten(2).unsqueeze(2)  # (b, k, 1, n)
         b, k = weights.shape[:2]
         target = target.expand(b, k, 2, -1)
@@ -332,8 +344,7 @@ def fit_motion_lbfgs(
     """
     start = fit_motion(flow, masks, model, FitSettings(steps=0))
     flow = flow.to(start.coefficients.dtype)
-    norm = flow.abs().sum(dim=(1, 3, 4)).clamp_min(1e-12)  # (b, t)
-    weights = masks.to(flow) / norm[:, None, :, None, None]
+    weights = masks.to(flow) * inverse_norms(flow)[:, None, :, None, None]
     coefficients = start.coefficients.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [coefficients],

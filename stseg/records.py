@@ -171,6 +171,12 @@ class Settings:
                 f"A sub-sequence of {self.subsequence} frames makes no sense. Give its length, or "
                 "0 for the whole video."
             )
+        if 0 < self.subsequence < abs(self.taus[0]):
+            raise InputError(
+                f"In a sub-sequence of {self.subsequence} frames no two triplets of τ = "
+                f"{self.taus[0]} follow each other, so that there is nothing to link. Give a "
+                "longer one, or a smaller τ."
+            )
         if self.max_frames is not None and self.max_frames < 2:
             raise InputError("At least 2 frames must be read: motion needs two of them.")
 

@@ -30,6 +30,7 @@ from stseg.motion import (
     TIME_STEP,
     FitSettings,
     FittedMotion,
+    MotionModel,
     fit_motion,
 )
 from stseg.records import Segmentation
@@ -211,7 +212,7 @@ class SegmentMotion:
 
     def _read(self, index: int) -> FrameMotion:
         volumes = self._volumes([index])
-        fitted = fit_motion(volumes.flow, volumes.masks, self._model, FIT)
+        fitted = _fitted(volumes, self._model)
         flow = _flow_at(fitted, volumes.offset)[0]
         residual = (volumes.own_flow - flow).abs().sum(dim=1)
         labels = self._segmentation.labels_on_grid(index)
@@ -220,7 +221,7 @@ class SegmentMotion:
     def _parameters(self, frames: Sequence[int]) -> tuple[np.ndarray, ...]:
         """The columns of ``MotionOverTime`` for these frames."""
         volumes = self._volumes(frames)
-        fitted = fit_motion(volumes.flow, volumes.masks, self._model, FIT)
+        fitted = _fitted(volumes, self._model)
         x, y = centroids(volumes.own_masks)
         time = (volumes.offset * TIME_STEP)[:, None].expand_as(x)
         read = read_out(self._model, fitted.parameters(), x, y, time)
@@ -298,6 +299,23 @@ def _fields(segmentation: Segmentation) -> int:
 
 def _stack(arrays: dict[int, np.ndarray], frames: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.stack([arrays[frame] for frame in frames]))
+
+
+def _fitted(volumes: _Volumes, model: MotionModel) -> FittedMotion:
+    """The models, at every site where one lies between those that ``FIT`` looks at."""
+    fitted = fit_motion(volumes.flow, volumes.masks, model, FIT)
+    n, masks = FIT.stride, volumes.masks
+    mass = masks.mean(dim=(2, 3, 4))
+    missed = (masks[..., ::n, ::n].sum(dim=(2, 3, 4)) == 0) & (mass >= SMALLEST)  # (b, k)
+    where = missed.any(dim=1).nonzero()[:, 0]
+    if not len(where):
+        return fitted
+    every = fit_motion(volumes.flow[where], masks[where], model, replace(FIT, stride=1))
+    coefficients = fitted.coefficients.clone()
+    coefficients[where] = torch.where(
+        missed[where][..., None, None], every.coefficients, coefficients[where]
+    )
+    return replace(fitted, coefficients=coefficients)
 
 
 def _flow_at(fitted: FittedMotion, offset: Float[Tensor, " b"]) -> Float[Tensor, "b k 2 h w"]:

@@ -262,12 +262,22 @@ def _chosen_j(
     """J of each scored frame with the best choice of its sub-sequence, from counts alone."""
     for part in subsequences(n, length):
         own = counts[[frame in part for frame in frames]]
-        if not len(own):
-            continue
-        chosen = list(oracle_foreground(own.sum(axis=0)))
-        for outside, inside in own:
-            union = inside.sum() + outside[chosen].sum()
-            yield float(inside[chosen].sum() / union) if union else 1.0
+        if len(own):
+            yield from region_similarities(own, oracle_foreground(own.sum(axis=0)))
+
+
+def region_similarities(
+    counts: Int64[np.ndarray, "m 2 k"], chosen: Sequence[int]
+) -> Iterator[float]:
+    """J of each frame where these labels are the foreground; 1 where it is empty on both sides.
+
+    Args:
+        counts: ``stseg.selection.label_counts`` of each frame.
+        chosen: the labels.
+    """
+    for outside, inside in counts:
+        union = inside.sum() + outside[list(chosen)].sum()
+        yield float(inside[list(chosen)].sum() / union) if union else 1.0
 
 
 def joined(segmentation: Segmentation) -> Segmentation:
@@ -275,7 +285,8 @@ def joined(segmentation: Segmentation) -> Segmentation:
 
     Where linkage started anew (``settings.subsequence``), the labels of the new part are matched
     to those of the old by the IoU of the regions at the seam, the old ones carried along the flow
-    and occlusions left out, in the way that ``settings.linkage`` says.
+    and occlusions left out, in the way that ``settings.linkage`` says. Labels that are not seen at
+    the seam (all of them, where the picture is cut) take one each of those that are left.
     """
     part = segmentation.settings.subsequence
     if not part:
@@ -289,7 +300,8 @@ def joined(segmentation: Segmentation) -> Segmentation:
             np.add.at(seam, renamed, transitions(segmentation, frame - 1).astype(np.float64))
             union = seam.sum(1, keepdims=True) + seam.sum(0, keepdims=True) - seam
             iou = np.where(union > 0, seam / np.maximum(union, 1), 1.0)
-            renamed = match(iou, segmentation.settings.linkage)
+            left = match(iou, "one-to-one")
+            renamed = np.where(seam.any(0), match(iou, segmentation.settings.linkage), left)
         assignment[frame] = renamed[segmentation.assignment[frame]]
     settings = replace(segmentation.settings, subsequence=0)
     return replace(segmentation, settings=settings, assignment=assignment)

@@ -128,6 +128,11 @@ class TrainSettings:
                     f"A stage of {stage.size[0]}x{stage.size[1]} is too small for a network of "
                     f"{self.network.levels} levels. Give sides of {least} or more."
                 )
+            if self.instants * math.prod(side // least for side in stage.size) < 2:
+                raise InputError(
+                    f"A stage of {stage.size[0]}x{stage.size[1]} leaves a single number to "
+                    "normalise at the coarsest level. Give larger sides, or more instants."
+                )
         if not 0 <= self.seed <= SEED_MAX:
             raise InputError(f"The seed {self.seed} is out of range. Give 0 to {SEED_MAX}.")
         if self.validate_every < 1:

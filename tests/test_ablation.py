@@ -87,6 +87,18 @@ def test_one_pass_gives_what_each_run_alone_gives(
             np.testing.assert_array_equal(together[settings].masks[index], alone.masks[index])
 
 
+def test_frames_between_triplets_have_the_order_of_their_own_subsequence(
+    annotated: Clip, tiny_network: SegmentationNetwork, flow: FlowFields
+) -> None:
+    """Before a seam another triplet says which segment is which: these masks are not shared."""
+    halved = [replace(BASE, stride=2, subsequence=length) for length in (0, 3, 5)]
+    together = segment_all(annotated, halved, tiny_network, flow)
+    for settings in halved:
+        alone = segment_all(annotated, [settings], tiny_network, flow)[settings]
+        for index in range(len(alone)):
+            np.testing.assert_array_equal(together[settings].labels(index), alone.labels(index))
+
+
 @pytest.mark.parametrize("protocol", ["davis", "frames"])
 def test_j_from_counts_is_that_of_the_scores(
     annotated: Clip, tiny_network: SegmentationNetwork, flow: FlowFields, protocol: str
@@ -133,6 +145,8 @@ def test_a_pass_serves_what_shares_model_tau_and_stride() -> None:
     automatic, refined = replace(BASE, stride=None), replace(BASE, refine=True)
     passes = [WANTED, [other], [halved, automatic], [refined]]
     assert same_pass([*WANTED, other, halved, automatic, refined, BASE]) == passes
+    flows = [replace(BASE, flow="raft"), replace(BASE, max_frames=5), replace(BASE, iterations=3)]
+    assert same_pass([BASE, *flows]) == [[BASE], *([each] for each in flows)]
 
 
 def test_each_pass_refines_as_its_settings_say(
@@ -166,6 +180,14 @@ def test_a_sweep_changes_one_thing_and_holds_the_base(name: str) -> None:
         assert row.settings is not None
         assert replace(row.settings, **{field: getattr(base, field)}) == base
     assert len(rows) == (3 if name == "k" else len(SWEEPS[name]))
+
+
+def test_what_does_not_fit_the_base_is_not_in_its_sweep() -> None:
+    halved = replace(BASE, stride=2)
+    taus = [row.settings.taus for row in sweep_rows(halved, "tau", (4,)) if row.settings]
+    assert taus == [(1,)]
+    later = replace(BASE, taus=(2,), stride=1)
+    assert [row.value for row in sweep_rows(later, "stride", (4,))] == ["1"]
 
 
 def test_an_unknown_sweep_is_named() -> None:

@@ -80,6 +80,9 @@ def test_plan() -> None:
         ((-1,), 2),
     ]
     assert list(halved)[1].endswith("τ = +2, stride 1")
+    alike = plan(base, ["full", "a/best.safetensors", "b/best.safetensors"])
+    assert list(alike)[1:] == ["best, K = 4", "best, K = 4 (2)"]
+    assert alike["best, K = 4 (2)"].model == "b/best.safetensors"
     with pytest.raises(InputError, match="at least two"):
         plan(base, ["full"], ks=[4])  # the same twice
     with pytest.raises(InputError, match="5 variants are chosen, but 4 fit"):

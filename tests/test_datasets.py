@@ -250,6 +250,25 @@ def test_a_reference_in_another_unit_is_named_and_left_out(
     )
 
 
+def test_a_reference_that_cannot_be_read_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, rough = tmp_path / "good", tmp_path / "rough"
+    for folder in (good, rough):
+        folder.mkdir()
+        write(folder / "same.npz")
+    (good / "torn.npz").write_bytes(b"PK")
+    write(rough / "torn.npz")
+    sequences = read_training_flows([rough], reference=good)
+    assert [(s.name, s.reference is not None) for s in sequences] == [
+        ("same", True),
+        ("torn", False),
+    ]
+    (message,) = caplog.messages
+    assert message.startswith(f"{good / 'torn.npz'} ")
+    assert message.endswith(f"{rough / 'torn.npz'}: its own flow is used for the losses.")
+
+
 def test_a_reference_that_is_none_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "a.npz")
     with pytest.raises(InputError, match=r"There is no folder .*none\. Give a folder of"):

@@ -96,6 +96,16 @@ def test_where_the_flow_is_smooth_nothing_moves() -> None:
         np.testing.assert_array_equal(found.argmax(-1), masks.argmax(-1))
 
 
+@pytest.mark.parametrize("size", [(1, 6), (6, 1), (1, 1)])
+def test_a_side_may_be_a_single_site(size: tuple[int, int], rng: np.random.Generator) -> None:
+    masks = rng.dirichlet([1, 1, 1], (2, *size)).astype(np.float32)
+    flow = rng.normal(size=(2, 2, *size)).astype(np.float32)
+    found = guided(masks, flow)
+    assert found.shape == masks.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
 def test_masks_stay_masks_in_any_order(rng: np.random.Generator) -> None:
     flow = smooth(rng, 2, 3, 32, 48)
     masks = np.moveaxis(np.abs(smooth(rng, 3, 4, 32, 48)), 1, -1) + 0.1

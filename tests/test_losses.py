@@ -80,6 +80,21 @@ def test_an_instant_without_flow_adds_nothing(chance: torch.Generator) -> None:
     assert float(still) == 0
 
 
+def test_a_frame_that_is_there_twice_adds_nothing(chance: torch.Generator) -> None:
+    """Its flow is zero, the models go on moving through it, and L_r divides by its norm."""
+    flow, masks = noise(chance) + 3, soft(chance)
+    flow[:, :, 1] = 0
+    losses = segmentation_losses(masks, flow, QUADRATIC, LossSettings(), EVERY)
+    one = fit_motion(flow, masks, QUADRATIC, EVERY)
+    assert float(one.flow()[:, :, 0, 1].mean()) > 2  # it does move
+    parts = [
+        (masks[:, :, t] * one.residual(flow)[:, :, t]).sum() / flow[:, :, t].abs().sum()
+        for t in (0, 2)
+    ]
+    assert len(flow) == 1
+    assert float(losses.reconstruction) == pytest.approx(float(sum(parts)) / 3, rel=1e-6)
+
+
 @pytest.mark.parametrize("exponent", [-10, -1, 1, 10])
 def test_the_scale_of_the_flow_does_not_matter(exponent: int, chance: torch.Generator) -> None:
     masks, flow = soft(chance), noise(chance)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from stseg.errors import Cancelled
 from stseg.losses import LossSettings, segmentation_losses
-from stseg.measures import MOTION_MODEL, SAMPLES, measure, volumes
+from stseg.measures import MOTION_MODEL, SAMPLES, at_eta, measure, volumes
 from stseg.motion import FitSettings, motion_model
 from stseg.pipeline import SegmentationRun, segment
 from stseg.records import Clip, Segmentation, Settings, quantise
 from stseg.scoring import score
+from stseg.segment_motion import SegmentMotion
 from stseg.spool import Spool
 from stseg.synthetic import RenderedClip
 from stseg.volume import FlowFields
@@ -52,10 +52,10 @@ def exact(rendered: RenderedClip, clip: Clip, swap: bool = False) -> Segmentatio
 
 def test_losses_are_those_of_the_paper(result: Segmentation) -> None:
     rows = []
-    for masks, flow in volumes(result):
+    for volume in volumes(result):
         losses = segmentation_losses(
-            torch.from_numpy(masks)[None],
-            torch.from_numpy(flow)[None],
+            volume.masks,
+            volume.flow,
             motion_model(MOTION_MODEL),
             LossSettings(eta=result.settings.eta),
             FitSettings(),
@@ -70,11 +70,36 @@ def test_losses_are_those_of_the_paper(result: Segmentation) -> None:
 def test_volumes_are_spread_over_the_clip(result: Segmentation) -> None:
     found = list(volumes(result))
     assert len(found) == min(SAMPLES, len(result) - 3)
-    masks, flow = found[-1]
-    assert masks.shape[:2] == (3, 3)
+    volume = found[-1]
+    assert volume.masks.shape[:3] == (1, 3, 3)
     last = len(result) - 2
-    np.testing.assert_array_equal(masks[:, -1], result.linked_masks(last))
-    np.testing.assert_array_equal(flow[:, -1], result.motion(last))
+    np.testing.assert_array_equal(volume.masks[0, :, -1], result.linked_masks(last))
+    np.testing.assert_array_equal(volume.flow[0, :, -1], result.motion(last))
+    np.testing.assert_array_equal(volume.labels[0, 0, -1], result.labels_on_grid(last))
+
+
+def test_the_residual_is_that_of_the_labels_that_are_shown() -> None:
+    """Two segments share a label that is small in each and large in both together."""
+    flow, masks = Spool(), Spool()
+    moving = np.zeros((2, 32, 56), np.float16)
+    moving[0, :, :28], moving[0, :, 28:] = -5, 5
+    shares = np.repeat(np.array([[0.02, 0.4], [0.49, 0.3], [0.49, 0.3]], np.float32), 28, axis=1)
+    for _ in range(4):
+        masks.append(quantise(np.repeat(shares[:, None], 32, axis=1)))
+    for _ in range(3):
+        flow.append(moving)
+    clip = Clip(Path("none.mp4"), "none", (32, 56), 24.0, 4)
+    assignment = np.tile(np.array([0, 1, 1], np.uint8), (4, 1))
+    shared = Segmentation(clip, Settings(k=3), flow, masks, assignment)
+    shown = shared.labels_on_grid(0)
+    assert (shared.linked_masks(0).argmax(0) != shown).mean() == 0.5
+    residual = SegmentMotion(shared).at(0).residual
+    own, other = (
+        np.take_along_axis(residual, labels[None].astype(int), axis=0).mean()
+        for labels in (shown, shared.linked_masks(0).argmax(0))
+    )
+    assert other > 4 * own
+    assert measure(shared).residual == pytest.approx(own, rel=0.2)  # of other sites
 
 
 def test_the_truth_is_better_than_labels_that_switch(rendered: RenderedClip, clip: Clip) -> None:
@@ -107,8 +132,10 @@ def test_part_of_a_clip_is_scored(annotated: Clip, tiny_model: Path) -> None:
 
 def test_two_frames_are_enough(clip: Clip, tiny_model: Path) -> None:
     settings = Settings(k=2, model=str(tiny_model), device="cpu", max_frames=2)
-    measured = measure(segment(clip, settings))
+    result = segment(clip, settings)
+    measured = measure(result)
     assert measured.consistency == 0  # one field: no two instants to compare
+    assert at_eta(measured, result, 0.05).consistency == 0
     assert np.isfinite(measured.reconstruction)
 
 
@@ -124,9 +151,9 @@ def test_what_a_stopped_run_made(
     part = run.result()
     assert len(part) == frames
     assert len(part.flow) > frames
-    masks, field = list(volumes(part))[-1]
-    np.testing.assert_array_equal(masks[:, -1], part.linked_masks(frames - 1))
-    np.testing.assert_array_equal(field[:, -1], part.motion(frames - 1))
+    volume = list(volumes(part))[-1]
+    np.testing.assert_array_equal(volume.masks[0, :, -1], part.linked_masks(frames - 1))
+    np.testing.assert_array_equal(volume.flow[0, :, -1], part.motion(frames - 1))
     measured = measure(part)
     assert np.isfinite([measured.residual, measured.reconstruction, measured.consistency]).all()
     assert np.isnan(measured.flicker) == (frames == 1)  # nothing to compare the only frame with

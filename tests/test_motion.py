@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -206,6 +207,21 @@ def test_the_objective_is_that_of_the_papers_fit(name: str, chance: torch.Genera
     )
     assert ours < 1.005 * best
     assert squares > 1.01 * best  # so that the bound above means something
+
+
+@pytest.mark.parametrize("fit", [fit_motion, fit_motion_lbfgs])
+def test_an_instant_without_motion_is_not_fitted(
+    fit: Callable[[Tensor, Tensor, MotionModel], FittedMotion], chance: torch.Generator
+) -> None:
+    flow, masks = torch.full((1, 2, *SIZE), 3.0, dtype=torch.float64), torch.ones(1, 1, *SIZE)
+    flow += 0.01 * torch.randn(flow.shape, generator=chance, dtype=torch.float64)
+    flow[:, :, 1] = 0
+    torch.testing.assert_close(
+        fit(flow, masks, QUADRATIC).flow()[0, 0],
+        torch.full((2, *SIZE), 3.0).double(),
+        rtol=0,
+        atol=0.1,
+    )
 
 
 def test_every_second_site_is_enough(chance: torch.Generator) -> None:

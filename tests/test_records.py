@@ -79,6 +79,11 @@ def result(rng: np.random.Generator) -> Segmentation:
             "A sub-sequence of -1 frames makes no sense. Give its length, or 0 for the whole "
             "video.",
         ),
+        (
+            {"subsequence": 2, "taus": (3,)},
+            "In a sub-sequence of 2 frames no two triplets of τ = 3 follow each other, so that "
+            "there is nothing to link. Give a longer one, or a smaller τ.",
+        ),
         ({"max_frames": 1}, "At least 2 frames must be read: motion needs two of them."),
     ],
 )

@@ -76,6 +76,18 @@ CASES = {
 NAMES = ("divergence", "curl", "rotation", "deformation")
 
 
+@pytest.mark.parametrize("column", [51, 52, 53])
+def test_a_thin_segment_is_seen_wherever_it_is(column: int) -> None:
+    """Two columns may lie between those that the fit of a picture looks at."""
+    masks = np.zeros((2, *GRID), np.float32)
+    masks[1, :, column : column + 2] = 1
+    masks[0] = 1 - masks[1]
+    flow = np.where(masks[1] > 0, 6.0, 1.0) * np.array([1.0, 0.0])[:, None, None]
+    told = SegmentMotion(result([flow] * 4, [masks] * 5)).over_time()
+    np.testing.assert_allclose(told.translation[:, 1, 0], 6, atol=0.05)
+    np.testing.assert_allclose(told.residual, 0, atol=0.05)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_known_motion_is_read_back_to_one_percent(name: str) -> None:
     jacobian, expected = CASES[name]

@@ -188,6 +188,19 @@ def test_parts_are_joined_where_linkage_started_anew(linkage: str) -> None:
     assert joined(made()).assignment.tolist() == made().assignment.tolist()
 
 
+@pytest.mark.parametrize("linkage", ["one-to-one", "greedy"])
+def test_labels_that_nobody_sees_at_a_seam_stay_apart(linkage: str) -> None:
+    """Where the picture is cut, all that there was has left the frame."""
+    parted = made(settings=Settings(k=K, subsequence=4, linkage=linkage))
+    flow = Spool()
+    for index in range(N - 1):
+        flow.append(square_flow(index) + np.float16(10 * W * GRID_STEP if index == 3 else 0))
+    parted = replace(parted, flow=flow)
+    assert transitions(parted, 3).sum() == 0
+    whole = joined(parted)
+    assert [sorted(row) for row in whole.assignment.tolist()] == [list(range(K))] * N
+
+
 def test_choosing_once_costs_what_the_lost_identity_is_worth() -> None:
     truths = {index: large(square(index) == 1) for index in range(1, N - 1)}
     kept = long_term(made(), truths)

@@ -262,6 +262,7 @@ def test_a_head_that_is_not_there_cannot_be_trained_alone() -> None:
         ({"seed": -1}, "The seed -1 is out of range"),
         ({"stages": ()}, "Give at least one"),
         ({"stages": (Stage((1, 28), 4, 1e-3),)}, "Give sides of 2 or more"),
+        ({"stages": (Stage((2, 2), 4, 1e-3),), "instants": 1}, "leaves a single number"),
         ({"validate_every": 0}, "Validating every 0 steps"),
         ({"held_out": 1.0}, "Give 0 to less than 1"),
         ({"spread": math.inf}, "Give more than 0"),
