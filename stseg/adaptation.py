@@ -175,10 +175,12 @@ class Adaptation:
         needed = {abs(tau): (trained.instants - 1) * abs(tau) + 2 for tau in settings.taus}
         taus = [tau for tau, frames in needed.items() if frames <= len(fields) + 1]
         if not taus:
-            least = min(needed)
+            least, there = min(needed), len(fields) + 1
+            longer = "Read more of its frames" if there < clip.frames else "Give a longer clip"
             raise InputError(
-                f"{clip.name} has {len(fields) + 1} frames, but a fit with τ = {least} needs "
-                f"at least {needed[least]}. Give a longer clip or a smaller τ."
+                f"{clip.name} has {there} frame{'' if there == 1 else 's'}, but a fit with "
+                f"τ = {least} needs at least {needed[least]}. {longer}"
+                f"{', or choose a smaller τ' if least > 1 else ''}."
             )
         self._left_out = tuple(
             f"τ = {tau} is left out: its triplets need {frames} frames, and {clip.name} has "

@@ -89,12 +89,16 @@ def caption(data_set: str, sequences: Collection[str], frames: int, refined: boo
     )
 
 
+def in_words(sequences: int) -> str:
+    """A number of sequences."""
+    return f"{sequences} sequence{'' if sequences == 1 else 's'}"
+
+
 def _measured(data_set: str, sequences: Collection[str], frames: int) -> str:
     title = DATA_SETS.get(data_set)
-    plural = "" if len(sequences) == 1 else "s"
-    measured = f"Ours: {len(sequences)} sequence{plural}, {frames} frames"
+    measured = f"Ours: {in_words(len(sequences))}, {frames} frames"
     if title is None:
-        return f"{measured} of a folder of yours; nothing is published for it."
+        return f"{measured} of data for which nothing is published."
     whole = MEASURED_ON[data_set]
     others = [name for name in sequences if name not in whole]
     if others:

@@ -301,8 +301,14 @@ def test_a_k_without_a_head_gets_a_sentence(tiny_model: Path, cpu: Device) -> No
 
 @pytest.mark.parametrize("n", [0, 2, 6])
 def test_a_short_clip_gets_a_sentence(tiny_model: Path, cpu: Device, n: int) -> None:
-    with pytest.raises(InputError, match=rf"made has {n + 1} frames, but .* τ = 4 needs at least"):
+    told = f"made has {n + 1} frame{'s' if n else ''}, but a fit with τ = 4 needs at least 10"
+    with pytest.raises(InputError, match=f"^{told}.*, or choose a smaller τ.$"):
         adaptation(tiny_model, cpu, replace(SMALL, taus=(4,)), fields(n))
+
+
+def test_a_clip_of_which_too_little_is_read_gets_a_sentence(tiny_model: Path, cpu: Device) -> None:
+    with pytest.raises(InputError, match=r"needs at least 4\. Read more of its frames\.$"):
+        adaptation(tiny_model, cpu, SMALL, fields(2))
 
 
 def test_a_missing_model_gets_a_sentence(cpu: Device) -> None:

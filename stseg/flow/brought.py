@@ -87,7 +87,7 @@ def read_flow(path: Path) -> tuple[np.ndarray, Size]:
 
 def _folder(folder: Path) -> BroughtFlow:
     names = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
-    files, decode = _one_kind(names, folder)
+    files, decode = _one_kind(names, folder, "Give a folder of flow fields.")
 
     def read(name: str) -> bytes:
         try:
@@ -124,7 +124,10 @@ def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
             f"{path} unpacks to {total >> 20} MiB, more than the {MAX_BYTES >> 20} MiB that are "
             "taken. Give smaller fields or a shorter clip."
         )
-    files, decode = _one_kind(list(known), path)
+    advice = (
+        "Give an archive of flow fields, or an .npz file with an array 'flow', (n - 1, 2, h, w)."
+    )
+    files, decode = _one_kind(list(known), path, advice)
 
     def read(name: str) -> bytes:
         try:
@@ -139,13 +142,15 @@ def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
     return _fields(path, files, decode, read)
 
 
-def _one_kind(names: list[str], where: Path) -> tuple[list[str], Callable[..., np.ndarray]]:
+def _one_kind(
+    names: list[str], where: Path, advice: str
+) -> tuple[list[str], Callable[..., np.ndarray]]:
     """The names of the fields, in order, and what decodes them."""
     for suffix, decode in DECODERS.items():
         found = [name for name in names if name.lower().endswith(suffix)]
         if found:
             return sorted(found, key=lambda name: natural_key(name[: -len(suffix)])), decode
-    raise InputError(f"{where} has neither .flo nor .png files. Give a folder of flow fields.")
+    raise InputError(f"{where} has neither .flo nor .png files. {advice}")
 
 
 def _fields(

@@ -12,6 +12,7 @@ import gradio as gr
 
 from stseg.errors import InputError
 from stseg.files import write_atomically
+from stseg.published import in_words
 from stseg.ui.benchmark_board import board_of
 from stseg.ui.benchmark_work import CACHED, Scores, scores_of
 from stseg.ui.controls import OWN_FLOW
@@ -150,7 +151,7 @@ class Benchmark:
             if done != shown:
                 values, shown = (board_of(latest), gr.skip()), done
             name, frames = latest.doing
-            text = f"Scoring {total} sequences of {title}: {done} done"
+            text = f"Scoring {in_words(total)} of {title}: {done} done"
             text += f", {name} at frame {frames}" if name and done < total else ""
             yield Progress(text, done, total, values)
         if latest is None:
@@ -164,7 +165,8 @@ class Benchmark:
 def _told(latest: Scores, title: str) -> str:
     count, total = len(latest.scores), len(latest.entries)
     if latest.stopped:
-        return f"Stopped. {count} of {total} sequences of {title} are scored and kept."
+        scored = f"{count} of {in_words(total)} of {title} {'is' if count == 1 else 'are'} scored"
+        return f"Stopped. {scored} and kept."
     failed = total - count
     wrong = f" {failed} could not be scored and are in no mean." if failed else ""
-    return f"{count} sequences of {title} are scored.{wrong}"
+    return f"{in_words(count)} of {title} {'is' if count == 1 else 'are'} scored.{wrong}"

@@ -232,9 +232,8 @@ class Events:
         """The box in the tab Similarity, or its threshold: all tabs and files take these labels."""
         session = self._told(request, values)
         if session.shown is None or not session.shown.affinity.known:
-            raise InputError(
-                "No result with latent representations is shown. Segment a clip first."
-            )
+            line = "No result with latent representations is shown. Segment a clip first."
+            return self._scene.refilled(session, markup.status(line), self._badge(session))
         choice = replace(session.choice, merge=float(threshold) if use else None)
         text = f"{told_choice(choice)}: all tabs show these labels."
         return self._choose(session, choice, text)

@@ -67,15 +67,19 @@ def hidden_labels(value: object) -> list[int]:
     return [each for each in value if isinstance(each, int) and 0 <= each < K_RANGE[1]]
 
 
-def _entries(shown: Shown) -> list[dict[str, Any]]:
-    means = shown.areas.mean(axis=0)
+def labels_of(shown: Shown) -> dict[int, str]:
+    """The labels of a result and what they are called: those that are fused are one."""
     merge = shown.choice.merge
     names = np.arange(shown.result.k) if merge is None else shown.affinity.merged(merge)
-    return [
-        {
-            "label": int(label),
-            "text": f"{' + '.join(map(str, np.flatnonzero(names == label)))} · "
-            f"{100 * means[label]:.1f} %",
-        }
+    return {
+        int(label): " + ".join(map(str, np.flatnonzero(names == label)))
         for label in np.unique(names)
+    }
+
+
+def _entries(shown: Shown) -> list[dict[str, Any]]:
+    means = shown.areas.mean(axis=0)
+    return [
+        {"label": label, "text": f"{name} · {100 * means[label]:.1f} %"}
+        for label, name in labels_of(shown).items()
     ]

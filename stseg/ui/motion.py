@@ -31,6 +31,8 @@ TITLE = "Motion"
 
 EMPTY = note("No clip is segmented.")
 
+PENDING = note("The motion models are being fitted …")
+
 LONG = 300
 """Frames beyond which the parameters are read beside the page: they take some 20 ms a frame."""
 
@@ -76,6 +78,7 @@ def build() -> TabView:
         pictures=(told,),
         draw=_draw,
         blank=(EMPTY,),
+        pending=(PENDING,),
         options=(parameter,),
         redraw_on=(parameter.input, told.input),
         lazy=True,

@@ -49,6 +49,33 @@
     step(event.key === 'ArrowRight' ? 1 : -1);
   });
 
+  // Gradio's sliders tell the server of numbers beyond their ends, which it refuses, while they are
+  // being typed; and that they were let go, of the mouse alone.
+  const sliderOf = (field) => {
+    const block = field.closest && field.closest('input') && field.closest('.block');
+    return block && block.querySelector('input[type=range]');
+  };
+  window.addEventListener('input', (event) => {
+    const field = event.target, slider = field.type === 'number' && sliderOf(field);
+    if (!slider) return;
+    const number = field.value === '' ? NaN : Number(field.value);
+    if (!(number >= Number(slider.min) && number <= Number(slider.max))) {
+      event.stopImmediatePropagation();
+    }
+  }, true);
+  window.addEventListener('change', (event) => {
+    const field = event.target, slider = sliderOf(field);
+    if (!slider) return;
+    const inside = Math.min(Math.max(Number(field.value), Number(slider.min)), Number(slider.max));
+    if (field.value === '') {
+      field.value = slider.value;
+    } else if (Number(field.value) !== inside) {
+      field.value = inside;
+      field.dispatchEvent(new Event('input', {bubbles: true}));
+    }
+    slider.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}));
+  }, true);
+
   // Gradio gives a button no place for a hint: it becomes the title when somebody comes near.
   const HINTS = {
     upload: 'MP4, MOV, WebM, AVI, GIF and what else FFmpeg reads; only you see it.',

@@ -113,7 +113,7 @@ class Scene:
             session.frame, move = total - 1, True
         details = self._filled(session, shown) if anew else self._updated(shown)
         if draw:
-            pictures = self.pictures(session, shown, all_tabs=True)
+            pictures = self.pictures(session, shown, all_tabs=True, anew=anew)
         else:
             pictures = self.skip(sum(len(view.pictures) for view in self.views))
         return (
@@ -142,6 +142,11 @@ class Scene:
             *self._filled(session, None),
         )
 
+    def refilled(self, session: Session, line: Any, badge: str) -> tuple[Any, ...]:
+        """The same pictures, and the controls as they are for them: what was asked for is not."""
+        pictures = self.skip(1 + sum(len(view.pictures) for view in self.views))
+        return line, badge, *pictures, *self._filled(session, session.shown)
+
     def _filled(self, session: Session, shown: Shown | None) -> list[Any]:
         """Details for other labels; what they say of an option, the pictures take as well."""
         details: list[Any] = []
@@ -164,8 +169,17 @@ class Scene:
             details += self.skip(len(view.details)) if view.update is None else view.update(shown)
         return details
 
-    def pictures(self, session: Session, shown: Shown, all_tabs: bool) -> tuple[Any, ...]:
-        """Pictures of the tabs; those of a tab that is not open are left as they are."""
+    def pictures(
+        self, session: Session, shown: Shown, all_tabs: bool, anew: bool = False
+    ) -> tuple[Any, ...]:
+        """Pictures of the tabs; those of a tab that is not open are left as they are.
+
+        Args:
+            session: the visitor.
+            shown: the result.
+            all_tabs: whether tabs that are not open are drawn as well, unless they are lazy.
+            anew: whether these are other labels than before: what a lazy tab shows goes.
+        """
         eta, opened, *options = session.looks
         frame = min(max(session.frame, 0), len(shown) - 1)
         moment = Moment(shown, frame, eta / 100, session.compared, session.naming)
@@ -174,6 +188,8 @@ class Scene:
             own, options = options[: len(view.options)], options[len(view.options) :]
             if index == opened or (all_tabs and not view.lazy):
                 pictures += (markup.of_frame(html, frame) for html in view.draw(moment, *own))
+            elif anew and view.lazy and session.looks[1] != index:  # nor was it opened meanwhile
+                pictures += view.pending
             else:
                 pictures += self.skip(len(view.pictures))
         return tuple(pictures)

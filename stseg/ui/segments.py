@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from stseg.charts import area_top
-from stseg.records import K_RANGE, Clip, label_map
+from stseg.records import Clip, label_map
 from stseg.render import (
     COLOURS,
     colour_wheel,
@@ -22,7 +23,7 @@ from stseg.render import (
     soft_mask,
 )
 from stseg.truth import truth_at
-from stseg.ui.legend import build_legend, hidden_labels, legend_update
+from stseg.ui.legend import build_legend, hidden_labels, labels_of, legend_update
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
@@ -79,8 +80,8 @@ def build() -> TabView:
             elem_id="flow-scale",
         )
         soft = gr.Dropdown(
-            choices=[(str(label), label) for label in range(K_RANGE[1])],
-            value=1,
+            choices=[("0", 0)],
+            value=0,
             label="Soft mask",
             info="Of a segment.",
             elem_id="soft",
@@ -103,7 +104,7 @@ def build() -> TabView:
         blank=(EMPTY,),
         options=(opacity, style, hidden, scale, soft),
         redraw_on=(opacity.input, style.input, hidden.input, scale.input, soft.input),
-        details=(hidden, video),
+        details=(hidden, video, soft),
         fill=_fill,
         update=_update,
     )
@@ -117,12 +118,25 @@ def preview(clip: Clip, image: np.ndarray) -> str:
 
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
-    return legend_update(shown, clear=True), _video(shown)
+    return legend_update(shown, clear=True), _video(shown), _soft_choices(shown)
 
 
 def _update(shown: Shown) -> tuple[Any, ...]:
     """The shares of the frames so far; what is hidden stays hidden. The video comes last."""
-    return legend_update(shown, clear=False), gr.skip() if shown.growing else _video(shown)
+    video = gr.skip() if shown.growing else _video(shown)
+    return legend_update(shown, clear=False), video, gr.skip()
+
+
+def _soft_choices(shown: Shown | None) -> Any:
+    """Labels whose soft mask can be looked at."""
+    names = labels_of(shown) if shown else {0: "0"}
+    choices = [(name, label) for label, name in names.items()]
+    return gr.update(choices=choices, value=_softened(names, 1))
+
+
+def _softened(names: Mapping[int, str], chosen: int) -> int:
+    """The label that was chosen, or the last one before it that is there."""
+    return max((label for label in names if label <= chosen), default=0)
 
 
 def _video(shown: Shown | None) -> Any:
@@ -145,7 +159,8 @@ def _draw(
     own = label_map(soft, size_of(small))
     flow = result.motion(frame)
     scale = shown.scale if scaled == "clip" else flow_scale_of(flow)
-    label = min(softened, result.k - 1)
+    names = labels_of(shown)
+    label = _softened(names, softened)
 
     def segments() -> str:
         linked = assignment[label_map(soft, size_of(image))]
@@ -172,7 +187,7 @@ def _draw(
     def softly() -> str:
         return figure(
             "soft",
-            f"Soft mask of segment {label}",
+            f"Soft mask of segment {names[label]}",
             photo(soft_mask(result.linked_masks(frame)[label], label, size_of(small))),
             "Bright where the network is certain.",
         )

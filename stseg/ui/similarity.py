@@ -31,6 +31,8 @@ SITES = 520
 """A side of the map of all pairs of frames, at most: on the page it is half as large."""
 
 EMPTY = note("No clip is segmented.")
+
+PENDING = note("The similarities are being drawn …")
 NOT_KNOWN = "This result has no latent representations, so there is nothing to compare."
 
 SCRIPT = """
@@ -113,6 +115,7 @@ def build() -> TabView:
         pictures=(told,),
         draw=_draw,
         blank=(EMPTY,),
+        pending=(PENDING,),
         options=(label, measure, threshold, pair),
         redraw_on=(label.input, measure.input, threshold.input, pair.input),
         details=(label, use, pair),

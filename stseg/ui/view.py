@@ -168,6 +168,7 @@ class TabView:
             in the page and ``markup.RENEW`` among its scripts.
         draw: their values, from a moment and the values of ``options``.
         blank: their values for a clip without a result.
+        pending: their values, where ``lazy``, for other labels before the tab is opened.
         options: components of the tab that ``draw`` reads.
         redraw_on: listeners (``slider.input``) that ask for it, beside the frame and η.
         details: components filled once for the labels of a result. What of them is an option, too,
@@ -183,6 +184,7 @@ class TabView:
     pictures: Sequence[Component] = ()
     draw: Callable[..., tuple[Any, ...]] = _nothing
     blank: Sequence[Any] = ()
+    pending: Sequence[Any] = ()
     options: Sequence[Component] = ()
     redraw_on: Sequence[Callable[..., Any]] = ()
     details: Sequence[Component] = ()

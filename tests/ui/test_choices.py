@@ -11,6 +11,7 @@ import pytest
 from unseen_page import REQUEST, Page, finished
 
 from stseg.records import Clip
+from stseg.ui.controls import SETTINGS
 from stseg.ui.legend import hidden_labels
 from stseg.ui.session import SEGMENT
 from stseg.ui.shown import Choice, Shown
@@ -62,6 +63,29 @@ def test_merged_labels_are_shown_and_taken_back(page: Page) -> None:
     assert page.session.shown.choice == Choice(4)
     assert (page.session.shown.result.assignment == plain.result.assignment).all()
     assert page.filled(scene, "use-merged") is False
+
+
+def test_soft_masks_are_those_of_the_labels_that_there_are(page: Page) -> None:
+    plain = page.filled(page.events.choose_k(REQUEST, 3.0, *page.values[1:]), "soft")
+    assert plain["choices"] == [("0", 0), ("1", 1), ("2", 2)]
+    assert plain["value"] == 1
+    page.session.choice = Choice(3)
+    fused = page.filled(page.events.use_merged(REQUEST, True, -1.0, *page.values), "soft")
+    ((name, label),) = fused["choices"]
+    assert name == "0 + 1 + 2"
+    assert label == fused["value"] == 0
+    # What was chosen before is on its way when the labels fuse.
+    looks = page.values[SETTINGS:]
+    looks[3 + 4] = 2  # after frame, η and tab, the fifth option of the first tab
+    assert "Soft mask of segment 0 + 1 + 2" in page.events.redraw(REQUEST, *looks)[0]
+
+
+def test_merging_before_there_is_a_result_unticks_the_box(page: Page) -> None:
+    page.session.shown = None
+    scene = page.events.use_merged(REQUEST, True, 0.5, *page.values)
+    assert "Segment a clip first" in scene[0]
+    assert page.filled(scene, "use-merged") is False
+    assert page.session.choice.merge is None
 
 
 def test_only_labels_can_be_hidden() -> None:

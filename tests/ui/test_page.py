@@ -192,6 +192,61 @@ def test_k_moves_without_new_work(visit: Visit) -> None:
     assert not visit.outside
 
 
+def test_turning_to_another_clip_ends_what_ran(visit: Visit) -> None:
+    page = visit.page
+    visit.pick("pause")
+    page.click("#segment")
+    beyond = "document.querySelector('#frame input[type=range]').value > 2"  # the next one's end
+    page.wait_for_function(beyond, timeout=30_000 * PATIENCE)
+    visit.pick("crossing")
+    visit.wait_status("crossing is chosen. Press Segment.", 10)
+    page.wait_for_timeout(2500)  # what the run had shown last came again when it was at its end
+    assert visit.status() == "crossing is chosen. Press Segment."
+    assert page.get_attribute("#frame input[type=range]", "max") == "1"
+    assert "crossing, not segmented yet" in page.inner_text("#board")
+    page.fill("#k input[type=number]", "3")
+    page.wait_for_selector("#badge:has-text('crossing: about')")
+    assert not visit.errors
+
+
+def test_sliders_listen_to_keys_and_know_their_ends(visit: Visit) -> None:
+    page = visit.page
+    entries = "document.querySelectorAll('#legend input[type=checkbox]').length === %d"
+    page.fill("#k input[type=number]", "99")
+    page.keyboard.press("Tab")
+    page.wait_for_function(entries % 8)
+    assert page.input_value("#k input[type=number]") == "8"
+    page.fill("#k input[type=number]", "")
+    page.keyboard.press("Tab")
+    assert page.input_value("#k input[type=number]") == "8"
+    page.click("button[role=tab]:has-text('Similarity')")
+    page.wait_for_selector("#similarity .matrices")
+    page.check("#use-merged input")
+    visit.wait_status("merged at 1.00", 10)
+    page.focus("#threshold input[type=range]")
+    page.keyboard.press("ArrowLeft")
+    visit.wait_status("merged at 0.99", 10)
+    page.fill("#threshold input[type=number]", "-7")
+    page.keyboard.press("Enter")
+    visit.wait_status("merged at −1.00", 10)
+    page.wait_for_function(entries % 1)
+    assert page.locator(".toast-body").count() == 0
+    assert not visit.errors
+
+
+def test_a_tab_does_not_show_what_is_no_longer_there(visit: Visit) -> None:
+    page = visit.page
+    page.click("button[role=tab]:has-text('Motion')")
+    page.wait_for_selector("#motion figure[data-name=explained] img")
+    page.click("button[role=tab]:has-text('Segments')")
+    page.fill("#k input[type=number]", "2")
+    visit.wait_status("K = 2, from the same run", 10)
+    page.wait_for_function("!document.querySelector('#motion figure')")
+    page.click("button[role=tab]:has-text('Motion')")
+    page.wait_for_selector("#motion figure[data-name=explained] img")
+    assert not visit.errors
+
+
 def test_zip_of_flo_fields(visit: Visit, clip: Clip, tmp_path: Path) -> None:
     page = visit.page
     page.set_input_files("#left input[type=file] >> nth=0", clip.source)
