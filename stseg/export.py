@@ -7,10 +7,11 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,6 +34,9 @@ Labels = UInt8[np.ndarray, "H W"]
 SUMMARY = "summary.json"
 OUTPUTS = ("labels", "labels.npz", "overlay.mp4", "grid.mp4", SUMMARY)
 """What ``export_all`` always writes; the summary comes last."""
+
+MARK = ".stseg.json"
+"""Names what is being replaced, for those who come after a process that was killed at it."""
 
 
 def outputs(also: Sequence[str] = ()) -> tuple[str, ...]:
@@ -60,8 +64,9 @@ def export_all(
 
     Everything is made in a hidden folder beside its place and moved when all of it is whole. The
     files of an earlier result in the folder go, also those that this one does not have: they would
-    tell of other labels. The frames are read from the clip again,
-    one at a time. The grid video and the extra files are made beside the rest.
+    tell of other labels. Which these are its summary says; others are not touched. The frames are
+    read from the clip again, one at a time. The grid video and the extra files are made beside the
+    rest.
 
     Args:
         segmentation: what to write.
@@ -76,8 +81,8 @@ def export_all(
         The paths, in the order of ``outputs(also)``.
 
     Raises:
-        InputError: there is no such extra file, the folder cannot be written, or holds a folder of
-            pictures in the place of ours that is not of an earlier result.
+        InputError: there is no such extra file, the folder cannot be written, or holds something
+            in the place of ours that is not of an earlier result.
         Cancelled: ``stop`` said so.
     """
     names = outputs(also)
@@ -98,17 +103,20 @@ def export_all(
                 each.result()
         finally:
             ended.set()  # where one thing fails, nobody waits for the others
-        text = json.dumps(summary(segmentation), indent=2, ensure_ascii=False)
+        told = {**summary(segmentation), "files": list(names)}
+        text = json.dumps(told, indent=2, ensure_ascii=False)
         (staging / SUMMARY).write_text(text + "\n", encoding="utf-8")
-        earlier = _replaced(folder, names)
+        replaced = _replaced(folder, names)
+        (folder / MARK).write_text(json.dumps({"files": replaced}), encoding="utf-8")
         (folder / SUMMARY).unlink(missing_ok=True)  # where there is a summary, all is whole
-        for name in earlier:
+        for name in replaced:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
         for name in names:
             (staging / name).replace(folder / name)
+        (folder / MARK).unlink()
     return [folder / name for name in names]
 
 
@@ -121,8 +129,8 @@ def check_folder(folder: Path, also: Sequence[str] = (), read: Sequence[Path] = 
         read: what the result is made from, which must not go with an earlier one.
 
     Raises:
-        InputError: the folder cannot be written, holds a folder of pictures in the place of ours
-            that is not ours, or what is read would be replaced.
+        InputError: the folder cannot be written, holds something in the place of ours that is not
+            ours, or what is read would be replaced.
     """
     names = outputs(also)
     replaced = {(folder / name).resolve() for name in _replaced(folder, names)}
@@ -144,9 +152,9 @@ def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            ours = _earlier(folder)
             for name in _replaced(folder, names):
-                if not Path(name).suffix:  # a folder of pictures
-                    _check_replaceable(folder / name)
+                _check_replaceable(folder / name, name in ours)
             sweep(folder, ".stseg-*")
             staging = Path(tempfile.mkdtemp(prefix=".stseg-", dir=folder))
         except OSError as error:
@@ -168,33 +176,54 @@ def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _holds_result(folder: Path) -> bool:
-    """Whether the summary of an earlier result says that the files beside it are ours."""
+def _earlier(folder: Path) -> list[str]:
+    """Names of what an earlier result left in ``folder``, whole or killed while it was moved."""
+    known = outputs(tuple(EXTRAS))
+    found: set[str] = set()
+    summary_ = _object(folder / SUMMARY, {"clip", "settings", "segments"})
+    for told in (summary_, _object(folder / MARK)):
+        # Those that older versions wrote do not say which files are theirs.
+        names = [] if told is None else told.get("files", known)
+        found.update(name for name in known if name in names)
+    return [name for name in known if name in found]
+
+
+def _object(path: Path, keys: Collection[str] = ()) -> dict[str, Any] | None:
+    """What a JSON file holds; None where it is no object with these keys."""
     try:
-        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(told, dict) and {"clip", "settings", "segments"} <= told.keys()
+        return None
+    return told if isinstance(told, dict) and told.keys() >= set(keys) else None
 
 
-def _replaced(folder: Path, names: Sequence[str]) -> Sequence[str]:
+def _replaced(folder: Path, names: Sequence[str]) -> list[str]:
     """What goes where ``names`` are written: all of an earlier result, even what has no heir."""
-    return outputs(tuple(EXTRAS)) if _holds_result(folder) else names
+    return list(dict.fromkeys((*_earlier(folder), *names)))
 
 
-def _check_replaceable(pictures: Path) -> None:
-    """Annotations may have the same names as our pictures, so that names alone say little."""
-    if not pictures.exists():
+def _check_replaceable(path: Path, ours: bool) -> None:
+    """Refuse to replace what we did not write: names alone say little.
+
+    Raises:
+        InputError: ``path`` is there, and is not ours.
+    """
+    if not path.exists():
         return
-    ours = _holds_result(pictures.parent)
+    if path.suffix or not path.is_dir():
+        if not ours or path.is_dir():
+            raise InputError(
+                f"{path} is not of an earlier result, and would be replaced. Choose another folder."
+            )
+        return
     foreign = [
-        path.name
-        for path in sorted(pictures.iterdir())
-        if not (ours and re.fullmatch(r"\d{5,}\.png", path.name))
+        each.name
+        for each in sorted(path.iterdir())
+        if not (ours and re.fullmatch(r"\d{5,}\.png", each.name))
     ]
     if foreign:
         raise InputError(
-            f"{pictures} holds files that are not of an earlier result ({foreign[0]}), and would "
+            f"{path} holds files that are not of an earlier result ({foreign[0]}), and would "
             "be replaced. Choose another folder."
         )
 

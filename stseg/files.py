@@ -55,19 +55,27 @@ def check_writable(folder: Path) -> None:
     Raises:
         InputError: it is a file, or nobody may write to it.
     """
-    made = not folder.exists()
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise InputError(
             f"The folder {folder} cannot be written: {error.strerror}. Choose another folder."
         ) from error
-    finally:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
+
+
+def check_place(path: Path) -> None:
+    """Check at the door that a file can be written to ``path``; nothing is left there.
+
+    Raises:
+        InputError: there is a folder of that name, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file to write. Choose another name.")
+    check_writable(path.parent)
 
 
 def sweep(folder: Path, pattern: str) -> None:

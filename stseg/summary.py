@@ -26,16 +26,16 @@ def command_line(
         told: how a path is told, where it is not to be told as it is.
     """
     kind = ESTIMATORS.get(settings.flow)
-    flow = told(Path(settings.flow)) if kind is None else settings.flow
+    flow = _path(told(Path(settings.flow))) if kind is None else settings.flow
     words = [
-        *("python", "-m", "stseg", "segment", told(clip.source), "--out", folder),
+        *("python", "-m", "stseg", "segment", _path(told(clip.source)), "--out", _path(folder)),
         *("--k", str(settings.k), "--tau", *map(str, settings.taus), "--eta", str(settings.eta)),
-        *("--flow", flow, "--model", settings.model, "--linkage", settings.linkage),
+        *("--flow", flow, "--model", _path(settings.model), "--linkage", settings.linkage),
         *("--device", settings.device),
     ]
     if kind is not None and kind.weights is not None:  # RAFT; for others these are refused
         words += ["--iterations", str(settings.iterations)]
-        words += [] if settings.weights is None else ["--weights", settings.weights]
+        words += [] if settings.weights is None else ["--weights", _path(settings.weights)]
     if settings.subsequence:
         words += ["--subsequence", str(settings.subsequence)]
     if settings.max_frames is not None:
@@ -47,8 +47,14 @@ def command_line(
     if settings.refine:
         words.append("--refine")
     if settings.merge is not None:
-        words += ["--merge", str(settings.merge)]
+        # In full: -1e-05 would be taken for an option.
+        words += ["--merge", np.format_float_positional(settings.merge, trim="0")]
     return shlex.join(words)
+
+
+def _path(path: str) -> str:
+    """A path that no command takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
 
 
 def summary(segmentation: Segmentation) -> dict[str, Any]:

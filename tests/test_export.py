@@ -1,6 +1,8 @@
 """Files: what is there is whole, and says the same as the record."""
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,7 +12,14 @@ from PIL import Image
 
 from stseg.cli import build_parser
 from stseg.errors import Cancelled, InputError
-from stseg.export import OUTPUTS, command_line, export_all, outputs, summary
+from stseg.export import (
+    OUTPUTS,
+    check_folder,
+    command_line,
+    export_all,
+    outputs,
+    summary,
+)
 from stseg.flow import check_options
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
@@ -62,6 +71,49 @@ def test_a_second_run_replaces_the_first(result: Segmentation, tmp_path: Path) -
     # What tells of the labels of the first run would be taken for those of the second.
     assert {path.name for path in tmp_path.iterdir()} == set(outputs(["motion"]))
     assert not (tmp_path / "labels" / "99999.png").exists()
+
+
+def test_files_that_a_result_did_not_write_stay(result: Segmentation, tmp_path: Path) -> None:
+    export_all(result, tmp_path)
+    (tmp_path / "flow.npz").write_bytes(b"hours of RAFT")
+    (tmp_path / "notes.txt").write_text("mine")
+    export_all(result, tmp_path)
+    assert (tmp_path / "flow.npz").read_bytes() == b"hours of RAFT"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    with pytest.raises(InputError, match=r"flow\.npz is not of an earlier result"):
+        export_all(result, tmp_path, also=("flow",))
+    assert (tmp_path / "flow.npz").read_bytes() == b"hours of RAFT"
+
+
+@pytest.mark.parametrize("name", ["overlay.mp4", "grid.mp4/precious", "summary.json/x", "labels"])
+def test_files_with_our_names_are_not_replaced(
+    name: str, result: Segmentation, tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("keep")
+    with pytest.raises(InputError, match=r"not of an earlier result, and would be replaced"):
+        check_folder(tmp_path)
+    assert (tmp_path / name).read_text() == "keep"
+
+
+def test_what_a_killed_process_left_is_replaced(
+    result: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_all(result, tmp_path, also=("flow",))
+    replace_ = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "grid.mp4":
+            raise KeyboardInterrupt
+        return replace_(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        export_all(result, tmp_path, also=("flow",))
+    assert not (tmp_path / "summary.json").exists()
+    assert (tmp_path / "labels").is_dir()
+    export_all(result, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(outputs())
 
 
 @pytest.mark.parametrize("name", ["mine.txt", "00000.png"])
@@ -116,6 +168,17 @@ def test_the_command_line_gives_the_same_settings(result: Segmentation) -> None:
     assert (got.k, tuple(got.taus), got.eta) == (3, (1,), 0.01)
     assert got.model == result.settings.model
     assert got.video == result.clip.source
+
+
+@pytest.mark.parametrize("merge", [-1.0, -1e-5, 0.25])
+def test_the_command_line_is_no_option_by_mistake(result: Segmentation, merge: float) -> None:
+    clip = replace(result.clip, source=Path("-dash.mp4"))
+    settings = replace(result.settings, merge=merge, taus=(-1,), model="-m.safetensors")
+    words = shlex.split(command_line(clip, settings, "-out"))
+    got = build_parser().parse_args(words[3:])
+    assert (got.merge, got.taus) == (merge, [-1])
+    assert (got.video, got.out) == (Path("-dash.mp4"), Path("-out"))
+    assert Path(got.model) == Path("-m.safetensors")
 
 
 @pytest.mark.parametrize(

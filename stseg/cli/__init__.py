@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from stseg.files import denied, no_space
 COMMANDS = (segment, flow, weights, clips, train, fit, evaluate, ablate, benchmark)
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""Exit status as of a process that the signal ended: 128 and its number."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,14 +43,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status: 0, 2 for unusable input, 130 when interrupted."""
+    """Run a command line.
+
+    Returns:
+        The exit status: 0, 2 for unusable input, 130 when interrupted, 141 when nobody reads on.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser().parse_args(words)
     try:
+        _check_names(words)
         arguments.run(arguments)
+        sys.stdout.flush()  # here, where a closed pipe is expected
     except InputError as error:
         print(f"stseg: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does the end complain
+        return BROKEN_PIPE
     except OSError as error:
         sentence = no_space(error) or denied(error)
         if sentence is None:
@@ -58,3 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stseg: stopped; nothing unfinished is left.", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Raise InputError for a name that is not UTF-8, which no summary or log could tell."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"The name {word!a} is not UTF-8. Rename the file.") from error

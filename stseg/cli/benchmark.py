@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: the data is not there, or the file cannot be written.
     """
     from stseg.benchmarking import measure
-    from stseg.files import write_atomically
+    from stseg.files import check_place, write_atomically
+
+    if arguments.json is not None:
+        check_place(arguments.json)
 
     def tell(text: str) -> None:
         print(f"measuring: {text} …", file=sys.stderr, flush=True)

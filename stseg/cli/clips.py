@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stseg.errors import InputError
+
 NAME = "clips"
 HELP = "Render synthetic clips (MP4) with exact masks (PNG) and flow (.npz)."
 
@@ -36,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.shipped:
         write_shipped(arguments.out)
         return
+    if arguments.count < 1:
+        raise InputError(f"{arguments.count} clips cannot be rendered. Give 1 or more.")
     names = {
         seed: f"clip-{seed:03d}" for seed in range(arguments.seed, arguments.seed + arguments.count)
     }

@@ -62,10 +62,14 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: something given is unusable, or a sequence could not be scored.
     """
     from stseg.evaluation import Failure, SequenceScore, evaluate_task, report
-    from stseg.files import write_atomically
+    from stseg.files import check_place, check_writable, write_atomically
     from stseg.published import table
 
     data_set, entries, absent = choose_data(arguments)
+    if arguments.json is not None:
+        check_place(arguments.json)
+    if arguments.labels is not None:
+        check_writable(arguments.labels)
     task = _task(arguments, data_set, entries)
     outcomes: dict[str, SequenceScore | Failure] = {}
     for outcome in evaluate_task(entries, task):

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
     parser.add_argument("--seed", type=int, default=0, help="of order and augmentation")
     parser.add_argument(
-        "--flow", default="dis", help="flow estimator, or your own flow: an .npz or a folder"
+        "--flow",
+        default="dis",
+        help="flow estimator, or your own flow: an .npz file, or a folder or .zip of fields",
     )
     parser.add_argument("--weights", default=None, help="weight file of the estimator")
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
@@ -51,6 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
+    from dataclasses import replace
+
     from tqdm import tqdm
 
     from stseg.adaptation import Adaptation, AdaptationProgress, chart
@@ -60,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
+    from stseg.summary import command_line
     from stseg.video import probe
 
     fit = _settings(arguments)
@@ -67,6 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_writable(arguments.out)
     settings = Settings(
         k=fit.k,
+        taus=fit.taus,
+        eta=fit.eta,
         flow=arguments.flow,
         weights=arguments.weights,
         device=arguments.device,
@@ -107,7 +114,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"{clip.name}: {work.step} steps in {told[-1].seconds:.0f} s on {device.name}; L on the "
         f"clip {measured[0]:.4f} before, {measured[-1]:.4f} after"
     )
-    print(f"Segment with it: python -m stseg segment {arguments.video} --model {path} --out ...")
+    command = command_line(clip, replace(settings, model=str(path)))
+    print(f"Segment with it: {command}")
 
 
 def _settings(arguments: argparse.Namespace) -> AdaptationSettings:

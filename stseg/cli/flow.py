@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from stseg.records import Clip
 
 NAME = "flow"
+MOST_SIDE = 8192
+
 HELP = "Compute the optical flow of clips and write it as .npz, .flo or KITTI .png."
 
 
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
+    from stseg.files import check_place
     from stseg.flow import (
         FlowSettings,
         check_options,
@@ -89,7 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
     clips = [probe(path) for path in arguments.input]
     _check_names(clips)
     places = _places(arguments.out, clips, kind)
-    if kind != "npz":
+    if kind == "npz":
+        for place in places:
+            check_place(place)
+    else:
         _check_folders(places, clips, kind)
     for clip, place in zip(clips, places, strict=True):
         grid = size
@@ -149,4 +155,7 @@ def _grid(text: str) -> tuple[int, int] | None:
     found = re.fullmatch(r"(\d+)x(\d+)", text)
     if not found or min(int(side) for side in found.groups()) < 8:
         raise InputError(f"The size {text!r} is neither 'full' nor like 128x224. Give one of them.")
-    return int(found[1]), int(found[2])
+    size = int(found[1]), int(found[2])
+    if max(size) > MOST_SIDE:
+        raise InputError(f"The size {text!r} is too large. Give at most {MOST_SIDE:,} a side.")
+    return size

@@ -208,11 +208,6 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         only_heads=tuple(arguments.only_heads),
         direction_heads=tuple(arguments.direction_heads),
     )
-    if arguments.exaggerate is not None and arguments.reference is None:
-        raise InputError(
-            "--exaggerate is about the errors of rough flow, which only better flow of the same "
-            "frames tells. Name its folder with --reference, or leave it out."
-        )
     losses = _given({"beta": arguments.beta, "eta": arguments.eta})
     augment = _given(
         {

@@ -87,7 +87,6 @@ def read_flow(path: Path) -> tuple[np.ndarray, Size]:
 
 def _folder(folder: Path) -> BroughtFlow:
     names = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
-    files, decode = _one_kind(names, folder, "Give a folder of flow fields.")
 
     def read(name: str) -> bytes:
         try:
@@ -95,7 +94,7 @@ def _folder(folder: Path) -> BroughtFlow:
         except OSError as error:
             raise InputError(f"{folder / name} cannot be read: {error.strerror}.") from error
 
-    return _fields(folder, files, decode, read)
+    return _fields(folder, *_one_kind(names, folder, "Give a folder of flow fields.", read), read)
 
 
 def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
@@ -124,10 +123,7 @@ def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
             f"{path} unpacks to {total >> 20} MiB, more than the {MAX_BYTES >> 20} MiB that are "
             "taken. Give smaller fields or a shorter clip."
         )
-    advice = (
-        "Give an archive of flow fields, or an .npz file with an array 'flow', (n - 1, 2, h, w)."
-    )
-    files, decode = _one_kind(list(known), path, advice)
+    advice = "Give an archive of flow fields, or an .npz file with an array 'flow'."
 
     def read(name: str) -> bytes:
         try:
@@ -139,18 +135,39 @@ def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
             raise InputError(f"{name} in {path} has another size than it announces.")
         return data
 
-    return _fields(path, files, decode, read)
+    return _fields(path, *_one_kind(list(known), path, advice, read), read)
 
 
 def _one_kind(
-    names: list[str], where: Path, advice: str
+    names: list[str], where: Path, advice: str, read: Callable[[str], bytes]
 ) -> tuple[list[str], Callable[..., np.ndarray]]:
-    """The names of the fields, in order, and what decodes them."""
-    for suffix, decode in DECODERS.items():
-        found = [name for name in names if name.lower().endswith(suffix)]
-        if found:
-            return sorted(found, key=lambda name: natural_key(name[: -len(suffix)])), decode
-    raise InputError(f"{where} has neither .flo nor .png files. {advice}")
+    """The names of the fields, in order, and what decodes them.
+
+    Raises:
+        InputError: there is none, or there are fields of both kinds.
+    """
+    kinds = {
+        suffix: sorted(found, key=lambda name: natural_key(name[: -len(suffix)]))
+        for suffix in DECODERS
+        if (found := [name for name in names if name.lower().endswith(suffix)])
+    }
+    if not kinds:
+        raise InputError(f"{where} has neither .flo nor .png files. {advice}")
+    suffix, *others = kinds  # beside .flo files may lie pictures of them
+    if any(_is_field(read(kinds[other][0]), where, DECODERS[other]) for other in others):
+        raise InputError(
+            f"{where} has fields of both kinds, .flo and KITTI .png, and nothing says which are "
+            "meant. Take those of one kind away."
+        )
+    return kinds[suffix], DECODERS[suffix]
+
+
+def _is_field(data: bytes, where: Path, decode: Callable[[bytes, Path], np.ndarray]) -> bool:
+    try:
+        decode(data, where)
+    except InputError:
+        return False
+    return True
 
 
 def _fields(

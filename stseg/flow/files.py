@@ -245,11 +245,23 @@ def fields_there(folder: Path, kind: str) -> list[Path]:
     return there
 
 
+def _others_there(folder: Path, kind: str) -> list[Path]:
+    """Numbered fields of the other formats; what only has the name of one is left alone."""
+    return [
+        each
+        for name, form in FOLDERS.items()
+        if name != kind
+        for each in sorted(folder.glob(f"*{form.suffix}"))
+        if re.fullmatch(r"\d{5,}", each.stem) and form.ours(each)
+    ]
+
+
 def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> None:
     """Write fields (2, h, w) as ``00000.flo`` (kind "flo") or ``00000.png`` ("kitti") and so on.
 
     They are made in a hidden folder and moved when all are there. Numbered fields of an earlier
-    run in ``folder`` go: those beyond the last would be taken for fields of this clip.
+    run in ``folder`` go, those of the other format, too: they would be taken for fields of this
+    clip.
 
     Raises:
         InputError: the folder cannot be written, it holds other files of these names, or the
@@ -265,7 +277,7 @@ def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> 
             for index, field in enumerate(fields):
                 made.append(Path(staging) / f"{index:05d}{form.suffix}")
                 form.write(made[-1], field)
-            for old in fields_there(folder, kind):
+            for old in (*fields_there(folder, kind), *_others_there(folder, kind)):
                 old.unlink()
             for path in made:
                 path.replace(folder / path.name)

@@ -190,6 +190,67 @@ def test_an_unwritable_folder_costs_no_computation(
     assert "segmenting" not in error  # the bar never started
 
 
+@pytest.mark.parametrize("place", ["file/x.npz", "folder.npz"])
+def test_flow_is_not_computed_for_a_place_that_cannot_be_written(
+    place: str, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.npz").mkdir()
+    status, error = run(capsys, "flow", clip.source, "--out", tmp_path / place)
+    assert status == 2
+    assert "cannot be written" in error or "is a folder, not a file to write" in error
+    assert "pair" not in error
+
+
+@pytest.mark.parametrize("option", ["--json", "--labels"])
+def test_nothing_is_scored_for_a_place_that_cannot_be_written(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["evaluate", "--dataset", "folder", "--root", ROOT / "assets" / "clips"]
+    status, error = run(capsys, *words, "--flow", "dis", option, tmp_path / "file" / "x")
+    assert status == 2
+    assert "cannot be written" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["flow", "x.mp4", "--out", "f.npz", "--size", "100000x100000"], "Give at most 8,192"),
+        (["clips", "--out", "c", "--count", "-1"], "Give 1 or more"),
+        (["segment", "vid\udce9o.mp4", "--out", "o"], "'vid\\udce9o.mp4' is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_done_gets_a_sentence(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, error = run(capsys, *words)
+    assert status == 2
+    assert sentence in error
+
+
+def test_nobody_needs_to_read_to_the_end(tmp_path: Path) -> None:
+    """As in ``stseg … | head -1``."""
+    program = (
+        "import sys; from stseg.cli import main; import stseg.cli.clips as clips\n"
+        "clips.run = lambda arguments: [print('x' * 80) for _ in range(9999)]\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "clips", "--out", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
 @pytest.mark.parametrize(
     "option", [["--weights", "x.pth"], ["--iterations", "9"], ["--warm-start"]]
 )

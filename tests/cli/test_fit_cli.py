@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from stseg.records import Clip
 def test_fit_then_segment(
     clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "fit"
+    out = tmp_path / "my fit"
     words = [str(clip.source), "--model", str(tiny_model), "--k", "3", "--device", "cpu"]
     more = ["--out", str(out), "--steps", "2", "--size", "16", "28", "--batch", "2"]
-    assert main(["fit", *words, *more, "--beta", "0"]) == 0
+    assert main(["fit", *words, *more, "--beta", "0", "--tau", "2", "--eta", "0.05"]) == 0
     assert {path.name for path in out.iterdir()} == {
         "fitted.safetensors",
         "losses.json",
@@ -30,10 +31,15 @@ def test_fit_then_segment(
     assert fitted["settings"]["size"] == [16, 28]
     curve = json.loads((out / "losses.json").read_text())
     assert [each["step"] for each in curve] == [1, 2]
-    assert "2 steps in" in capsys.readouterr().out
-    command = [str(clip.source), "--model", str(out / "fitted.safetensors"), "--k", "3"]
-    assert main(["segment", *command, "--out", str(tmp_path / "seg"), "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "2 steps in" in told
+    command = shlex.split(told.partition("Segment with it: ")[2])
+    assert command[:3] == ["python", "-m", "stseg"]
+    assert main([*command[3:], "--out", str(tmp_path / "seg")]) == 0
     assert (tmp_path / "seg" / "labels.npz").is_file()
+    settings = json.loads((tmp_path / "seg" / "summary.json").read_text())["settings"]
+    assert (settings["k"], settings["taus"], settings["eta"]) == (3, [2], 0.05)
+    assert settings["model"] == str(out / "fitted.safetensors")
 
 
 def test_mistakes_get_a_sentence(

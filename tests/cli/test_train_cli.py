@@ -38,7 +38,6 @@ def words(tmp_path: Path) -> list[str]:
         (["--split", "picture.webp"], "picture.webp is not a text file"),
         (["--reference", "absent"], "There is no folder absent"),
         (["--start", "absent", "--spread", "10"], "Leave it out, or name the heads"),
-        (["--exaggerate", "2"], "Name its folder with --reference"),
     ],
 )
 def test_mistakes_get_a_sentence_and_leave_nothing(

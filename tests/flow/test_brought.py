@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stseg.errors import InputError
 from stseg.flow import brought as brought_module
@@ -48,6 +49,21 @@ def test_a_zip_of_fields_is_the_folder(
     assert size == (12, 20)
     np.testing.assert_array_equal(got, expected)
     assert open_flow(path).count == 11
+
+
+def test_fields_of_both_kinds_are_refused(tmp_path: Path, fields: np.ndarray) -> None:
+    write_flow_folder(tmp_path / "flo", fields, "flo")
+    write_flow_folder(tmp_path / "kitti", fields, "kitti")
+    both = contents(tmp_path / "flo") | contents(tmp_path / "kitti")
+    with pytest.raises(InputError, match=r"both\.zip has fields of both kinds"):
+        open_flow(packed(tmp_path / "both.zip", both))
+    for name, data in contents(tmp_path / "kitti").items():
+        (tmp_path / "flo" / name).write_bytes(data)
+    with pytest.raises(InputError, match="flo has fields of both kinds"):
+        open_flow(tmp_path / "flo")
+    for name in contents(tmp_path / "kitti"):  # pictures of the flow may lie beside it
+        Image.fromarray(np.zeros((12, 20, 3), np.uint8)).save(tmp_path / "flo" / name)
+    np.testing.assert_array_equal(read_flow(tmp_path / "flo")[0], fields)
 
 
 def test_fields_come_in_the_order_that_people_count(tmp_path: Path, fields: np.ndarray) -> None:

@@ -67,6 +67,18 @@ def test_a_folder_of_fields_is_whole_and_of_one_clip(
     ]
 
 
+@pytest.mark.parametrize(("first", "then"), [("flo", "kitti"), ("kitti", "flo")])
+def test_a_folder_has_fields_of_one_format(
+    tmp_path: Path, fields: np.ndarray, first: str, then: str
+) -> None:
+    """Those of an earlier run would be taken for fields of this clip."""
+    write_flow_folder(tmp_path, fields + 5, first)
+    write_flow_folder(tmp_path, fields, then)
+    got, _ = read_flow(tmp_path)
+    assert np.abs(got - fields).max() <= 1 / 64
+    assert len({path.suffix for path in tmp_path.iterdir()}) == 1
+
+
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 def test_frames_and_masks_are_not_replaced_by_fields(
     tmp_path: Path, fields: np.ndarray, depth: type
