@@ -130,6 +130,6 @@ def frame_stems(source: Path) -> list[str]:
 
 
 def frame_names(clip: Clip, n: int) -> list[str]:
-    """A name for each of ``n`` frames: that of its picture, else its number (00000)."""
+    """A name of its own for each of ``n`` frames: that of its picture, else its number (00000)."""
     stems = frame_stems(clip.source)
-    return stems if len(stems) == n else [f"{index:05d}" for index in range(n)]
+    return stems if len(set(stems)) == len(stems) == n else [f"{index:05d}" for index in range(n)]

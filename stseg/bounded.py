@@ -61,6 +61,11 @@ def stream(
     process = context.Process(target=_serve, args=(theirs, work, arguments, limits), daemon=True)
     try:
         process.start()
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    try:
         theirs.close()
         while True:
             try:

@@ -169,8 +169,9 @@ class WorkFolder:
             yield False
             return
         try:
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"{os.uname().nodename} {os.getpid()}\n".encode())
+            with suppress(OSError):  # a full disk: who holds it is only told to people
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"{os.uname().nodename} {os.getpid()}\n".encode())
             yield True
         finally:
             with suppress(OSError):

@@ -56,6 +56,6 @@ def read_fields(
         if forward.size:
             fields.forward.append(forward.astype(np.float16))
         yield done
-    if cache is not None:
-        cache.store(key, fields)
+    if cache is not None and key == flow_key(clip, settings):
+        cache.store(key, fields)  # else the file changed while it was read
     return fields

@@ -66,6 +66,11 @@ def _cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: for want of it on the CPU PyTorch raises an error of no own kind."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 class Frugal:
     """Runs batches on a device; what it learns of the device's memory stays.
 
@@ -96,7 +101,7 @@ class Frugal:
         """The results of the parts of a batch, in order; one part where memory suffices.
 
         Raises:
-            torch.OutOfMemoryError: it does not even suffice on the CPU.
+            RuntimeError: memory does not even suffice on the CPU.
         """
         results, done = [], 0
         while done < len(items):
@@ -104,8 +109,8 @@ class Frugal:
             failed = False
             try:
                 results.append(work(part, self.device))
-            except torch.OutOfMemoryError:
-                if self.device.torch.type == "cpu" and len(part) == 1:
+            except RuntimeError as error:
+                if not _lacks_memory(error) or (self.device.torch.type == "cpu" and len(part) == 1):
                     raise
                 failed = True
             if failed:  # out of the ``except``: its traceback would hold the tensors

@@ -89,20 +89,24 @@ def export_all(
     source = Source(segmentation, motion or SegmentMotion(segmentation))
     ended = threading.Event()
 
+    extras: list[Future[None]] = []
+
     def check() -> None:
         heed(lambda: ended.is_set() or (stop is not None and stop()), "export")
+        for each in extras:
+            if each.done():
+                each.result()  # where one thing fails, nobody waits for the others
 
     with _staging(folder, names) as staging, ThreadPoolExecutor(1, "stseg-extras") as beside:
         try:
-            extras = [
-                beside.submit(EXTRAS[name].write, source, staging / EXTRAS[name].file, check)
-                for name in dict.fromkeys(also)
-            ]
+            for name in dict.fromkeys(also):
+                file = staging / EXTRAS[name].file
+                extras.append(beside.submit(EXTRAS[name].write, source, file, check))
             _write_frames(segmentation, staging, report or (lambda done, total: None), check)
             for each in extras:
                 each.result()
         finally:
-            ended.set()  # where one thing fails, nobody waits for the others
+            ended.set()
         told = {**summary(segmentation), "files": list(names)}
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (staging / SUMMARY).write_text(text + "\n", encoding="utf-8")

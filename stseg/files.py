@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import shutil
@@ -32,7 +33,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         with part.open("wb") as file:
             yield file
         part.replace(path)
-        sweep(path.parent, f".{path.name}.*.part")
+        sweep(path.parent, f".{glob.escape(path.name)}.*.part")
     except BaseException as error:
         with suppress(OSError):  # its folder may be what is missing
             part.unlink()
@@ -100,6 +101,13 @@ def no_space(error: OSError) -> str | None:
         f"temporary files go ({tempfile.gettempdir()}), or choose other folders (--out, TMPDIR). "
         "Nothing half-written is left."
     )
+
+
+def too_long(error: OSError) -> str | None:
+    """The sentence for a name that the file system cannot have; None for another error."""
+    if error.errno != errno.ENAMETOOLONG:
+        return None
+    return f"A name is too long: {error.filename}. Choose a shorter one."
 
 
 def denied(error: OSError) -> str | None:

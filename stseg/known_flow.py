@@ -82,7 +82,7 @@ def cached_flow(path: Path, clip: Clip) -> FlowFields:
             f"{clip.size[1]}x{clip.size[0]}. Compute the flow of this clip."
         )
     frames = clip.frames
-    if frames and flow.count != frames - 1 and clip.source.exists():
+    if flow.count != frames - 1 and clip.source.exists():
         frames = sum(1 for _ in read_frames(clip))  # some headers are wrong, or say nothing of it
     if frames and flow.count != frames - 1:
         raise InputError(

@@ -112,6 +112,7 @@ class SegmentationRun:
         self._predictor: Predictor | None = None
         self._backward = any(tau < 0 for tau in settings.taus)
         self._cache = cache
+        self._key = ""
         looked_at = uses_similarity(settings.linkage) or settings.merge is not None
         self._latents = latents or looked_at
         if self._known_flow:
@@ -254,8 +255,8 @@ class SegmentationRun:
             self._flow_seconds += time.perf_counter() - start
             yield image
             start = time.perf_counter()
-        if self._cache is not None:
-            self._cache.store(self._cache_key(), self.flow)
+        if self._cache is not None and self._key == self._cache_key():
+            self._cache.store(self._key, self.flow)  # else the file changed while it was read
 
     def _stored_flow(self) -> FlowFields | None:
         """Flow that somebody brings or that the cache has; None where it is to be computed."""
@@ -263,7 +264,8 @@ class SegmentationRun:
             path = Path(self.settings.flow)
             return own_flow(path, self.clip, self.settings.max_frames, self._check)
         if self._cache is not None and self.settings.flow in ESTIMATORS:
-            return self._cache.load(self._cache_key(), self._backward)
+            self._key = self._cache_key()
+            return self._cache.load(self._key, self._backward)
         return None
 
     def _flow_settings(self) -> FlowSettings:

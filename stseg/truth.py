@@ -175,7 +175,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as picture:
             yield picture
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        UnidentifiedImageError,
+    ) as error:
         raise InputError(f"The mask {path} is not a readable picture ({error}).") from error
 
 

@@ -74,7 +74,8 @@ class Door:
                 write_flow_file(kept, fields, clip.size, step=0.0)
             except InputError as error:
                 # Where the server keeps it is nobody's business.
-                raise InputError(str(error).replace(str(path), path.name)) from error
+                told = str(error).replace(str(path), path.name).replace(str(kept), path.name)
+                raise InputError(told) from error
 
     def _check_file(self, path: Path) -> None:
         if path.is_symlink() or not path.exists():

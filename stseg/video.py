@@ -34,6 +34,10 @@ from stseg.files import natural_key
 from stseg.limits import Limits
 from stseg.records import Clip
 
+ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)
+"""Values of this EXIF tag with which rows are columns."""
+
 logger = logging.getLogger(__name__)
 
 DisplayMatrix = tuple[int, int, int, int]
@@ -68,7 +72,7 @@ def probe(path: str | Path) -> Clip:
         path: a video file (MP4, MOV, WebM, AVI, MKV, GIF, ...) or a folder of pictures.
 
     Returns:
-        The clip, its size (H, W) in pixels as a player shows it, after the rotation flag.
+        The clip, its size (H, W) in pixels, after the rotation flag; pixels count as square.
 
     Raises:
         InputError: when there is nothing to read, or the frames are of an unusable size.
@@ -271,6 +275,12 @@ def _no_frame(name: str) -> InputError:
     return InputError(f"No frame of {name!r} can be decoded: it is empty or damaged. {TRY}")
 
 
+def _check_memory(error: av.FFmpegError) -> None:
+    """Raise ``MemoryError`` where the file is not to blame: it may be whole."""
+    if isinstance(error, MemoryError):
+        raise MemoryError(str(error)) from error
+
+
 def _probe_file(path: Path) -> Clip:
     with _opened(path) as (container, stream):
         if max(stream.width, stream.height) > SIDE_RANGE[1]:  # before memory is asked for it
@@ -278,6 +288,7 @@ def _probe_file(path: Path) -> Clip:
         try:
             frame = next(container.decode(stream), None)
         except av.FFmpegError as error:
+            _check_memory(error)
             raise _no_frame(path.name) from error
         if frame is None:
             raise _no_frame(path.name)
@@ -325,7 +336,8 @@ def _file_frames(clip: Clip) -> Generator[Picture, None, None]:
             for frame in container.decode(stream):
                 yield to_rgb(frame)
                 count += 1
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            _check_memory(error)
             broken = True
     if not count:
         raise _no_frame(clip.source.name)
@@ -385,9 +397,12 @@ def _load(path: Path) -> Picture:
 
 
 def _header_size(path: Path) -> tuple[int, int]:
-    """(H, W) as the header of a picture gives it; one that Pillow does not know is decoded."""
-    with suppress(OSError, Image.DecompressionBombError), Image.open(path) as header:
-        return header.height, header.width
+    """(H, W) by the header of a picture, as OpenCV turns it; what Pillow cannot read is decoded."""
+    unknown = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+    with suppress(*unknown), Image.open(path) as header:
+        exif = header.getexif() if header.format in ("JPEG", "MPO", "PNG") else {}
+        turned = exif.get(ORIENTATION) in TURNED
+        return (header.width, header.height) if turned else (header.height, header.width)
     height, width, _ = _load(path).shape
     return height, width
 
@@ -403,7 +418,7 @@ def _probe_folder(folder: Path) -> Clip:
                 f"The picture {path.name!r} is {size[1]} x {size[0]} pixels, but the first frame, "
                 f"{paths[0].name!r}, is {first[1]} x {first[0]}. Make all frames the same size."
             )
-    height, width, _ = _load(paths[0]).shape  # not the header's: EXIF may turn it
+    height, width, _ = _load(paths[0]).shape
     return Clip(folder, folder.resolve().name, (height, width), FOLDER_FPS, len(paths))
 
 

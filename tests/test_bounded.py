@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import bad_work
@@ -64,6 +66,17 @@ def test_every_bad_end_is_a_sentence(work: Callable[..., object], sentence: str)
     with pytest.raises(InputError, match=sentence):
         next(items)
     assert time.monotonic() - begun < 20
+
+
+def test_a_process_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(process: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(BaseProcess, "start", fail)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Too many open files"):
+        list(stream(bad_work.arrays, 5, limits=LIMITS, name="a"))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_patience_is_for_each_item_and_effort_for_all() -> None:

@@ -341,6 +341,7 @@ def test_where_cached_flow_lies(data: Path, tmp_path: Path) -> None:
     assert (flow[3] == 3).all()
     # Some containers only tell how long they are, and how many frames that makes is a guess.
     assert len(cached_flow(path, replace(clip, frames=7)).forward) == N - 1
+    assert len(cached_flow(path, replace(clip, frames=0)).forward) == N - 1
     frames = Path(shutil.copytree(data / "Annotations/480p/ant", tmp_path / "frames"))
     assert len(cached_flow(path, replace(clip, source=frames, frames=7)).forward) == N - 1
     write_flow_file(tmp_path / "ant.npz", np.stack(fields), (64, 96))
@@ -349,6 +350,8 @@ def test_where_cached_flow_lies(data: Path, tmp_path: Path) -> None:
     write_flow_folder(tmp_path / "short/ant", fields[1:], "flo")
     with pytest.raises(InputError, match="7 fields, but ant has 9 frames, which make 8"):
         cached_flow(flow_of(tmp_path / "short", "ant"), clip)
+    with pytest.raises(InputError, match="7 fields, but ant has 9 frames"):  # counted
+        cached_flow(flow_of(tmp_path / "short", "ant"), replace(clip, frames=0))
 
 
 def test_flow_of_another_video_is_refused(tmp_path: Path) -> None:

@@ -81,6 +81,25 @@ def test_memory_that_the_cpu_lacks_is_an_error(cpu: Device) -> None:
         Frugal(cpu, lambda to: None).run([1, 2], work)
 
 
+def test_batches_shrink_on_the_cpu_which_calls_it_otherwise(cpu: Device) -> None:
+    tried: list[int] = []
+
+    def work(part: Sequence[int], device: Device) -> int:
+        tried.append(len(part))
+        if len(part) > 1:
+            torch.empty(2**62, dtype=torch.uint8)  # what the allocator of the CPU says of it
+        return sum(part)
+
+    assert Frugal(cpu, lambda device: None).run([1, 2, 3, 4], work) == [1, 2, 3, 4]
+    assert tried == [4, 2, 1, 1, 1, 1]
+    with pytest.raises(RuntimeError, match="another"):
+        Frugal(cpu, lambda device: None).run([1, 2], other_error)
+
+
+def other_error(part: Sequence[int], device: Device) -> int:
+    raise RuntimeError("another")
+
+
 def test_a_clip_in_smaller_batches_is_the_same_and_says_so(
     clip: Clip, tiny_network: SegmentationNetwork, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

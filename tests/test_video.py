@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import struct
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
+from PIL import Image
 
+from stseg import video
 from stseg.errors import InputError
 from stseg.video import extent, probe, read_frames, thumbnail
 from stseg.video_writer import VideoWriter
@@ -361,6 +364,34 @@ def test_a_folder_names_the_frame_of_another_size(tmp_path: Path) -> None:
     images(tmp_path, [*ramp(3), *ramp(1, 40, 40)])
     with pytest.raises(InputError, match=r"'3\.png' is 40 x 40 .* '0\.png', is 48 x 32"):
         probe(tmp_path)
+
+
+def test_frames_of_a_folder_are_compared_as_they_stand(tmp_path: Path) -> None:
+    """The second one lies in its file and is turned by its EXIF tag."""
+    Image.fromarray(quarters(H, W)).save(tmp_path / "1.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(quarters(H, W)).save(tmp_path / "2.jpg", exif=turned)
+    with pytest.raises(InputError, match=f"'2.jpg' is {H} x {W} pixels, but the first"):
+        probe(tmp_path)
+    Image.fromarray(quarters(W, H)).save(tmp_path / "2.jpg", exif=turned)
+    assert [frame.shape for frame in read_frames(probe(tmp_path))] == [(H, W, 3)] * 2
+
+
+def test_want_of_memory_is_not_a_file_that_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = probe(make(tmp_path / "a.mp4", ramp(5)))
+
+    class Full:
+        def decode(self, stream: object) -> Iterator[object]:
+            raise av.error.MemoryError(12, "Cannot allocate memory")
+            yield
+
+    monkeypatch.setattr(video, "_announced", lambda *_: 5)
+    monkeypatch.setattr(video, "_opened", lambda path: nullcontext((Full(), object())))
+    with pytest.raises(MemoryError):
+        list(read_frames(clip))
 
 
 def test_a_picture_that_breaks_in_a_folder_ends_it(

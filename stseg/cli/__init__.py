@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from stseg import __version__
 from stseg.cli import ablate, benchmark, clips, evaluate, fit, flow, segment, train, weights
 from stseg.errors import Cancelled, InputError
-from stseg.files import denied, no_space
+from stseg.files import denied, no_space, too_long
 
 # Each offers NAME, HELP, add_arguments(parser) and run(arguments). What is heavy (torch, OpenCV)
 # is imported only when a command runs: --help answers at once.
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does the end complain
         return BROKEN_PIPE
     except OSError as error:
-        sentence = no_space(error) or denied(error)
+        sentence = no_space(error) or denied(error) or too_long(error)
         if sentence is None:
             raise
         print(f"stseg: {sentence}", file=sys.stderr)

@@ -208,6 +208,8 @@ def _npz(path: Path) -> BroughtFlow:
                     told = np.load(_small(member), allow_pickle=False)
                 if told.shape != (2,):
                     raise ValueError(f"its size has the shape {told.shape}")
+                if told.dtype.kind not in "fiu" or not np.isfinite(told).all():
+                    raise ValueError("its size is no number")
                 size = int(told[0]), int(told[1])
             announced = archive.getinfo("flow.npy").file_size
     except (*UNREADABLE, NotImplementedError, RuntimeError) as error:

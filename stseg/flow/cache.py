@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -82,15 +83,18 @@ class FlowCache:
             path = self._path(key, direction)
             try:
                 stored = np.load(path, mmap_mode="r")
-                for field in stored:
-                    spool.append(field)
             except FileNotFoundError:
                 return None
-            except (OSError, ValueError, EOFError) as error:
+            except OSError as error:  # it may be whole
+                logger.warning("The cached flow %s cannot be read (%s).", path, error)
+                return None
+            except (ValueError, EOFError, BadZipFile) as error:
                 logger.warning("The cached flow %s is unusable (%s).", path, error)
                 with suppress(OSError):
                     path.unlink()
                 return None
+            for field in stored:
+                spool.append(field)
             with suppress(OSError):  # a cache that can only be read keeps its order
                 os.utime(path)
         return fields

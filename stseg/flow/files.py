@@ -55,6 +55,8 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, Size]:
             f"{path} is not a flow file with an array 'flow' ({error}). Compute it again with "
             "`python -m stseg flow`."
         ) from error
+    if flow.dtype.kind not in "fiu" or size.dtype.kind not in "fiu" or not np.isfinite(size).all():
+        raise InputError(f"{path} holds no numbers where flow is expected. Compute it again.")
     if flow.ndim != 4 or flow.shape[1] != 2 or size.shape != (2,) or not len(flow):
         raise InputError(
             f"{path} holds flow of shape {flow.shape}, but (n - 1, 2, h, w) is expected."
@@ -128,6 +130,7 @@ def decode_flo(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
     if (np.abs(field) > FLO_UNKNOWN).any():
         raise InputError(f"{path} has vectors that are marked as unknown. Give dense flow.")
     check_finite(field[None], path)
+    check_range(field, path)
     return field
 
 

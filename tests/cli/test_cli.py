@@ -218,6 +218,7 @@ def test_nothing_is_scored_for_a_place_that_cannot_be_written(
     [
         (["flow", "x.mp4", "--out", "f.npz", "--size", "100000x100000"], "Give at most 8,192"),
         (["clips", "--out", "c", "--count", "-1"], "Give 1 or more"),
+        (["segment", "x" * 300 + ".mp4", "--out", "o"], "A name is too long: xxx"),
         (["segment", "vid\udce9o.mp4", "--out", "o"], "'vid\\udce9o.mp4' is not UTF-8"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stseg.clip_flow import read_fields
 from stseg.flow import FlowSettings
 from stseg.flow.cache import FlowCache, content_key
 from stseg.flow.dis import DIS
@@ -16,6 +17,7 @@ from stseg.network import SegmentationNetwork
 from stseg.pipeline import SegmentationRun, flow_key
 from stseg.records import Clip, Settings
 from stseg.result_keys import clip_key
+from stseg.spool import Spool
 from stseg.volume import FlowFields
 
 
@@ -56,6 +58,39 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, caplog: pytest.LogCapt
     assert cache.load("k", False) is None
     assert "unusable" in caplog.text
     assert not path.exists()
+
+
+def test_a_full_disk_elsewhere_does_not_cost_a_good_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FlowCache(tmp_path)
+    cache.store("k", fields(0))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Spool, "append", full)
+        cache.load("k", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", full)
+        assert cache.load("k", False) is None
+    assert cache.load("k", False) is not None
+
+
+def test_a_video_that_changes_while_it_is_read_is_not_kept(
+    clip: Clip, tiny_network: SegmentationNetwork, tmp_path: Path
+) -> None:
+    source = tmp_path / "v.mp4"
+    source.write_bytes(clip.source.read_bytes())
+    changing, cache = replace(clip, source=source), FlowCache(tmp_path / "cache")
+    settings = Settings(k=2, device="cpu")
+    run = SegmentationRun(changing, settings, tiny_network, cache=cache)
+    for steps in (run.frames(), read_fields(changing, settings, cache)):
+        source.write_bytes(clip.source.read_bytes())
+        for _ in steps:
+            source.write_bytes(clip.source.read_bytes() + b"other")  # it could be another video
+        assert not list((tmp_path / "cache").glob("*"))
 
 
 def test_a_cache_that_can_only_be_read_is_read(

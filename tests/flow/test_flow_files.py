@@ -189,6 +189,12 @@ def test_a_flo_file_of_others_may_hold_what_is_no_number(
         read_flo(tmp_path / "a.flo")
 
 
+def test_a_flo_file_may_not_reach_beyond_what_is_kept(tmp_path: Path) -> None:
+    write_flo(tmp_path / "far.flo", np.full((2, 3, 4), 1e5, np.float32))
+    with pytest.raises(InputError, match=r"far\.flo has vectors that are too long"):
+        read_flo(tmp_path / "far.flo")
+
+
 def test_unusable_kitti_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "gray.png"
     cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
