@@ -22,6 +22,19 @@ MEASURES = ("cosine", "dot")
 """How two χ are compared: by the angle between them, or by their dot product, divided by c."""
 
 
+def check_choice(threshold: float = 1.0, measure: str = MEASURES[0]) -> None:
+    """Refuse a merge threshold or a measure that there is not, before the work. InputError."""
+    if measure not in MEASURES:
+        raise InputError(
+            f"There is no similarity {measure!r}. Choose one of {', '.join(MEASURES)}."
+        )
+    if not -1 <= threshold <= 1:
+        raise InputError(
+            f"The merge threshold is {threshold}, but a similarity is from -1 to 1. Choose for "
+            "instance 0.8."
+        )
+
+
 def compare(
     latents: Float[np.ndarray, "m c"], measure: str = "cosine"
 ) -> Float32[np.ndarray, "m m"]:
@@ -37,10 +50,7 @@ def compare(
     Raises:
         InputError: there is no such measure.
     """
-    if measure not in MEASURES:
-        raise InputError(
-            f"There is no similarity {measure!r}. Choose one of {', '.join(MEASURES)}."
-        )
+    check_choice(measure=measure)
     absent = ~latents.any(axis=1)
     rows = latents.astype(np.float64)
     if measure == "cosine":
@@ -136,11 +146,7 @@ def merge(
     Raises:
         InputError: the threshold is out of its range.
     """
-    if not -1 <= threshold <= 1:
-        raise InputError(
-            f"The merge threshold is {threshold}, but a similarity is from -1 to 1. Choose for "
-            "instance 0.8."
-        )
+    check_choice(threshold)
     labels = np.arange(len(similarity), dtype=np.uint8)
     seen = np.flatnonzero(~np.isnan(np.diag(similarity)))
     if len(seen) < 2 or threshold == 1:

@@ -57,10 +57,10 @@ class Affinity:
         """One label at some frames against itself at these, where all pairs would be too many."""
         return similarity.across_time(self._linked()[frames], label, measure)
 
-    def between(self, first: Cell, second: Cell) -> float:
-        """Cosine of one segment at one moment and another."""
+    def between(self, first: Cell, second: Cell, measure: str = "cosine") -> float:
+        """Similarity of one segment at one moment and another."""
         linked = self._linked()
-        return float(similarity.compare(np.stack([linked[first], linked[second]]))[0, 1])
+        return float(similarity.compare(np.stack([linked[first], linked[second]]), measure)[0, 1])
 
     def points(self) -> Float32[np.ndarray, "n k 2"]:
         """Where each label lies at each frame in the plane of the principal components."""

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
@@ -58,6 +59,23 @@ def alone(name: str, call: Callable[..., Any], machine: Machine) -> Callable[...
     return waited
 
 
+def forgetting(endpoint: Endpoint, sessions: Sessions) -> Callable[..., Any]:
+    """``endpoint.call``, after which its video is gone also where the call was refused before."""
+    if endpoint.inputs[0].label != "video":
+        return endpoint.call
+
+    @functools.wraps(endpoint.call)
+    def called(*values: Any) -> Any:
+        try:
+            return endpoint.call(*values)
+        finally:
+            video, request = values[0], values[-1]
+            if isinstance(video, str) and Path(video).is_file():
+                sessions.of(request.session_hash or "").drop_upload(Path(video))
+
+    return called
+
+
 def build_api(sessions: Sessions, heavy: dict[str, Any]) -> None:
     """Add the endpoints to the page that is open now, out of sight.
 
@@ -69,7 +87,7 @@ def build_api(sessions: Sessions, heavy: dict[str, Any]) -> None:
         for file in ENDPOINTS:
             endpoint = file.build(sessions)
             gr.Button(file.NAME).click(
-                guarded(alone(f"/{file.NAME}", endpoint.call, sessions.machine)),
+                guarded(alone(f"/{file.NAME}", forgetting(endpoint, sessions), sessions.machine)),
                 list(endpoint.inputs),
                 list(endpoint.outputs),
                 api_name=file.NAME,

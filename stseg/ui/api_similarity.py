@@ -9,6 +9,7 @@ import numpy as np
 
 from stseg.pipeline import SegmentationRun
 from stseg.records import Segmentation
+from stseg.similarity import check_choice
 from stseg.ui.affinity import Affinity, spread
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
@@ -72,6 +73,7 @@ def build(sessions: Sessions) -> Endpoint:
             k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
         )
         threshold = number("threshold", threshold, 0.9)
+        check_choice(threshold, measure)
         with Call(sessions, request) as call:
             run = SegmentationRun(call.clip(video), settings, stop=call.stop)
             for _ in run.frames():

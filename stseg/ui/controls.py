@@ -218,11 +218,14 @@ def read_settings(
             or a name is not one of those offered.
     """
     model = model or DEFAULTS.model
+    percent = number("eta", eta, 1.0)
+    if not 0 <= percent <= 100:
+        raise InputError(f"eta is {percent:g} %, but it is a percentage from 0 to 100.")
     check_offered([model], [] if flow == OWN_FLOW else [flow])
     return Settings(
         k=whole("k", k, DEFAULTS.k),
         taus=tuple(wholes("tau", taus, 1)),
-        eta=number("eta", eta, 1.0) / 100,
+        eta=percent / 100,
         flow=flow,
         model=model,
         linkage=linkage,

@@ -42,7 +42,7 @@ def curves_svg(curves: Sequence[Curve], steps: int) -> str:
     )
     for curve in known:
         points = [place(*pair) for pair in zip(curve.steps, curve.values, strict=True)]
-        if curve.marked:
+        if curve.marked or len(points) == 1:
             parts.append(_line(points, curve.colour, "solid"))
             parts += [
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{curve.colour}"/>'

@@ -157,10 +157,8 @@ def _fit(
     )
     known = context.shown.footage if context.shown else None
     path = context.served / f"{clip.name}-fitted.safetensors"
-    off = gr.update(interactive=False)
-    checkpoint = f"Checkpoint · {clip.name}"  # it stays when another clip is chosen
-    empty = gr.update(label=checkpoint, value=None, interactive=False)
-    blank = (_chart(clip, base, [], chosen.steps), "", empty, off, None)
+    # What an earlier fit learnt stays until there is something to take its place.
+    blank = (_chart(clip, base, [], chosen.steps), "", *_skip(3))
     yield Progress("Getting the flow of the clip …", values=blank)
     image, names = None, None
     step = FitStep("")
@@ -181,14 +179,15 @@ def _fit(
     if chosen.beta == 0:
         title += ", without L_c"
     fitted = Fitted(clip, step.saved, settings, title)
-    ready = gr.update(value=str(step.saved), interactive=True)
+    checkpoint = f"Checkpoint · {clip.name}"  # it stays when another clip is chosen
+    ready = gr.update(label=checkpoint, value=str(step.saved), interactive=True)
     last = (*_skip(2), ready, gr.update(interactive=True), fitted)
     yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last)
     if context.stop():
         yield Progress(f"{step.text} What it learnt is kept: download it, or add it to Compare.")
         return
     yield from _add(context, fitted, step.flow)
-    yield Progress(f"{step.text} The result is in Compare; the checkpoint can be downloaded.")
+    yield Progress(f"{step.text} {_joined(context)} The checkpoint can be downloaded.")
 
 
 def _join(context: Context, fitted: Fitted | None) -> Iterator[Progress]:
@@ -200,7 +199,13 @@ def _join(context: Context, fitted: Fitted | None) -> Iterator[Progress]:
             f"The model was fitted to {fitted.clip.name}. Choose that clip, or fit to this one."
         )
     yield from _add(context, fitted, _known(context, fitted))
-    yield Progress("The result of the fitted model is in Compare.")
+    yield Progress(_joined(context))
+
+
+def _joined(context: Context) -> str:
+    if context.shown is None:  # there is nothing on the page yet to see it beside
+        return "The result waits in Compare for Segment."
+    return "The result is in Compare."
 
 
 def _known(context: Context, fitted: Fitted) -> FlowFields | None:
@@ -270,7 +275,7 @@ def _pictures(clip: Clip, step: FitStep, image: np.ndarray, names: np.ndarray | 
         )
         for name, caption, masks in (
             ("before", f"Before the fit: {clip.name}", step.first),
-            ("now", f"After {at} steps: {clip.name}", step.latest),
+            ("now", f"After {at} step{'' if at == 1 else 's'}: {clip.name}", step.latest),
         )
         if masks is not None
     ]

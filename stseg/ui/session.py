@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -207,6 +208,11 @@ class Session:
         self.names |= {path.name, path.stem}
         folder = Path(tempfile.mkdtemp(dir=self.private))
         return Path(shutil.move(path, folder / path.name))
+
+    def drop_upload(self, path: Path) -> None:
+        """Remove an upload that nobody took; what was none is left alone."""
+        with suppress(InputError):
+            shutil.rmtree(self.take_upload(path).parent, ignore_errors=True)
 
     def take_video(self, path: Path) -> Clip:
         """Take an uploaded video; it does not stay when it is refused.

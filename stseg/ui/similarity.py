@@ -174,7 +174,7 @@ def _draw(
     )
     return (
         f'<div class="matrices">{"".join(_panel(*panel) for panel in panels)}</div>'
-        f'<div class="caption">{_told(affinity, first, second, names)}</div>'
+        f'<div class="caption">{_told(affinity, measure, first, second, names)}</div>'
         f"{board(figures, shown.result.clip.size, 'even')}",
     )
 
@@ -305,13 +305,14 @@ def _labels(shown: Shown, frame: int, image: np.ndarray) -> np.ndarray:
     return result.assignment[frame][label_map(result.soft_masks(frame), size)]
 
 
-def _told(affinity: Affinity, first: Cell, second: Cell, names: np.ndarray) -> str:
-    value = affinity.between(first, second)
+def _told(affinity: Affinity, measure: str, first: Cell, second: Cell, names: np.ndarray) -> str:
+    value = affinity.between(first, second, measure)
     pair = "is not known" if np.isnan(value) else _number(value)
     groups = [np.flatnonzero(names == label) for label in np.unique(names)]
     fused = [" + ".join(map(str, group)) for group in groups if len(group) > 1]
     fusing = f"Merged: {', '.join(fused)}." if fused else "Nothing is merged at this threshold."
+    called = "Dot product" if measure == "dot" else "Cosine"
     return (
-        f"Cosine of segment {first[1]} in frame {first[0]} and segment {second[1]} in frame "
+        f"{called} of segment {first[1]} in frame {first[0]} and segment {second[1]} in frame "
         f"{second[0]}: {pair}. {fusing}"
     )

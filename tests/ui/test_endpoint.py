@@ -15,7 +15,8 @@ from gradio_client import Client, handle_file
 from stseg.errors import InputError
 from stseg.limits import Limits
 from stseg.records import Clip
-from stseg.ui.endpoint import Call
+from stseg.ui.api import forgetting
+from stseg.ui.endpoint import Call, Endpoint
 from stseg.ui.session import Sessions
 
 REQUEST = gr.Request(session_hash="one")
@@ -52,6 +53,26 @@ def test_nothing_stays_of_a_call_that_fails(sessions: Sessions, video: Path) -> 
         raise InputError("This goes wrong.")
     assert not list(call.session.private.iterdir())
     assert not call.folder.exists()
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_nothing_stays_of_a_video_that_was_not_looked_at(
+    refused: bool, sessions: Sessions, video: Path, tmp_path: Path
+) -> None:
+    def call(video_: object, request: gr.Request) -> None:
+        if refused:
+            raise InputError("K is 9.")
+
+    def run() -> None:
+        forgetting(Endpoint(call, (gr.File(label="video"),), ()), sessions)(str(video), REQUEST)
+
+    if refused:
+        with pytest.raises(InputError, match="K is 9"):
+            run()
+    else:
+        run()
+    assert not video.exists()
+    assert not list(sessions.of("one").private.iterdir())
 
 
 def test_a_call_without_files_leaves_no_folder(sessions: Sessions) -> None:

@@ -162,7 +162,7 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     assert isinstance(fitted, Fitted)
     assert fitted.settings.taus == (-1, 1)  # as the left column says, like its neighbours
     assert load_checkpoint(fitted.path).card["fitted"]["settings"]["beta"] == 0
-    assert "in Compare" in seen[-1].text
+    assert "waits in Compare for Segment" in seen[-1].text
     # Later, from what is kept:
     assert "in Compare" in list(tab._join(context(clip, tmp_path, added), fitted))[-1].text
     assert len(added) == 2
