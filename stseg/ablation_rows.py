@@ -12,6 +12,8 @@ from stseg.variants import VARIANTS
 PUBLISHED = {"full": 0.732, "spatial": 0.705, "no-lc": 0.331}
 """J on DAVIS2016 val in Table 1 of the paper (K = 4, by sub-sequences of 10 frames)."""
 
+PUBLISHED_ON = "davis16"
+
 SWEEPS: dict[str, tuple[object, ...]] = {
     "k": (2, 3, 4, 5, 6, 7, 8),
     "tau": ((1,), (2,), (3,), (1, 2)),

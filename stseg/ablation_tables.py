@@ -55,6 +55,10 @@ ETA_LINES = {"consistency": ("#cc79a7", "d", 6)}
 """The same for the sweep over η, on which nothing else depends."""
 
 
+SCORES = ("j", "j_unsupervised", "j_once")
+"""Figures that are means over frames."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A line of a table with what was measured for it.
@@ -62,16 +66,22 @@ class Line:
     Attributes:
         row: what was tried.
         sequences: figures of each sequence; none where the checkpoint is missing.
+        protocol: in ``stseg.scoring.PROTOCOLS``; with ``frames`` J of every kind is a mean over the
+            frames of all sequences.
     """
 
     row: Row
     sequences: Mapping[str, Figures]
+    protocol: str = "davis"
 
     def mean(self, figure: str) -> float | None:
         """Mean over the sequences that have the figure, as a fraction of 1; None without any."""
-        values = np.array([getattr(each, figure) for each in self.sequences.values()], np.float64)
-        known = values[np.isfinite(values)]
-        return float(known.mean()) if len(known) else None
+        every = list(self.sequences.values())
+        values = np.array([getattr(each, figure) for each in every], np.float64)
+        by_frame = self.protocol == "frames" and figure in SCORES
+        weights = np.array([each.frames if by_frame else 1 for each in every], np.float64)
+        known = np.isfinite(values) & (weights > 0)
+        return float(np.average(values[known], weights=weights[known])) if known.any() else None
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values."""

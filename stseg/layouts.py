@@ -23,7 +23,7 @@ from pathlib import Path
 from stseg.errors import InputError
 from stseg.files import natural_key
 from stseg.records import Clip
-from stseg.splits import sequences_of
+from stseg.splits import FBMS_PARTS, sequences_of
 from stseg.video import PICTURES, probe
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ogv", ".wmv"}
 )
-FBMS_PARTS = {"train": "Trainingset", "test": "Testset", "val": "Testset"}
 
 
 @dataclass(frozen=True)

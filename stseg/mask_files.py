@@ -63,7 +63,7 @@ def write_masks(
                 inside = np.isin(labels, labels_of_part).astype(np.uint8) * 255
                 path = folder / "foreground" / f"{names[index]}.png"
                 Image.fromarray(inside).save(path, compress_level=1)
-        (folder / MARK).write_text(key, encoding="utf-8")
+        (folder / MARK).write_text(f"{key} {len(names)}", encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written: {error.strerror or error}. Choose another folder."
@@ -73,6 +73,8 @@ def write_masks(
 def masks_of(folder: Path) -> str:
     """Key of the result whose pictures ``folder`` holds, all of them; empty where it does not."""
     try:
-        return (folder / MARK).read_text(encoding="utf-8")
+        key, _, count = (folder / MARK).read_text(encoding="utf-8").rpartition(" ")
+        whole = all(len(list((folder / kind).glob("*.png"))) == int(count) for kind in KINDS)
     except (OSError, ValueError):
         return ""
+    return key if whole else ""

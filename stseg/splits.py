@@ -11,6 +11,9 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+FBMS_PARTS = {"train": "Trainingset", "test": "Testset", "val": "Testset"}
+"""Folders of FBMS-59 that are its lists."""
+
 DAVIS16 = {
     "train": _names(
         "bear bmx-bumps boat breakdance-flare bus car-turn dance-jump dog-agility drift-turn "
@@ -69,7 +72,8 @@ def sequences_of(root: Path, data_set: str, split: str) -> list[str]:
     if data_set == "davis16" and split in DAVIS16:
         return list(DAVIS16[split])
     own = {path.stem for place in PLACES for path in (root / place).parent.glob("*.txt")}
-    known = sorted(own | (DAVIS16.keys() if data_set == "davis16" else set()))
+    built_in = {"davis16": tuple(DAVIS16), "fbms59": tuple(FBMS_PARTS)}
+    known = sorted(own.union(built_in.get(data_set, ())))
     raise InputError(
         f"{root} has no list {split!r} in splits/ or ImageSets/. "
         + (f"Choose one of {', '.join(known)}." if known else "Leave out the split.")

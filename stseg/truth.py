@@ -34,6 +34,9 @@ LOOKED_AT = 48
 SOFT = 32
 """A mask of one channel with more gray values than this is one object with blurred borders."""
 
+FBMS_FOLDER = "GroundTruth"
+"""Folder of a sequence in which FBMS-59 keeps its masks, whose background is white."""
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -136,7 +139,8 @@ def ground_truth(clip: Clip) -> GroundTruth:
                 objects |= {each: place for place, each in enumerate(same, 1)}
     kept = {index: tuple(files[index]) for index in sorted(files)}
     _, *told = regions(clip.truth) or (0,)
-    background = 0 if told else _background(kept.values())
+    fbms = clip.truth.name == FBMS_FOLDER
+    background = _background(kept.values()) if fbms and not told else 0
     return GroundTruth(clip.size, kept, objects, background, tuple(stray), tuple(told))
 
 

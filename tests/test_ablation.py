@@ -204,6 +204,15 @@ def lines() -> list[Line]:
     return [replace(full, sequences={"a": one, "b": other}), missing, Line(swept, {"a": one})]
 
 
+def test_the_mean_is_that_of_the_protocol() -> None:
+    """As in ``evaluate``: of sets that are scored by frames, J is over the frames of all."""
+    pooled = replace(lines()[0], protocol="frames")
+    assert pooled.mean("j") == pytest.approx((10 * 0.5 + 20 * 0.7) / 30)
+    assert pooled.mean("j_once") == pytest.approx((10 * 0.3 + 20 * 0.5) / 30)
+    assert pooled.mean("consistency") == lines()[0].mean("consistency")
+    assert pooled.mean("flicker") == 0.1
+
+
 def test_tables_tell_means_of_sequences_the_paper_and_what_is_missing() -> None:
     text = as_text(lines())
     assert "mean of 2 sequences" in text

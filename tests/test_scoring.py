@@ -257,6 +257,8 @@ def test_masks_are_written_for_any_other_scorer(annotated: Clip, tmp_path: Path)
         j.append((truth & (foreground > 0)).sum() / (truth | (foreground > 0)).sum())
     assert j == pytest.approx(list(got.j))
     assert len(list((tmp_path / "out/foreground").glob("*.png"))) == N
+    (tmp_path / "out/labels/00003.png").unlink()
+    assert masks_of(tmp_path / "out") == ""  # they are written again
 
 
 def test_pictures_that_are_not_ours_stay(annotated: Clip, tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_an_object_keeps_its_number_where_others_have_no_mask(tmp_path: Path) ->
     assert [truth_at(clip, index, (H, W)).max() for index in range(3)] == [3, 2, 3]
 
 
+def test_white_is_an_object_where_the_masks_are_not_those_of_fbms(tmp_path: Path) -> None:
+    source = frames(tmp_path / "frames", "1.jpg", "2.jpg")
+    (tmp_path / "masks").mkdir()
+    picture = np.zeros((H, W, 3), np.uint8)
+    picture[:2, :3] = 255
+    for name in "12":
+        Image.fromarray(picture).save(tmp_path / "masks" / f"{name}.ppm")
+    truth = ground_truth(clip_of(tmp_path / "masks", source))
+    assert truth.foreground(0).sum() == 6
+
+
 def test_fbms_colours_have_a_white_background_and_may_be_black(tmp_path: Path) -> None:
     source = frames(tmp_path / "cars1", "cars1_01.jpg", "cars1_02.jpg", "cars1_03.jpg")
     folder = source / "GroundTruth"

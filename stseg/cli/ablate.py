@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.evaluation import Failure
 
     data_set, entries, _ = choose_data(arguments)
-    rows = _rows(arguments)
+    rows = _rows(arguments, data_set.kind)
     task = _task(arguments, data_set, entries)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
         ) from error
     measured: dict[str, Mapping[Settings, Figures]] = {}
     failed: dict[str, str] = {}
-    lines = [Line(row, {}) for row in rows]
+    protocol = data_set.protocol
+    lines = [Line(row, {}, protocol) for row in rows]
     wanted = [row.settings for row in rows if row.settings is not None]
     for outcome in ablate(entries, wanted, task):
         if isinstance(outcome, Failure):
@@ -95,17 +96,22 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{outcome.name:24s} done", flush=True)
         done = [entry.name for entry in entries if entry.name in measured]
         lines = [
-            Line(row, {name: measured[name][row.settings] for name in done} if row.settings else {})
+            Line(
+                row,
+                {name: measured[name][row.settings] for name in done} if row.settings else {},
+                protocol,
+            )
             for row in rows
         ]
         _write(arguments, lines, failed)  # what is interrupted leaves its tables
     if measured:
         print(f"\n{as_text(lines)}")
-        if any(line.row.base for line in lines):
+        if any(line.row.base and line.row.part != "variants" for line in lines):
             print("\n* the settings of the other tables")
         if "eta" in arguments.sweep:
             print(f"\n{ETA_NOTE}")
-        _write(arguments, lines, failed)
+    _write(arguments, lines, failed)
+    if measured:
         print(f"\nTables in {arguments.out}")
     if failed:
         raise InputError(
@@ -114,8 +120,10 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
-def _rows(arguments: argparse.Namespace) -> list[Row]:
-    from stseg.ablation_rows import sweep_rows, variant_rows
+def _rows(arguments: argparse.Namespace, data_set: str) -> list[Row]:
+    from dataclasses import replace
+
+    from stseg.ablation_rows import PUBLISHED_ON, sweep_rows, variant_rows
     from stseg.pipeline import load_network
     from stseg.records import Settings
     from stseg.variants import VARIANTS, model_path
@@ -139,6 +147,8 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         return VARIANTS[model].path.is_file() if model in VARIANTS else bool(model_path(model))
 
     rows = variant_rows(base, list(dict.fromkeys(arguments.variants)), present)
+    if data_set != PUBLISHED_ON:
+        rows = [replace(row, published=None) for row in rows]
     for row in rows:
         if row.settings is None:
             print(f"{row.value}: its checkpoint is missing; it is left out.", flush=True)
@@ -191,8 +201,14 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line], failed: Mapping
     names = next((list(line.sequences) for line in lines if line.sequences), [])
     words = (
         f"Measured on {len(names)} sequences of {arguments.root.name} ({', '.join(names)}), flow: "
-        f"{arguments.flow}, sweeps with model {arguments.model}. An asterisk marks the settings of "
-        "the other tables."
+        f"{arguments.flow}"
+    )
+    swept = any(line.row.part != "variants" for line in lines)
+    words += (
+        f", sweeps with model {arguments.model}. An asterisk marks the settings of the other "
+        "tables."
+        if swept
+        else "."
     )
     result = json.dumps(as_json(lines, about), indent=1, ensure_ascii=False) + "\n"
     write_atomically(arguments.out / "ablation.json", result.encode())

@@ -86,7 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
     about = {"dataset": data_set.kind, "model": arguments.model, "flow": arguments.flow}
     result = report(scores, task.settings, about, task.protocol)
     result |= {"split": arguments.split, "absent": absent, "failed": failed}
-    title = f"mean of {len(scores)} sequences"
+    of = "frames of " if task.protocol == "frames" else ""
+    title = f"mean of {of}{len(scores)} sequences"
     if scores:
         _print_line(title, {**result["mean"], "frames": result["scored"]["frames"]})
     if arguments.table and scores:

@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "network sees the flow of --flows",
     )
     parser.add_argument(
-        "--start", type=Path, default=None, help="checkpoint whose weights the run starts from"
+        "--start",
+        type=Path,
+        default=None,
+        help="checkpoint whose weights the run starts from (torchrun takes --start for an option of "
+        "its own: torchrun ... -m -- stseg train ...)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--variant", default="full", help="which settings to train")

@@ -271,7 +271,12 @@ def _raft(settings: FlowSettings, check: Check) -> Estimator:
             f"`python -m stseg weights {settings.name}`, or name a file with --weights."
         )
     device = choose_device(settings.device)
-    return Raft(path, settings.iterations, device, settings.warm_start, check)
+    raft = Raft(path, settings.iterations, device, settings.warm_start, check)
+    if settings.name == "raft-small" and not raft.network.size.small:
+        raise InputError(
+            f"{path} has weights of RAFT large. Give those of RAFT small, or say raft."
+        )
+    return raft
 
 
 ESTIMATORS: dict[str, EstimatorKind] = {

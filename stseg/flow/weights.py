@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ def fetch_weights(
         )
     published = PUBLISHED[name]
     target = weights_path(name)
+    if source is None and _is_published(target, published):
+        return target  # fetched before, or by other means
     address = str(source or published.url)
     if re.match(r"https?://", address):
         data = _download(address, target, report or (lambda done, total: None))
@@ -120,6 +123,14 @@ def fetch_weights(
         )
     write_atomically(target, data)
     return target
+
+
+def _is_published(path: Path, published: Published) -> bool:
+    """Whether the file is there and is what was published."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest().startswith(published.sha256)
+    except OSError:
+        return False
 
 
 def _download(address: str, target: Path, report: Callable[[int, int], None]) -> bytes:
@@ -144,11 +155,14 @@ def _member(data: bytes, published: Published, address: str) -> bytes:
     """The weight file itself: archives are opened, other files are what they are."""
     if published.member is None or not zipfile.is_zipfile(io.BytesIO(data)):
         return data
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if published.member in archive.namelist():
-            return archive.read(published.member)
-        if any(name.endswith("data.pkl") for name in archive.namelist()):
-            return data  # PyTorch's own files are archives too
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if published.member in archive.namelist():
+                return archive.read(published.member)
+            if any(name.endswith("data.pkl") for name in archive.namelist()):
+                return data  # PyTorch's own files are archives too
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{address} is a damaged archive ({error}). Fetch it again.") from error
     raise InputError(f"{address} is an archive without {published.member}. Give another file.")
 
 

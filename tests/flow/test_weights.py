@@ -9,6 +9,7 @@ import pickle
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 
 from stseg.cli import main
 from stseg.errors import InputError
-from stseg.flow import available_estimators
+from stseg.flow import FlowSettings, available_estimators, estimator
 from stseg.flow.raft import LARGE, SMALL, Raft, RaftNetwork, RaftSize
 from stseg.flow.weights import (
     PUBLISHED,
@@ -84,6 +85,35 @@ def test_fetch_checks_and_stores(published: str) -> None:
 def test_a_local_file_is_taken_too(published: str, tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(CONTENT)
     assert fetch_weights("raft-test", tmp_path / "mine.pth").read_bytes() == CONTENT
+
+
+def test_what_is_there_already_needs_no_network(published: str, tmp_path: Path) -> None:
+    weights_path("raft-test").parent.mkdir(parents=True)
+    weights_path("raft-test").write_bytes(CONTENT)  # put there by other means
+    entry = replace(PUBLISHED["raft-test"], url="http://127.0.0.1:9/none")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PUBLISHED, "raft-test", entry)
+        assert fetch_weights("raft-test") == weights_path("raft-test")
+        weights_path("raft-test").write_bytes(CONTENT[:-1])
+        with pytest.raises(InputError, match="cannot be reached"):
+            fetch_weights("raft-test")
+
+
+def test_a_damaged_archive_is_named(published: str, tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("models/raft-test.pth", CONTENT)
+    data = bytearray(archive.getvalue())
+    data[60] ^= 255
+    (tmp_path / "bad.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"bad\.zip is a damaged archive"):
+        fetch_weights("raft-test", str(tmp_path / "bad.zip"))
+
+
+def test_raft_small_is_not_made_of_other_weights(shared: Path) -> None:
+    settings = FlowSettings("raft-small", str(shared / "weights" / "raft-sintel.pth"))
+    with pytest.raises(InputError, match="has weights of RAFT large"):
+        estimator(settings)
 
 
 def test_another_file_is_refused(published: str, tmp_path: Path) -> None:
