@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         type=Path,
         default=None,
-        help="checkpoint whose weights the run starts from (torchrun takes --start for an option of "
-        "its own: torchrun ... -m -- stseg train ...)",
+        help="checkpoint whose weights the run starts from (torchrun takes it for an option of its "
+        "own: torchrun ... -m -- stseg train ...)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--variant", default="full", help="which settings to train")
