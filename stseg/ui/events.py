@@ -170,7 +170,7 @@ class Events:
             steps = self._sessions.machine.steps(WRITE, work, lambda: session.stopped(ticket))
             yield from self._follow(session, ticket, steps, folder)
         except Cancelled:  # before it began: what is shown needs no word
-            return
+            yield self._scene.unchanged()
         finally:
             session.end(ticket)
 
@@ -184,6 +184,7 @@ class Events:
         rest = session.frame
         for step in steps:
             if not session.current(ticket):
+                yield self._scene.unchanged()  # Gradio sends the last value again at the end
                 return
             line = markup.status(step.text, step.done, step.total, busy=not step.finished)
             if step.shown is None:
@@ -207,6 +208,7 @@ class Events:
             badge = self._badge(session)
             scene = self._scene.shown(session, line, badge, move, total, anew, draw)
             if not session.current(ticket):  # they turned to another clip while this was drawn
+                yield self._scene.unchanged()
                 return
             yield scene
 

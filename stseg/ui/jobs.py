@@ -68,7 +68,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         try:
             for latest in steps:
                 if not session.current(ticket):
-                    return
+                    break
                 line = markup.status(latest.text, latest.done, latest.total, busy=True)
                 pulse: Any = time.monotonic() if latest.redraw else gr.skip()
                 yield line, pulse, *(unchanged() if latest.values is None else latest.values)
@@ -82,6 +82,8 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
                 session.begin_writing()  # K or the threshold may have moved meanwhile
         if waited_for:
             yield markup.status(latest.text), time.monotonic(), *unchanged()
+        else:
+            yield nothing()  # Gradio sends the last value again at the end
 
     def failed(sentence: str) -> Any:
         return markup.status(f"Not done. {sentence}"), time.monotonic(), *unchanged()

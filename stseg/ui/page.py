@@ -124,7 +124,7 @@ class App:
             scene = [status, controls.badge, frame, *pictures, *details]
 
             blocks.load(
-                guarded(events.arrive, None, lambda: self._scene.skip(1 + len(scene))),
+                guarded(events.arrive),
                 [*controls.settings, *looks],
                 [controls.gallery, *scene],
                 **light,

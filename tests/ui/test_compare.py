@@ -89,7 +89,7 @@ def test_what_was_brought_outlives_one_that_fails(
 
 
 def test_what_was_brought_stands_beside_the_others(page: Page) -> None:
-    *_, last, _ = started(page)
+    *_, last = started(page)
     assert len(titles(page)) == 3
     assert titles(page)[-1] == "Fitted"
     assert "3 variants of small, side by side." in last[0]
