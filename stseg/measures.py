@@ -14,7 +14,7 @@ from torch import Tensor
 from stseg.errors import InputError, Stop, heed
 from stseg.losses import consistency_loss, reconstruction_loss
 from stseg.metrics import contour_accuracy, region_similarity
-from stseg.motion import fit_motion, motion_model
+from stseg.motion import fit_motion, motion_model, moving
 from stseg.records import Segmentation
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.stability import flicker
@@ -35,7 +35,7 @@ class Measures:
     Attributes:
         flicker: label flicker, see ``stseg.stability.flicker``.
         residual: mean L1 distance, in pixels a frame, between the flow and the motion model of the
-            label that covers the site.
+            label that covers the site, over the frames that move at all, as in L_r.
         reconstruction: L_r (eq. 3), mean over the volumes.
         consistency: L_c (eq. 4) at ``eta``, mean over the volumes; 0 for a single field.
         eta: fraction of sites that L_c leaves out; figures of two results only compare at one η.
@@ -152,7 +152,9 @@ def _losses(volume: Volume, eta: float) -> tuple[float, float, float]:
     masks, flow = volume.masks, volume.flow
     with torch.inference_mode():
         fitted = fit_motion(flow, masks, motion_model(MOTION_MODEL))
-        residual = fitted.residual(flow).gather(1, volume.labels).mean()
+        each = fitted.residual(flow).gather(1, volume.labels).mean(dim=(0, 1, 3, 4))
+        moves = moving(flow)[0]
+        residual = (each * moves).sum() / moves.sum().clamp_min(1)
         return (
             float(reconstruction_loss(masks, flow, fitted)),
             float(consistency_loss(masks, flow, eta)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stseg.errors import InputError
@@ -248,14 +248,27 @@ STILL = 1e-6
 """Share of the mean motion of a volume below which one of its instants does not move at all."""
 
 
+def moving(flow: Float[Tensor, "b 2 t h w"]) -> Bool[Tensor, "b t"]:
+    """Which instants move at all; one that does not is of a frame that is there twice."""
+    return _moving(_norms(flow))
+
+
 def inverse_norms(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b t"]:
     """1 / L1 norm of the flow of each instant, by which eq. 3 weighs it.
 
-    Choice: an instant that does not move at all (a frame that is there twice) weighs nothing.
+    Choice: an instant that does not move at all weighs nothing.
     """
-    norms = flow.abs().sum(dim=(1, 3, 4))
-    moves = norms > STILL * norms.mean(dim=1, keepdim=True)
-    return torch.where(moves, 1 / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0)
+    norms = _norms(flow)
+    inverse = 1 / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+    return torch.where(_moving(norms), inverse, 0)
+
+
+def _norms(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b t"]:
+    return flow.abs().sum(dim=(1, 3, 4))
+
+
+def _moving(norms: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+    return norms > STILL * norms.mean(dim=1, keepdim=True)
 
 
 @torch.no_grad()

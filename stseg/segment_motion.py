@@ -4,8 +4,10 @@ The models are those of the loss: one space-time polynomial a segment and triple
 fitted to the flow under the *linked* soft masks of the three instants. τ is the absolute value of
 the first of ``Settings.taus``; time runs forwards here also where the network saw it backwards.
 A triplet that would leave the clip is moved inwards, and its model is read at the time of the
-frame (it is linear in time); a clip shorter than a triplet repeats its first and last field. The
-last frame, which has no motion to a next one, is read as the frame before it.
+frame (it is linear in time); in a clip that is shorter than a triplet τ is the largest that fits,
+and one of two fields repeats its first or last. The last frame, which has no motion to a next one,
+is read as the frame before it. A frame that is there twice, whose flow is zero, weighs nothing in
+the loss: its motion and its residual are zero, whatever the frames beside it do.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from stseg.motion import (
     FittedMotion,
     MotionModel,
     fit_motion,
+    moving,
 )
 from stseg.records import Segmentation
 from stseg.render import occluded_sites
@@ -42,6 +45,10 @@ MODEL = "quadratic-time"
 
 FIT = FitSettings(stride=3)
 """Every third site is enough for a picture, and three times as fast as every second one."""
+
+FEWEST_LINES = 5
+"""Fewer rows or columns that are looked at do not determine a quadratic: a second degree takes three,
+and the border of a soft mask has little weight."""
 
 SMALLEST = 1e-3
 """A label on a smaller share of the frame has no motion worth telling."""
@@ -82,10 +89,12 @@ class MaskChange:
     """L_c (eq. 4) between a frame and the next, site by site.
 
     Attributes:
+        frame: the first of the two frames.
         change: mean over the k labels of the L1 change of the linked soft masks, at most 2 / k.
         visible: sites that η (eq. 5) leaves in the loss.
     """
 
+    frame: int
     change: Float32[np.ndarray, "h w"]
     visible: Bool[np.ndarray, "h w"]
 
@@ -117,7 +126,7 @@ def mask_change(segmentation: Segmentation, index: int, eta: float) -> MaskChang
     second = min(first + 1, len(segmentation) - 1)
     masks = segmentation.linked_masks(first)
     change = np.abs(segmentation.linked_masks(second) - masks).mean(axis=0)
-    return MaskChange(change, ~occluded_sites(segmentation, first, eta))
+    return MaskChange(first, change, ~occluded_sites(segmentation, first, eta))
 
 
 class SegmentMotion:
@@ -213,7 +222,7 @@ class SegmentMotion:
     def _read(self, index: int) -> FrameMotion:
         volumes = self._volumes([index])
         fitted = _fitted(volumes, self._model)
-        flow = _flow_at(fitted, volumes.offset)[0]
+        flow = (_flow_at(fitted, volumes.offset) * volumes.moves[:, None, None, None, None])[0]
         residual = (volumes.own_flow - flow).abs().sum(dim=1)
         labels = self._segmentation.labels_on_grid(index)
         return FrameMotion(flow.numpy(), residual.numpy(), volumes.own_masks[0].numpy(), labels)
@@ -231,15 +240,17 @@ class SegmentMotion:
         # (H / h) source pixels wide: this takes derivatives by x and y to those by source pixels.
         u_x, v_x = (part / ((w - 1) * width / w) for part in read[1])
         u_y, v_y = (part / ((h - 1) * height / h) for part in read[2])
-        flow = _flow_at(fitted, volumes.offset)
+        moves = volumes.moves
+        flow = _flow_at(fitted, volumes.offset) * moves[:, None, None, None, None]
         residual = (volumes.own_flow[:, None] - flow).abs_().sum(dim=2)  # (b, k, h, w)
         labels = torch.zeros_like(residual).scatter_(1, volumes.own_labels[:, None], 1)
         sites = labels.sum(dim=(2, 3))
+        still = ~moves[:, None]
         columns = (
-            torch.stack(read[0], dim=-1),
-            u_x + v_y,
-            v_x - u_y,
-            torch.stack([u_x - v_y, u_y + v_x], dim=-1),
+            torch.stack(read[0], dim=-1).masked_fill(still[..., None], 0),
+            (u_x + v_y).masked_fill(still, 0),
+            (v_x - u_y).masked_fill(still, 0),
+            torch.stack([u_x - v_y, u_y + v_x], dim=-1).masked_fill(still[..., None], 0),
             (residual * labels).sum(dim=(2, 3)) / sites.clamp_min(1),
         )
         gone = sites < max(1.0, SMALLEST * h * w)
@@ -258,8 +269,8 @@ class SegmentMotion:
         return (*(column.numpy() for column in told), torch.stack(loss).numpy())
 
     def _volumes(self, frames: Sequence[int]) -> _Volumes:
-        tau = abs(self._segmentation.settings.taus[0])
         last = _fields(self._segmentation) - 1
+        tau = max(1, min(abs(self._segmentation.settings.taus[0]), last // 2))
         triplets, offsets = [], []
         for frame in frames:
             centre = min(max(frame, tau), last - tau) if last >= 2 * tau else frame
@@ -291,6 +302,11 @@ class _Volumes:
     own_masks: Float[Tensor, "b k h w"]
     own_labels: Int64[Tensor, "b h w"]
 
+    @cached_property
+    def moves(self) -> Bool[Tensor, " b"]:
+        """Whether the frame moves at all beside its triplet."""
+        return moving(torch.cat((self.own_flow.unsqueeze(2), self.flow), dim=2))[:, 0]
+
 
 def _fields(segmentation: Segmentation) -> int:
     """Number of frames with flow; a run that goes on may have flow of frames that are to come."""
@@ -302,20 +318,27 @@ def _stack(arrays: dict[int, np.ndarray], frames: Sequence[int]) -> Tensor:
 
 
 def _fitted(volumes: _Volumes, model: MotionModel) -> FittedMotion:
-    """The models, at every site where one lies between those that ``FIT`` looks at."""
+    """The models, at every site where those that ``FIT`` looks at do not determine one."""
     fitted = fit_motion(volumes.flow, volumes.masks, model, FIT)
     n, masks = FIT.stride, volumes.masks
-    mass = masks.mean(dim=(2, 3, 4))
-    missed = (masks[..., ::n, ::n].sum(dim=(2, 3, 4)) == 0) & (mass >= SMALLEST)  # (b, k)
-    where = missed.any(dim=1).nonzero()[:, 0]
-    if not len(where):
+    looked_at = masks[..., ::n, ::n]
+    lines = torch.minimum(_lines(looked_at, 3), _lines(looked_at, 4))
+    missed = (lines < FEWEST_LINES) & (masks.mean(dim=(2, 3, 4)) >= SMALLEST)
+    volume, segment = missed.nonzero(as_tuple=True)
+    if not len(volume):
         return fitted
-    every = fit_motion(volumes.flow[where], masks[where], model, replace(FIT, stride=1))
+    alone = masks[volume, segment].unsqueeze(1)
+    every = fit_motion(volumes.flow[volume], alone, model, replace(FIT, stride=1))
     coefficients = fitted.coefficients.clone()
-    coefficients[where] = torch.where(
-        missed[where][..., None, None], every.coefficients, coefficients[where]
-    )
+    coefficients[volume, segment] = every.coefficients[:, 0]
     return replace(fitted, coefficients=coefficients)
+
+
+def _lines(masks: Float[Tensor, "b k t h w"], dim: int) -> Float[Tensor, "b k"]:
+    """Over how many rows (dim 3) or columns (dim 4) a mask spreads: (Σ m)² / Σ m² of their sums."""
+    other = 7 - dim
+    sums = masks.sum(dim=(2, other))
+    return sums.sum(dim=2).square() / sums.square().sum(dim=2).clamp_min(1e-12)
 
 
 def _flow_at(fitted: FittedMotion, offset: Float[Tensor, " b"]) -> Float[Tensor, "b k 2 h w"]:

@@ -34,7 +34,7 @@ OCCLUSION = 0.25
 """Sites whose density of arriving sites is further than this from 1 are left out."""
 
 PRESENT = 0.001
-"""A label is present in a frame where it covers at least this share of it: 29 sites of 128x224."""
+"""A label is present where it covers at least this share of the sites: 29 of a grid of 128x224."""
 
 
 def carried_labels(
@@ -143,9 +143,9 @@ class Switches:
 def identity_switches(segmentation: Segmentation) -> Switches:
     """Switches without ground truth: labels whose region goes on under another label.
 
-    A label a that covers at least ``PRESENT`` of frame t, carried to frame t + 1 and without
-    occlusions, switches where argmax_b C_t[a, b] ≠ a: most of its region has another label there.
-    Each present label of each frame of ``linked_pairs`` is a chance.
+    A label a that covers at least ``PRESENT`` of the sites that can be compared of frame t (carried
+    to frame t + 1, without occlusions) switches where max_b C_t[a, b] > C_t[a, a]: another label
+    has more of its region there. Each present label of each frame of ``linked_pairs`` is a chance.
     """
     return identity_switches_of(carried_counts(segmentation))
 
@@ -155,7 +155,7 @@ def identity_switches_of(carried: Iterable[Int64[np.ndarray, "k k"]]) -> Switche
     count = chances = 0
     for counts in carried:
         present = counts.sum(axis=1) >= _least(int(counts.sum()))
-        count += int((present & (counts.argmax(axis=1) != np.arange(len(counts)))).sum())
+        count += int((present & (counts.max(axis=1) > counts.diagonal())).sum())
         chances += int(present.sum())
     return Switches(count, chances)
 

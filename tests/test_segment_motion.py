@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stseg.losses import consistency_loss, reconstruction_loss
+from stseg.measures import measure
 from stseg.motion import MODELS, fit_motion
 from stseg.records import Clip, Segmentation, Settings, quantise
 from stseg.segment_motion import FIT, MODEL, SegmentMotion, mask_change
@@ -86,6 +87,46 @@ def test_a_thin_segment_is_seen_wherever_it_is(column: int) -> None:
     told = SegmentMotion(result([flow] * 4, [masks] * 5)).over_time()
     np.testing.assert_allclose(told.translation[:, 1, 0], 6, atol=0.05)
     np.testing.assert_allclose(told.residual, 0, atol=0.05)
+
+
+@pytest.mark.parametrize("at", range(30, 36))
+@pytest.mark.parametrize("across", [False, True])
+def test_a_narrow_segment_has_its_motion_wherever_it_is(at: int, across: bool) -> None:
+    """Five sites hold one or two of the lines that the fit of a picture looks at."""
+    masks = np.zeros((2, *GRID), np.float32)
+    thin, along = slice(at, at + 5), slice(10, 60)
+    masks[(1, thin, along) if across else (1, along, thin)] = 1
+    masks[0] = 1 - masks[1]
+    flow = affine((-2.0, 1.0), [[0.01, -0.03], [0.03, 0.01]])
+    told = SegmentMotion(result([flow] * 4, [masks] * 5)).over_time()
+    np.testing.assert_allclose(told.divergence[:, 1], 0.02, atol=5e-4)
+    np.testing.assert_allclose(told.rotation[:, 1], np.degrees(0.03), atol=0.03)
+    np.testing.assert_allclose(told.deformation[:, 1], 0, atol=1e-3)
+    np.testing.assert_allclose(told.residual[:, 1], 0, atol=0.02)
+
+
+def test_a_frame_that_is_there_twice_does_not_move() -> None:
+    masks = left_and_right()
+    moves = affine((3.0, 1.0), [[0.01, 0], [0, 0]])
+    still = np.zeros_like(moves)
+    segmentation = result([moves, moves, still, moves, moves], [masks] * 6)
+    told = SegmentMotion(segmentation).over_time()
+    for values in (told.speed, told.divergence, told.deformation, told.residual):
+        np.testing.assert_allclose(values[2], 0, atol=1e-6)
+    assert told.speed[[0, 1, 3, 4]].min() > 1.8
+    np.testing.assert_allclose(told.residual, 0, atol=0.02)
+    seen = SegmentMotion(segmentation).at(2)
+    assert not seen.flow.any() and not seen.residual.any()
+    assert measure(segmentation).residual < 0.02  # as L_r, which leaves that frame out
+
+
+@pytest.mark.parametrize("tau", [1, 2, 3, 8])
+def test_a_triplet_that_the_clip_has_no_room_for_is_shorter(tau: int) -> None:
+    masks = left_and_right()
+    fields = [affine((3 + 0.25 * t, 0.0), [[0, 0], [0, 0]]) for t in range(5)]
+    told = SegmentMotion(result(fields, [masks] * 6, taus=(tau,))).over_time()
+    np.testing.assert_allclose(told.translation[:5, 0, 0], 3 + 0.25 * np.arange(5), atol=0.02)
+    np.testing.assert_allclose(told.residual, 0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", CASES)

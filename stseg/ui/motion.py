@@ -153,18 +153,21 @@ def _consistency(moment: Moment) -> list[str]:
     under = heat(change.change * change.visible, top)
     under[~change.visible] = COLOURS[7]
     percent = f"{100 * eta:.1f} %"
+    # The last frames have no flow after them to compare with.
+    own = change.frame == frame
+    pair = "this frame and the next" if own else "the last two frames that can be compared"
     return [
         figure(
             "discarded",
             f"Sites that η = {percent} discards",
             photo(occlusion_picture(shown.result, frame, eta, image)),
-            "Where the flow changes most between this frame and the next (eq. 5).",
+            f"Where the flow changes most between {pair} (eq. 5).",
         ),
         figure(
             "change",
             f"Change of the masks, all sites: L_c {change.before:.4f}",
             drawing(heat(change.change, top)),
-            "L1 change of the soft masks between this frame and the next (eq. 4).",
+            f"L1 change of the soft masks between {pair} (eq. 4).",
             _bar(f"{top:.2f}"),
         ),
         figure(
