@@ -285,6 +285,6 @@ def _figures(
         once,
         flicker_of(carried),
         identity_switches_of(carried).rate,
-        consistency(segmentation) if len(segmentation.flow) > 1 else float("nan"),
+        consistency(segmentation),
         len(frames),
     )

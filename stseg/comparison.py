@@ -159,7 +159,7 @@ def title_of(settings: Settings, base: Settings | None = None) -> str:
     if base is None:
         parts.append(_told_taus(settings))
     parts += differences(settings, base or replace(settings, stride=None))
-    if settings.merge is not None and (base is None or settings.merge != base.merge):
+    if settings.merge is not None:
         parts.append(f"merged at {settings.merge:.2f}".replace("-", "−"))
     return ", ".join(parts)
 

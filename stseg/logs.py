@@ -32,7 +32,7 @@ class Lines(logging.Formatter):
     """``key=value`` in one line a record; values with spaces are JSON strings, traces too.
 
     Args:
-        hide: gives words that no line tells: the names of what visitors brought.
+        hide: gives the names of what visitors brought, which no message and no trace tells.
     """
 
     def __init__(self, hide: Callable[[], Iterable[str]] = tuple) -> None:
@@ -47,20 +47,20 @@ class Lines(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
             "level": record.levelname,
             "logger": record.name,
-            "message" if told is None else "what": record.getMessage(),
-            **(told or {}),
         }
+        if told is None:
+            values["message"] = self._hidden(record.getMessage())
+        else:
+            values |= {"what": record.getMessage(), **told}
         if record.exc_info:
-            values["trace"] = self.formatException(record.exc_info)
-        return " ".join(f"{key}={_quoted(self._hidden(value))}" for key, value in values.items())
+            values["trace"] = self._hidden(self.formatException(record.exc_info))
+        return " ".join(f"{key}={_quoted(value)}" for key, value in values.items())
 
-    def _hidden(self, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        text = _PRIVATE.sub(rf"\1/{HIDDEN}", value)
-        for word in sorted(self.hide(), key=len, reverse=True):
-            if word:
-                text = text.replace(word, HIDDEN)
+    def _hidden(self, text: str) -> str:
+        text = _PRIVATE.sub(rf"\1/{HIDDEN}", text)
+        for word in sorted(filter(None, self.hide()), key=len, reverse=True):
+            # Whole words: "a.mp4" must not take the letter out of all others.
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", HIDDEN, text)
         return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Measures:
         residual: mean L1 distance, in pixels a frame, between the flow and the motion model of the
             label that covers the site, over the frames that move at all, as in L_r.
         reconstruction: L_r (eq. 3), mean over the volumes.
-        consistency: L_c (eq. 4) at ``eta``, mean over the volumes; 0 for a single field.
+        consistency: L_c (eq. 4) at ``eta``, mean over the volumes; NaN for a single field.
         eta: fraction of sites that L_c leaves out; figures of two results only compare at one η.
         j: region similarity, a fraction; None without ground truth.
         f: contour accuracy, a fraction; None without ground truth.
@@ -54,8 +55,11 @@ class Measures:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The figures under the names that the screen and the API use; J and F as fractions."""
-        return {
+        """The figures under the names that the screen and the API use; J and F as fractions.
+
+        None for what the clip does not have.
+        """
+        told = {
             "flicker": self.flicker,
             "residual": self.residual,
             "L_r": self.reconstruction,
@@ -64,6 +68,7 @@ class Measures:
             "F": self.f,
             "seconds": self.seconds,
         }
+        return {name: None if each is None or isnan(each) else each for name, each in told.items()}
 
 
 def measure(result: Segmentation, stop: Stop | None = None, eta: float | None = None) -> Measures:
@@ -112,13 +117,12 @@ def at_eta(measures: Measures, result: Segmentation, eta: float) -> Measures:
 
 
 def consistency(result: Segmentation, eta: float | None = None) -> float:
-    """L_c (eq. 4), mean over the same volumes; 0 for a single field.
+    """L_c (eq. 4), mean over the same volumes; NaN for a single field, which changes nothing.
 
     ``eta`` is that of the settings where none is given.
     """
     eta = result.settings.eta if eta is None else eta
-    rows = [float(consistency_loss(each.masks, each.flow, eta)) for each in volumes(result)]
-    return float(np.mean(rows))
+    return float(np.mean([_change(each, eta) for each in volumes(result)]))
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,16 @@ def _losses(volume: Volume, eta: float) -> tuple[float, float, float]:
         residual = (each * moves).sum() / moves.sum().clamp_min(1)
         return (
             float(reconstruction_loss(masks, flow, fitted)),
-            float(consistency_loss(masks, flow, eta)),
+            _change(volume, eta),
             float(residual),
         )
+
+
+def _change(volume: Volume, eta: float) -> float:
+    """L_c of one volume."""
+    if volume.flow.shape[2] < 2:
+        return float("nan")
+    return float(consistency_loss(volume.masks, volume.flow, eta))
 
 
 def _scores(result: Segmentation, stop: Stop) -> tuple[float, float] | tuple[None, None]:

@@ -79,10 +79,9 @@ def _members(segments: UInt8[Tensor, "t h w"], k: int) -> Bool[Tensor, "t k s"]:
 def one_at_a_time(device: Device) -> bool:
     """Whether volumes go through the network singly.
 
-    On a CPU without bfloat16 a batch of four takes seconds, for which the first picture and a stop
-    would wait, and is only a little faster.
+    On a CPU a batch is not faster, and the first picture and a stop would wait for all of it.
     """
-    return device.torch.type == "cpu" and not device.bfloat16
+    return device.torch.type == "cpu"
 
 
 class Predictor:

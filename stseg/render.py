@@ -31,7 +31,7 @@ COLOURS = (
 GRID_TILE = 480
 """Longest side of one picture of the grid, in pixels."""
 
-_CAPTION = 26
+_CAPTION, _CAPTION_WIDTH = 26, 190
 
 # One entry a gray value, as OpenCV wants it: ten times as fast as indexing with NumPy.
 _TABLE = np.zeros((256, 1, 3), np.uint8)
@@ -156,10 +156,12 @@ def grid(
         scale: see ``flow_colours``.
     """
     height, width = image.shape[:2]
-    ratio = min(1.0, GRID_TILE / max(height, width))
+    # A small frame is enlarged until its captions have room.
+    ratio = min(GRID_TILE / max(height, width), max(1.0, _CAPTION_WIDTH / width))
     size = (max(2, round(height * ratio / 2) * 2), max(2, round(width * ratio / 2) * 2))
     wh = (size[1], size[0])
-    small = cv2.resize(image, wh, interpolation=cv2.INTER_AREA)
+    reduced = cv2.INTER_AREA if ratio <= 1 else cv2.INTER_NEAREST
+    small = cv2.resize(image, wh, interpolation=reduced)
     tiles = [
         (small, "frame"),
         (flow_colours(flow, scale, size), "optical flow"),

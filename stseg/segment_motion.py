@@ -47,8 +47,8 @@ FIT = FitSettings(stride=3)
 """Every third site is enough for a picture, and three times as fast as every second one."""
 
 FEWEST_LINES = 5
-"""Fewer rows or columns that are looked at do not determine a quadratic: a second degree takes three,
-and the border of a soft mask has little weight."""
+"""Fewer rows or columns that are looked at do not determine a quadratic: it takes three, and the
+border of a soft mask has little weight."""
 
 SMALLEST = 1e-3
 """A label on a smaller share of the frame has no motion worth telling."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from stseg.bounded import first, prepare, stream
 from stseg.errors import InputError
-from stseg.flow import own_fields, write_flow_file
+from stseg.flow import open_flow, own_fields, write_flow_file
 from stseg.limits import Limits
 from stseg.records import Clip
 from stseg.vetting import described
@@ -55,20 +55,21 @@ class Door:
             limits=self.limits,
         )
 
-    def flow(self, path: Path, clip: Clip, kept: Path) -> None:
+    def flow(self, path: Path, clip: Clip, kept: Path, max_frames: int | None = None) -> None:
         """Flow that somebody brings for ``clip``, decoded once and written anew as an ``.npz``.
 
         Args:
             path: what they brought (see ``stseg.flow.own_fields``).
             clip: what it must belong to.
             kept: the file to write: what is read from now on.
+            max_frames: it may be the flow of so many first frames alone.
 
         Raises:
             InputError: it is unusable, of another clip, or beyond a limit.
         """
         self._check_file(path)
         here = replace(clip, limits=None)  # that process is bounded, and has no other
-        fields = stream(_fields, path, here, limits=self.limits, name=path.name)
+        fields = stream(_fields, path, here, max_frames, limits=self.limits, name=path.name)
         with self._turn, closing(fields):
             try:
                 write_flow_file(kept, fields, clip.size, step=0.0)
@@ -83,5 +84,6 @@ class Door:
         self.limits.check_bytes(path.stat().st_size, path.name)
 
 
-def _fields(path: Path, clip: Clip) -> Iterator[np.ndarray]:
-    yield from own_fields(path, clip)
+def _fields(path: Path, clip: Clip, max_frames: int | None) -> Iterator[np.ndarray]:
+    short = max_frames is not None and open_flow(path).count == max_frames - 1
+    yield from own_fields(path, clip, max_frames if short else None)

@@ -34,6 +34,12 @@ class Fake(Device):
         return nullcontext()
 
 
+@pytest.fixture(autouse=True)
+def _float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes on on the CPU has the numbers of the ``cpu`` that it is compared with."""
+    monkeypatch.setattr("stseg.device._cpu_has_bfloat16", lambda: False)
+
+
 def accelerator() -> Device:
     return Fake(torch.device("meta"), bfloat16=False, name="CUDA: a fake")
 

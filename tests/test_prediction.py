@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,18 +162,25 @@ def test_the_check_is_made_before_each_pass(
     assert passes == []
 
 
-def test_a_slow_cpu_is_asked_to_stop_between_triplets(
-    flow: FlowFields, cpu: Device, tiny_network: SegmentationNetwork, passes: list[int]
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_cpu_is_asked_to_stop_between_triplets(
+    flow: FlowFields,
+    cpu: Device,
+    tiny_network: SegmentationNetwork,
+    passes: list[int],
+    bfloat16: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A batch takes seconds there, and a stop is not to wait for all of it."""
+    """A batch is no faster there, and neither a stop nor the first picture is to wait for it."""
+    device = replace(cpu, bfloat16=bfloat16)
 
     def stop() -> None:
         if passes:
             raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        Predictor(tiny_network, cpu, flow, (3,), stop).of(3)(TRIPLETS, False)
+        Predictor(tiny_network, device, flow, (3,), stop).of(3)(TRIPLETS, False)
     assert passes == [1]
-    fast = Device(torch.device("cpu"), bfloat16=True, name="CPU, bf16")
-    Predictor(tiny_network, fast, flow, (3,), lambda: None).of(3)(TRIPLETS, False)
+    monkeypatch.setattr("stseg.prediction.one_at_a_time", lambda device: False)
+    Predictor(tiny_network, device, flow, (3,), lambda: None).of(3)(TRIPLETS, False)
     assert passes == [1, 2]

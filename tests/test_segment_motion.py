@@ -116,7 +116,8 @@ def test_a_frame_that_is_there_twice_does_not_move() -> None:
     assert told.speed[[0, 1, 3, 4]].min() > 1.8
     np.testing.assert_allclose(told.residual, 0, atol=0.02)
     seen = SegmentMotion(segmentation).at(2)
-    assert not seen.flow.any() and not seen.residual.any()
+    assert not seen.flow.any()
+    assert not seen.residual.any()
     assert measure(segmentation).residual < 0.02  # as L_r, which leaves that frame out
 
 

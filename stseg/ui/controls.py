@@ -136,15 +136,11 @@ def build_controls(limits: Limits) -> Controls:
         frames = gr.Number(
             # Not None: Gradio's page turns it into 0 as soon as it is drawn.
             value=0,
-            precision=0,
-            minimum=0,
             label="Frames to read",
             info="0 reads the whole clip.",
         )
         subsequence = gr.Number(
             value=0,
-            precision=0,
-            minimum=0,
             label="Sub-sequence",
             info="Link anew every so many frames, as scores do (Sec. 4.2); 0 links the whole clip.",
             elem_id="subsequence",

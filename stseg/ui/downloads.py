@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import gradio as gr
 
 from stseg.export import command_line
 from stseg.formats import EXTRAS
-from stseg.records import Segmentation
 from stseg.ui.markup import note
 from stseg.ui.private import told_path
 from stseg.ui.shown import Shown
@@ -34,8 +34,9 @@ FILES = {
 NONE_YET = "Files appear here when a clip has been segmented to its end."
 PENDING = (
     "The files of {choice} are not written yet: they appear here when they are. If they were "
-    "stopped, press Segment."
+    "stopped, {remedy}."
 )
+SEGMENT_ANEW, MERGE_ANEW = "press Segment", 'tick "Use merged labels" anew in the tab Similarity'
 
 
 def build() -> TabView:
@@ -69,7 +70,7 @@ def build() -> TabView:
             else gr.update(label=name, value=None, interactive=False)
             for name in FILES
         ]
-        line = _command(shown.result) if shown else ""
+        line = _command(shown) if shown else ""
         return note(_state(shown)), *labelled, line
 
     def update(shown: Shown) -> tuple[Any, ...]:
@@ -85,14 +86,18 @@ def _state(shown: Shown | None) -> str:
         return NONE_YET
     choice = told_choice(shown.choice)
     if not shown.files:
-        return PENDING.format(choice=choice)
+        remedy = SEGMENT_ANEW if shown.choice.merge is None else MERGE_ANEW
+        return PENDING.format(choice=choice, remedy=remedy)
     return f"Files of {shown.result.clip.name}, {choice}."
 
 
-def _command(result: Segmentation) -> str:
+def _command(shown: Shown) -> str:
     """The source of an upload is its name alone: where it lies at home is not known here."""
-    folder = f"out/{result.clip.name}"
-    return command_line(result.clip, result.settings, folder, told_path)
+    result = shown.result
+    clip, settings = result.clip, result.settings
+    if shown.footage is None and not shown.growing:  # stopped: so many frames are there
+        settings = replace(settings, max_frames=len(result))
+    return command_line(clip, settings, f"out/{clip.name}", told_path)
 
 
 def _size(path: Path) -> str:

@@ -106,7 +106,9 @@ class Events:
         session = self._session(request)
         if session.clip is None:
             raise InputError("No clip is chosen. Choose the clip of this flow first.")
-        session.own_flow = session.take_flow(Path(path), session.clip)
+        # Flow of a run that read its first frames alone is taken where so many are to be read.
+        frames = read_settings(*values[:SETTINGS]).max_frames
+        session.own_flow = session.take_flow(Path(path), session.clip, frames)
         name, clip = session.own_flow.path.name, session.own_flow.clip
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
@@ -152,6 +154,8 @@ class Events:
         except Cancelled:
             yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
         finally:
+            if session.current(ticket):
+                session.keep_choice()
             session.end(ticket)
 
     def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
@@ -205,6 +209,7 @@ class Events:
                 session.following = not settled
             # Frames to come count while they come: after Stop the slider must not reach them.
             total = len(shown) if settled else max(step.total or 0, len(shown))
+            session.to_come = total - len(shown)
             badge = self._badge(session)
             scene = self._scene.shown(session, line, badge, move, total, anew, draw)
             if not session.current(ticket):  # they turned to another clip while this was drawn
@@ -218,7 +223,9 @@ class Events:
 
     def stop(self, request: gr.Request) -> Any:
         """Stop: the work itself ends and says so; what had not begun is said to be off here."""
-        if self._session(request).stop():
+        session = self._session(request)
+        if session.stop():
+            session.keep_choice()
             return markup.status("Stopped before it began.")
         return gr.skip()
 
@@ -253,7 +260,8 @@ class Events:
                 line = markup.status(f"{text} Their files are being written …", busy=True)
             else:
                 line = markup.status(text)
-        return self._scene.shown(session, line, self._badge(session), move=False)
+        total = len(shown) + (session.to_come if shown.growing else 0)
+        return self._scene.shown(session, line, self._badge(session), move=False, total=total)
 
     def estimate(self, request: gr.Request, *values: Any) -> str:
         """A setting was changed: how long the clip will take now."""
@@ -298,7 +306,7 @@ class Events:
 
     def _moved(self, session: Session, frame: int | float) -> tuple[Any, ...]:
         """Another frame, which the visitor chose: they run along with the work no more."""
-        session.following, session.frame = False, int(frame)
+        session.following, session.frame = False, round(frame)
         return self._drawn(session)
 
     def redraw(self, request: gr.Request, *looks: Any) -> Any:

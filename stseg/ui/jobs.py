@@ -103,7 +103,8 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
 
     def add_variant(title: str, result: Segmentation) -> None:
         known = session.compared
-        shown = session.shown.result if session.shown else None
+        # Also where labels are merged on the page: what is brought is beside the run as it is.
+        shown = session.shown.unmerged if session.shown else None
         if shown is not None:
             title = ", ".join([title, *differences(result.settings, shown.settings)])
             if not known and shown is not result:

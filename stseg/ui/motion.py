@@ -11,7 +11,6 @@ import numpy as np
 
 from stseg.charts import line_chart
 from stseg.kinematics import UNITS, MotionOverTime
-from stseg.records import Segmentation
 from stseg.render import (
     COLOURS,
     flow_colours,
@@ -21,7 +20,8 @@ from stseg.render import (
     segment_flow,
     shrink,
 )
-from stseg.segment_motion import FrameMotion, mask_change
+from stseg.segment_motion import SMALLEST, FrameMotion, mask_change
+from stseg.ui.legend import labels_of
 from stseg.ui.markup import board, drawing, figure, note, photo
 from stseg.ui.segments import BOARD, SMALL, WHEEL
 from stseg.ui.shown import Shown
@@ -93,7 +93,7 @@ def _draw(moment: Moment, parameter: str) -> tuple[str]:
         told = _over_time(shown)
         chart = _waiting()
         if told is not None:
-            chart = _chart(told, parameter, frame) + _table(told, shown.result, parameter, frame)
+            chart = _chart(told, parameter, frame) + _table(told, shown, parameter, frame)
     pictures = _explained(moment, fitted) + _consistency(moment)
     size = shown.result.clip.size
     return (
@@ -181,18 +181,22 @@ def _consistency(moment: Moment) -> list[str]:
 
 def _models(moment: Moment, fitted: FrameMotion) -> list[str]:
     pictures = []
-    for label, flow in enumerate(fitted.flow):
-        inside = fitted.labels == label
-        mean = float(np.hypot(*flow)[inside].mean()) if inside.any() else None
-        text = "not in this frame" if mean is None else f"{mean:.1f} px a frame on average"
+    for label, name in labels_of(moment.shown).items():
+        flow, inside = fitted.flow[label], fitted.labels == label
+        if not inside.any():
+            text = "not in this frame"
+        elif inside.sum() < SMALLEST * inside.size:
+            text, flow = "too small to tell", np.zeros_like(flow)  # as in the table
+        else:
+            text = f"{np.hypot(*flow)[inside].mean():.1f} px a frame on average"
         picture = segment_flow(flow, inside, moment.shown.scale, label)
         pictures.append(
             figure(
                 f"model-{label}",
-                f"Segment {label}: {text}",
+                f"Segment {name}: {text}",
                 drawing(picture),
                 "Its motion model over the whole frame.",
-                f'<span class="chip" style="--swatch: var(--label-{label})">{label}</span>',
+                f'<span class="chip" style="--swatch: var(--label-{label})">{name}</span>',
             )
         )
     return pictures
@@ -223,25 +227,25 @@ def _chart(told: MotionOverTime, parameter: str, frame: int) -> str:
     )
 
 
-def _table(told: MotionOverTime, result: Segmentation, parameter: str, frame: int) -> str:
+def _table(told: MotionOverTime, shown: Shown, parameter: str, frame: int) -> str:
     """The parameters of all segments at this frame: the legend of the chart, too."""
     columns = {key: _values(told, key)[frame] for key in TABLE}
-    labels = result.labels_on_grid(frame)
-    areas = np.bincount(labels.ravel(), minlength=result.k) / labels.size
+    labels = shown.result.labels_on_grid(frame)
+    areas = np.bincount(labels.ravel(), minlength=shown.result.k) / labels.size
     head = "".join(
         f'<th scope="col"{_mark(key == parameter)} title="{escape(PARAMETERS[key][1])}">'
         f"{escape(PARAMETERS[key][0])}<small>{unit}</small></th>"
         for key, unit in zip(TABLE, ("px", "px", "px", "%", "°", "%", "px"), strict=True)
     )
     rows = "".join(
-        f'<tr><th scope="row"><i style="--swatch: var(--label-{label})"></i>{label}</th>'
+        f'<tr><th scope="row"><i style="--swatch: var(--label-{label})"></i>{name}</th>'
         f"<td>{100 * areas[label]:.1f} %</td>"
         + "".join(
             f"<td{_mark(key == parameter)}>{_number(float(column[label]))}</td>"
             for key, column in columns.items()
         )
         + "</tr>"
-        for label in range(result.k)
+        for label, name in labels_of(shown).items()
     )
     loss = float(told.reconstruction[frame])
     return (

@@ -66,7 +66,11 @@
   window.addEventListener('change', (event) => {
     const field = event.target, slider = sliderOf(field);
     if (!slider) return;
-    const inside = Math.min(Math.max(Number(field.value), Number(slider.min)), Number(slider.max));
+    const [least, most, step] = [slider.min, slider.max, slider.step].map(Number);
+    // Gradio's field keeps what lies between two steps, its slider does not.
+    const whole = step ? least + step * Math.round((Number(field.value) - least) / step)
+      : Number(field.value);
+    const inside = Math.min(Math.max(Number(whole.toFixed(9)), least), most);
     if (field.value === '') {
       field.value = slider.value;
     } else if (Number(field.value) !== inside) {

@@ -34,6 +34,9 @@ VIDEO = "Frame, flow, masks and linked labels as one video, here as soon as it i
 
 EMPTY = note("No clip is chosen.")
 
+SOFTENED = 1
+"""The segment whose soft mask is shown at first: 0 is the background more often than not."""
+
 SMALL = 480
 """Longer side of the pictures that need no more."""
 
@@ -80,12 +83,13 @@ def build() -> TabView:
             elem_id="flow-scale",
         )
         soft = gr.Dropdown(
-            choices=[("0", 0)],
-            value=0,
+            # As it will be for a result: the page tells it before it has learnt of the first one.
+            choices=[("0", 0), ("1", 1)],
+            value=SOFTENED,
             label="Soft mask",
             info="Of a segment.",
             elem_id="soft",
-            min_width=90,
+            min_width=120,
         )
     shown = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="board")
     gr.HTML(note(VIDEO), elem_classes="heading")
@@ -131,7 +135,7 @@ def _soft_choices(shown: Shown | None) -> Any:
     """Labels whose soft mask can be looked at."""
     names = labels_of(shown) if shown else {0: "0"}
     choices = [(name, label) for label, name in names.items()]
-    return gr.update(choices=choices, value=_softened(names, 1))
+    return gr.update(choices=choices, value=_softened(names, SOFTENED))
 
 
 def _softened(names: Mapping[int, str], chosen: int) -> int:

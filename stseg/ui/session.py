@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stseg import memory
-from stseg.comparison import Compared, comparable
+from stseg.comparison import Compared, comparable, differences
 from stseg.errors import InputError
 from stseg.limits import Limits
 from stseg.naming import Naming
@@ -81,6 +81,7 @@ class Session:
         choice: the labels they look at: K, and above which similarity segments are fused.
         folder: where the files of the shown run go.
         key: by which the page's own script is known (``Sessions.with_key``); nobody can guess it.
+        to_come: frames that the running work will still add to what is shown.
         following: whether the page runs along with the work; False once they moved the slider.
     """
 
@@ -97,6 +98,7 @@ class Session:
         self.looks: Sequence[Any] = ()
         self.following = True
         self.frame = 0
+        self.to_come = 0
         self.choice = Choice(Settings().k)
         self.seen = time.monotonic()
         self.key = secrets.token_urlsafe(24)
@@ -177,9 +179,12 @@ class Session:
         """Put a result on the page, whose files go to ``folder``.
 
         Variants of a run with other settings do not stay: their titles tell what differs from it.
+        Those that waited for a first result get what differs from it into their titles.
         """
-        before = self.shown
-        if before and not comparable(before.result.settings, shown.result.settings):
+        before, settings = self.shown, shown.result.settings
+        if before is None:
+            self.compared = tuple(_titled(each, settings) for each in self.compared)
+        elif not comparable(before.result.settings, settings):
             self.compared = ()
         self.shown, self.folder = shown, folder
 
@@ -187,6 +192,14 @@ class Session:
         """No more frames come to what is shown: the run that made it ends."""
         if self.shown is not None and self.shown.growing:
             self.shown = replace(self.shown, growing=False)
+
+    def keep_choice(self) -> None:
+        """What was to show other labels did not: those that are shown stay the chosen ones.
+
+        A K that the shown run did not make stays chosen for the next one.
+        """
+        if self.shown is not None and self.choice.k == self.shown.choice.k:
+            self.choice = self.shown.choice
 
     def current(self, ticket: int) -> bool:
         """Whether the page still waits for the work with this ticket."""
@@ -240,10 +253,11 @@ class Session:
             del self.uploads[old]
             shutil.rmtree(old.source.parent, ignore_errors=True)
 
-    def take_flow(self, path: Path, clip: Clip) -> OwnFlow:
+    def take_flow(self, path: Path, clip: Clip, max_frames: int | None = None) -> OwnFlow:
         """Take uploaded flow of ``clip``: what stays is a file of our own with the same vectors.
 
-        As with clips, what is one too many goes.
+        It may be that of the first ``max_frames`` frames alone. As with clips, what is one too many
+        goes.
 
         Raises:
             InputError: it is unusable, of another clip, or beyond a limit.
@@ -251,7 +265,7 @@ class Session:
         taken = self.take_upload(path)
         kept = self.new_private_folder() / taken.name
         try:
-            self._door.flow(taken, clip, kept)
+            self._door.flow(taken, clip, kept, max_frames)
         finally:
             shutil.rmtree(taken.parent, ignore_errors=True)
         self._flows.append(kept)
@@ -322,6 +336,12 @@ class Session:
         self.uploads = {}
         for folder in (self.private, self.served):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _titled(variant: Compared, settings: Settings) -> Compared:
+    """``variant`` with what it has otherwise than ``settings`` in its title."""
+    told = differences(variant.result.settings, settings)
+    return replace(variant, title=", ".join([variant.title, *told]))
 
 
 class Sessions:
