@@ -51,6 +51,12 @@ class Row:
     base: bool = False
 
 
+def as_published(settings: Settings) -> bool:
+    """Whether these are the settings of Table 1, beside whose J another one makes sense."""
+    told = settings.k, settings.taus, settings.subsequence, settings.linkage, settings.refine
+    return told == (4, (1,), 10, "greedy", False)
+
+
 def variant_rows(
     base: Settings, models: Sequence[str], present: Callable[[str], bool]
 ) -> list[Row]:
@@ -66,7 +72,7 @@ def variant_rows(
             "variants",
             VARIANTS[model].title if model in VARIANTS else model,
             replace(base, model=model) if present(model) else None,
-            PUBLISHED.get(model),
+            PUBLISHED.get(model) if as_published(base) else None,
             base=model == base.model,
         )
         for model in models

@@ -155,7 +155,10 @@ def as_markdown(lines: Sequence[Line], about: str) -> str:
 def _title(part: str, lines: Sequence[Line]) -> str:
     title = TITLES.get(part, part)
     count = max((len(line.sequences) for line in lines), default=0)
-    return f"{title}: mean of {count} sequence{'' if count == 1 else 's'}, in %"
+    of = f"mean of {count} sequence{'' if count == 1 else 's'}"
+    if any(line.protocol == "frames" for line in lines):
+        of += " (J of all their frames)"
+    return f"{title}: {of}, in %"
 
 
 def _cells(part: str, lines: Sequence[Line]) -> list[list[str]]:

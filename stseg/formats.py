@@ -88,7 +88,7 @@ def write_soft_masks(source: Source, path: Path, check: Check) -> None:
 
 
 def write_flow(source: Source, path: Path, check: Check) -> None:
-    """``flow.npz``: the flow that was segmented, as ``segment --flow`` takes it."""
+    """``flow.npz``: the flow that was segmented, to the bit, as ``segment --flow`` takes it."""
     segmentation = source.segmentation
 
     def fields() -> Iterator[np.ndarray]:
@@ -96,7 +96,7 @@ def write_flow(source: Source, path: Path, check: Check) -> None:
             check()
             yield segmentation.flow[index]
 
-    write_flow_file(path, fields(), segmentation.clip.size)
+    write_flow_file(path, fields(), segmentation.clip.size, step=0.0)
 
 
 def write_motion(source: Source, path: Path, check: Check) -> None:

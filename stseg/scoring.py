@@ -220,6 +220,11 @@ def scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[
             f"The mask {stray[0]}{more} belongs to no frame of {name}, which has {n} frames. Put "
             "the missing frames back, or take the masks out."
         )
+    if not truth.files:
+        raise InputError(
+            f"{name} has no ground truth inside the video that can be read. Masks are PNG, BMP, "
+            "PGM, PPM or TIFF files that are named as their frames."
+        )
     inner = [index for index in truth.files if protocol == "frames" or 0 < index < n - 1]
     if not inner:
         raise InputError(f"{name} has no ground truth inside the video. Leave it out.")

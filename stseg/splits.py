@@ -72,7 +72,8 @@ def sequences_of(root: Path, data_set: str, split: str) -> list[str]:
     if data_set == "davis16" and split in DAVIS16:
         return list(DAVIS16[split])
     own = {path.stem for place in PLACES for path in (root / place).parent.glob("*.txt")}
-    built_in = {"davis16": tuple(DAVIS16), "fbms59": tuple(FBMS_PARTS)}
+    parts = tuple(split for split, part in FBMS_PARTS.items() if (root / part).is_dir())
+    built_in = {"davis16": tuple(DAVIS16), "fbms59": parts}
     known = sorted(own.union(built_in.get(data_set, ())))
     raise InputError(
         f"{root} has no list {split!r} in splits/ or ImageSets/. "

@@ -264,7 +264,19 @@ def oddities(truth: GroundTruth) -> list[str]:
             )
     if colours:
         said.append(f"{_count(colours)} with a palette whose first colour is not black.")
+    for number in sorted(set(truth.objects.values())) if apart(truth) else []:
+        without = sum(number not in map(truth.objects.get, truth.files[i]) for i in truth.files)
+        if without:
+            said.append(
+                f"Object {number} has no mask in {without} of {len(truth.files)} annotated frames: "
+                "it counts as background there."
+            )
     return said
+
+
+def apart(truth: GroundTruth) -> bool:
+    """Whether each object has a folder of its own (SegTrackV2)."""
+    return len({path.parent for path in truth.objects}) > 1
 
 
 def uniform(truth: GroundTruth) -> bool:

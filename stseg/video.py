@@ -389,11 +389,23 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _load(path: Path) -> Picture:
-    with suppress(cv2.error):  # raised for what is larger than OpenCV dares to open
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if picture is not None:
+    with suppress(OSError, cv2.error):  # OpenCV raises for what is larger than it dares to open
+        data = path.read_bytes()
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if picture is not None and not _cut_off(data):
             return np.ascontiguousarray(picture, np.uint8)
     raise InputError(f"The picture {path.name!r} cannot be read. Remove it or make it again.")
+
+
+def _cut_off(data: bytes) -> bool:
+    """Whether this is a JPEG without its end, of which OpenCV fills what is missing with gray.
+
+    The end comes after the last scan: a preview in the header has an end of its own.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    end = data.rfind(b"\xff\xd9")
+    return end < 0 or data.rfind(b"\xff\xda") > end
 
 
 def _header_size(path: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stseg import ablation_work, pipeline, variants
@@ -38,6 +39,7 @@ from stseg.truth import ground_truth
 from stseg.volume import FlowFields
 
 BASE = Settings(4, model="full", linkage="greedy", subsequence=4, device="cpu", stride=1)
+PAPER = replace(BASE, subsequence=10)
 WANTED = [
     BASE,
     replace(BASE, k=3),
@@ -164,7 +166,7 @@ def test_each_pass_refines_as_its_settings_say(
 
 
 def test_table_1_names_what_is_missing() -> None:
-    rows = variant_rows(BASE, ["full", "spatial", "no-lc", "frame"], lambda name: name == "full")
+    rows = variant_rows(PAPER, ["full", "spatial", "no-lc", "frame"], lambda name: name == "full")
     assert [row.published for row in rows] == [0.732, 0.705, 0.331, None]
     assert [row.settings is None for row in rows] == [False, True, True, True]
     assert rows[0].base
@@ -198,7 +200,7 @@ def test_an_unknown_sweep_is_named() -> None:
 def lines() -> list[Line]:
     one = Figures(0.5, 0.4, 0.3, 0.1, 0.0, 0.002, 10)
     other = Figures(0.7, 0.6, 0.5, float("nan"), float("nan"), 0.004, 20)
-    rows = variant_rows(BASE, ["full", "no-lc"], lambda name: name == "full")
+    rows = variant_rows(PAPER, ["full", "no-lc"], lambda name: name == "full")
     full, missing = (Line(row, {}) for row in rows)
     swept = Row("k", "3", replace(BASE, k=3))
     return [replace(full, sequences={"a": one, "b": other}), missing, Line(swept, {"a": one})]
@@ -437,3 +439,52 @@ def test_nothing_to_measure_is_said(
     assert main([str(word) for word in words]) == 2
     assert "There is nothing to measure" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_tables_say_how_they_were_measured(
+    data_set: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data_set / "splits").mkdir(exist_ok=True)
+    (data_set / "splits/some.txt").write_text("clip1\nclip9\n")
+    words = ["ablate", "--root", data_set, "--out", tmp_path / "out", "--variants", tiny_model]
+    words += ["--sweep", "--split", "some", "--k", 3, "--subsequence", 0, "--refine"]
+    assert main([str(word) for word in words]) == 0
+    (data_set / "splits/some.txt").unlink()
+    told = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert (told["dataset"], told["protocol"]) == ("folder", "frames")
+    assert told["absent"] == ["clip9"]
+    text = (tmp_path / "out/ablation.md").read_text()
+    assert "K = 3, linkage greedy, by video, masks refined by the flow" in text
+    assert "not there: clip9" in text
+    assert "mean of 1 sequence (J of all their frames)" in text
+    # A run that measures nothing leaves these tables.
+    capsys.readouterr()
+    assert main([str(word) for word in [*words[:5], "--flow", tmp_path, *words[5:7]]]) == 2
+    assert json.loads((tmp_path / "out/ablation.json").read_text()) == told
+
+
+def test_the_paper_is_beside_its_own_settings_alone() -> None:
+    def published(base: Settings) -> list[float | None]:
+        return [row.published for row in variant_rows(base, ["full"], lambda model: True)]
+
+    assert published(PAPER) == [0.732]
+    for other in (replace(PAPER, k=2), replace(PAPER, refine=True), replace(PAPER, subsequence=0)):
+        assert published(other) == [None]
+
+
+@pytest.mark.parametrize("command", ["ablate", "evaluate"])
+def test_a_mistake_of_the_command_is_none_of_each_sequence(
+    data_set: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [command, "--root", data_set, "--device", "cuda", "--work", tmp_path / "work"]
+    words += ["--out", tmp_path, "--variants", tiny_model] if command == "ablate" else []
+    if torch.cuda.is_available():
+        pytest.skip("this machine has what the command asks for")
+    assert main([str(word) for word in words]) == 2
+    said = capsys.readouterr()
+    assert "left out" not in said.out
+    assert said.err.count("CUDA") == 1

@@ -142,3 +142,10 @@ def test_a_title_tells_what_the_shown_run_has_otherwise() -> None:
     told = ["τ = -2", "own flow", "linkage greedy", "20 frames"]
     assert differences(changed, base) == told
     assert differences(base, replace(base, max_frames=5)) == ["all frames"]
+
+
+def test_merged_labels_are_called_so_beside_other_merged_ones() -> None:
+    """Else figures of merged and of separate segments stand under one title."""
+    base = Settings(merge=0.3)
+    assert title_of(base, base) == "Several motions, K = 4, merged at 0.30"
+    assert all(title.endswith("merged at 0.30") for title in plan(base, ["full", "no-lc"]))

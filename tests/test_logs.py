@@ -63,3 +63,16 @@ def test_memory_is_told_and_comes_back() -> None:
     assert before is not None
     assert before > memory.MIB
     memory.give_back()
+
+
+def test_names_of_uploads_take_nothing_else_out_of_the_log() -> None:
+    """Somebody's "done.mp4" must not change what everybody's lines say."""
+    names = {"0.mp4", "0", "done.mp4", "done", "info", "a"}
+    told = {"outcome": "done", "frames": 0}
+    line = Lines(lambda: names).format(record("segment", fields=told))
+    assert HIDDEN not in line
+    assert "level=INFO" in line
+    assert "outcome=done" in line
+    line = Lines(lambda: names).format(record("a clip: done.mp4 is empty"))
+    assert "clip" in line  # only whole words are names
+    assert "done" not in line

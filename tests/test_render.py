@@ -191,3 +191,16 @@ def test_encoded_pictures_keep_their_colours(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(decoded[..., ::-1], image)
     vermilion = np.full((16, 16, 3), COLOURS[7], np.uint8)
     assert np.abs(from_jpeg(jpeg(vermilion)).astype(int) - COLOURS[7]).max() <= 3
+
+
+def test_the_captions_of_the_grid_have_room_on_the_smallest_clip() -> None:
+    image = np.zeros((20, 32, 3), np.uint8)
+    labels = np.zeros((20, 32), np.uint8)
+    picture = grid(image, np.zeros((2, 16, 28), np.float32), labels, labels, 1.0)
+    bar = picture[:26] > 24
+    columns = np.flatnonzero(bar.any(axis=(0, 2)))
+    half = picture.shape[1] // 2
+    assert not bar[:, [half - 1, -1]].any()  # no letter touches the end of its picture
+    assert columns.min() < half < columns.max()
+    third = picture[picture.shape[0] // 2 :][:26] > 24
+    assert not third[:, [half - 1, -1]].any()

@@ -262,3 +262,14 @@ def test_a_mask_of_davis_with_alpha_is_read(shared: Path) -> None:
     assert len(truth.files) == 82
     assert all(truth.foreground(index).any() for index in range(0, 82, 9))
     assert "in mode LA" in " ".join(oddities(truth))
+
+
+def test_masks_that_an_object_lacks_are_noted(tmp_path: Path) -> None:
+    source = frames(tmp_path / "JPEG", *(f"{index}.jpg" for index in range(3)))
+    for number, annotated in (("1", (0, 1, 2)), ("2", (0,))):
+        (tmp_path / "GT" / number).mkdir(parents=True)
+        for index in annotated:
+            Image.fromarray(mask()).save(tmp_path / "GT" / number / f"{index}.png")
+    clip = clip_of(tmp_path / "GT", source)
+    (note,) = oddities(ground_truth(clip))
+    assert note.startswith("Object 2 has no mask in 2 of 3 annotated frames")

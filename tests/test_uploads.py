@@ -227,3 +227,21 @@ def test_bombs_and_lies_of_flow(door: Door, tmp_path: Path, clip: Clip) -> None:
             door.flow(tmp_path / name, clip, kept)
         assert not kept.exists()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_flow_of_a_shortened_run_is_taken_where_so_many_frames_are_read(
+    tmp_path: Path, clip: Clip
+) -> None:
+    door = Door(Limits())
+    short = tmp_path / "flow.npz"
+    write_flow_file(short, np.ones((3, 2, 64, 96)), clip.size)
+    with pytest.raises(InputError, match="has 3 fields"):
+        door.flow(short, clip, tmp_path / "kept.npz")
+    with pytest.raises(InputError, match="has 3 fields"):
+        door.flow(short, clip, tmp_path / "kept.npz", max_frames=6)
+    door.flow(short, clip, tmp_path / "kept.npz", max_frames=4)
+    assert len(own_flow(tmp_path / "kept.npz", clip, 4).forward) == 3
+    # Flow of the whole clip stays whole: more frames may be read later.
+    write_flow_file(short, np.ones((clip.frames - 1, 2, 64, 96)), clip.size)
+    door.flow(short, clip, tmp_path / "kept.npz", max_frames=4)
+    assert len(own_flow(tmp_path / "kept.npz", clip).forward) == clip.frames - 1

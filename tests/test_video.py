@@ -638,3 +638,24 @@ def test_a_full_disk_gets_a_sentence(tmp_path: Path) -> None:
         for frame in noise(60):
             writer.write(frame)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_a_jpeg_that_is_cut_off_is_named(
+    tmp_path: Path, preview: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenCV fills the rest with gray and says nothing that Python could hear."""
+    folder = images(tmp_path / "frames", ramp(3), "{:d}.jpg")
+    whole = (folder / "2.jpg").read_bytes()
+    if preview:  # a picture in the header, with an end of its own
+        small = cv2.imencode(".jpg", ramp(1, 16, 16)[0])[1].tobytes()
+        size = (len(small) + 2).to_bytes(2, "big")
+        whole = whole[:2] + b"\xff\xe5" + size + small + whole[2:]
+    (folder / "2.jpg").write_bytes(whole)
+    clip = probe(folder)
+    assert len(list(read_frames(clip))) == 3
+    for kept in (len(whole) - 2, len(whole) - 40):
+        (folder / "2.jpg").write_bytes(whole[:kept])
+        caplog.clear()
+        assert len(list(read_frames(clip))) == 2
+        assert "'2.jpg' cannot be read" in caplog.text

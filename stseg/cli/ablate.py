@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stseg.cli.annotated import (
     add_data_arguments,
     add_work_arguments,
+    check_means,
     choose_data,
     flow_folder_of,
     work_folder,
@@ -73,7 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.ablation_work import ablate
     from stseg.evaluation import Failure
 
-    data_set, entries, _ = choose_data(arguments)
+    data_set, entries, absent = choose_data(arguments)
+    about = {"dataset": data_set.kind, "protocol": data_set.protocol, "absent": absent}
     rows = _rows(arguments, data_set.kind)
     task = _task(arguments, data_set, entries)
     try:
@@ -103,15 +105,15 @@ def run(arguments: argparse.Namespace) -> None:
             )
             for row in rows
         ]
-        _write(arguments, lines, failed)  # what is interrupted leaves its tables
+        _write(arguments, lines, {**about, "failed": failed})  # if interrupted, these are there
     if measured:
         print(f"\n{as_text(lines)}")
         if any(line.row.base and line.row.part != "variants" for line in lines):
             print("\n* the settings of the other tables")
         if "eta" in arguments.sweep:
             print(f"\n{ETA_NOTE}")
-    _write(arguments, lines, failed)
-    if measured:
+    if measured:  # else tables of before stay
+        _write(arguments, lines, {**about, "failed": failed})
         print(f"\nTables in {arguments.out}")
     if failed:
         raise InputError(
@@ -176,16 +178,18 @@ def _task(
     from stseg.ablation_work import AblationTask
     from stseg.flow.cache import FlowCache
 
+    flows = flow_folder_of(arguments, data_set, entries)
+    check_means(arguments, flows)
     return AblationTask(
         data_set.protocol,
-        flow_folder_of(arguments, data_set, entries),
+        flows,
         work_folder(arguments),
         FlowCache(),
         arguments.fresh,
     )
 
 
-def _write(arguments: argparse.Namespace, lines: Sequence[Line], failed: Mapping[str, str]) -> None:
+def _write(arguments: argparse.Namespace, lines: Sequence[Line], data: Mapping[str, Any]) -> None:
     import json
 
     from stseg.ablation_tables import as_csv, as_json, as_markdown, as_picture
@@ -196,13 +200,17 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line], failed: Mapping
         "split": arguments.split,
         "flow": arguments.flow,
         "model": arguments.model,
-        "failed": dict(failed),
+        **data,
     }
     names = next((list(line.sequences) for line in lines if line.sequences), [])
     words = (
         f"Measured on {len(names)} sequences of {arguments.root.name} ({', '.join(names)}), flow: "
-        f"{arguments.flow}"
+        f"{arguments.flow}, K = {arguments.k}, linkage {arguments.linkage}, by "
+        + (f"sub-sequences of {arguments.subsequence} frames" if arguments.subsequence else "video")
+        + (", masks refined by the flow" if arguments.refine else "")
     )
+    if data["absent"]:
+        words += f"; not there: {', '.join(data['absent'])}"
     swept = any(line.row.part != "variants" for line in lines)
     words += (
         f", sweeps with model {arguments.model}. An asterisk marks the settings of the other "

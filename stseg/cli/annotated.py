@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,28 @@ def flow_folder_of(
             f"{CACHED!r} nor a folder of flow."
         )
     return folder
+
+
+def check_means(arguments: argparse.Namespace, flows: Path | None) -> None:
+    """Look for the device and the flow estimator: what lacks here is no fault of each sequence.
+
+    Args:
+        arguments: of the command.
+        flows: where the flow lies; None where it is computed.
+
+    Raises:
+        InputError: one of them cannot be had.
+    """
+    from stseg.device import choose_device
+    from stseg.flow import FlowSettings, estimator
+
+    choose_device(arguments.device)
+    if flows is None:
+        settings = FlowSettings(arguments.flow, device=arguments.device)
+        for option in ("weights", "iterations"):
+            if getattr(arguments, option, None) is not None:
+                settings = replace(settings, **{option: getattr(arguments, option)})
+        estimator(settings)
 
 
 def work_folder(arguments: argparse.Namespace) -> WorkFolder:

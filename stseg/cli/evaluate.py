@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stseg.cli.annotated import (
     add_data_arguments,
     add_work_arguments,
+    check_means,
     choose_data,
     flow_folder_of,
     work_folder,
@@ -89,7 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
     of = "frames of " if task.protocol == "frames" else ""
     title = f"mean of {of}{len(scores)} sequences"
     if scores:
-        _print_line(title, {**result["mean"], "frames": result["scored"]["frames"]})
+        several = sum(each["objects_iou"] is not None for each in result["sequences"].values())
+        line = {**result["mean"], "frames": result["scored"]["frames"]}
+        _print_line(title, line, f"objects (of {several})")
     if arguments.table and scores:
         frames = result["scored"]["frames"]
         j, sequences = result["mean"]["J"], result["sequences"]
@@ -103,10 +106,10 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
-def _print_line(title: str, line: dict[str, Any]) -> None:
+def _print_line(title: str, line: dict[str, Any], objects: str = "objects") -> None:
     text = f"{title:24s} J {100 * line['J']:5.1f}  F {100 * line['F']:5.1f}"
     for key, name in (
-        ("objects_iou", "objects"),
+        ("objects_iou", objects),
         ("J_unsupervised", "J no truth"),
         ("J_once", "J once"),
         ("flicker", "flicker"),
@@ -128,6 +131,7 @@ def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[En
     }
     check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
     flows = flow_folder_of(arguments, data_set, entries)
+    check_means(arguments, flows)
     settings = Settings(
         k=arguments.k,
         taus=tuple(arguments.tau),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -10,11 +12,17 @@ import numpy as np
 import pytest
 from unseen_page import REQUEST, Page, finished
 
+from stseg.comparison import compare
+from stseg.errors import InputError
 from stseg.records import Clip
-from stseg.ui.controls import SETTINGS
+from stseg.similarity import merged as merged_result
+from stseg.ui import motion
+from stseg.ui.controls import OWN_FLOW, SETTINGS
+from stseg.ui.jobs import announcement, handler
 from stseg.ui.legend import hidden_labels
 from stseg.ui.session import SEGMENT
 from stseg.ui.shown import Choice, Shown
+from stseg.ui.view import Context, Job, Moment, Progress
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +118,68 @@ def test_what_is_final_is_drawn_once(page: Page) -> None:
     assert scenes[touched[-1]][2]["value"] == 3  # back where the visitor was before
     assert touched[-1] < len(scenes) - 1
     assert "Writing" in scenes[touched[-1]][0]
+
+
+def test_a_segment_that_shows_nothing_leaves_the_labels_that_were_chosen(page: Page) -> None:
+    events, session = page.events, page.session
+    events.use_merged(REQUEST, True, -1.0, *page.values)
+    merged = session.choice
+    assert merged == Choice(4, -1.0)
+
+    events.announce(REQUEST, *page.values)  # stopped before it began
+    assert session.choice == Choice(4)
+    events.stop(REQUEST)
+    assert session.choice == merged
+
+    events.announce(REQUEST, *page.values)  # refused: no flow is uploaded
+    refused = [*page.values]
+    refused[3] = OWN_FLOW
+    with pytest.raises(InputError, match="No flow is uploaded"):
+        list(events.segment(REQUEST, *refused))
+    assert session.choice == merged
+    assert session.shown.choice == merged
+
+
+def test_files_of_merged_labels_that_were_stopped_can_be_had(page: Page) -> None:
+    scene = page.events.use_merged(REQUEST, True, -1.0, *page.values)
+    told = html.unescape(page.filled(scene, "download-state"))
+    assert 'tick "Use merged labels" anew' in told
+    scene = page.events.choose_k(REQUEST, 3.0, *page.values[1:])
+    page.session.choice = Choice(3)
+    scene = page.events.use_merged(REQUEST, False, 0.0, *page.values)
+    assert "press Segment" in page.filled(scene, "download-state")
+
+
+def test_fused_segments_have_one_name_in_the_tab_motion(page: Page) -> None:
+    page.events.use_merged(REQUEST, True, -1.0, *page.values)
+    (board,) = motion._draw(Moment(page.session.shown, 1, 0.01), "speed")
+    assert "0 + 1 + 2 + 3</th>" in board
+    assert board.count('data-name="model-') == 1
+    assert "not in this frame" not in board
+
+
+def test_merged_labels_are_compared_with_those_before_merging(page: Page) -> None:
+    session = page.session
+    page.events.use_merged(REQUEST, True, -1.0, *page.values)
+    fused = merged_result(session.shown.unmerged, -1.0)
+
+    def work(context: Context) -> Iterator[Progress]:
+        context.add_variant("Merged", fused)
+        yield Progress("Done.")
+
+    job = Job(start=print, run=work)
+    announcement(page.sessions, job)(REQUEST)
+    list(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))
+    first, second = session.compared
+    assert first.result is session.shown.unmerged
+    assert "merged" not in first.title
+    assert second.result is fused
+
+
+def test_a_fit_that_waited_for_segment_says_what_it_differs_in(page: Page) -> None:
+    session, shown = page.session, page.session.shown
+    settings = replace(shown.result.settings, taus=(2,), max_frames=5)
+    session.compared = (compare("Fitted", replace(shown.result, settings=settings)),)
+    session.shown = None
+    session.show(shown, session.folder)
+    assert [each.title for each in session.compared] == ["Fitted, τ = +2, 5 frames"]

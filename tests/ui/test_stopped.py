@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,15 @@ def test_a_run_stopped_before_its_first_frame_leaves_the_files_alone(
     assert session.shown.files == first
     assert all(path.is_file() for path in first.values())
     page.sessions.close_all()
+
+
+def test_what_was_stopped_is_told_as_what_it_is(page: Page) -> None:
+    """The command line gives the frames that are there, and K moves no frame out of reach."""
+    session = page.session
+    scene = page.events.choose_k(REQUEST, 3.0, *page.values[1:])
+    assert f"--frames {len(session.shown)}" in page.filled(scene, "command")
+    assert scene[2]["maximum"] == len(session.shown) - 1
+    session.shown = replace(session.shown, growing=True)  # as if the run went on
+    session.to_come = 5
+    scene = page.events.choose_k(REQUEST, 2.0, *page.values[1:])
+    assert scene[2]["maximum"] == len(session.shown) + 4
