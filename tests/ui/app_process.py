@@ -17,8 +17,8 @@ from stseg.device import choose_device
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Without bfloat16 the network takes several times as long, on the cores that the browser shares; and
-# with two processes of tests, as in CI, each has one core.
+# Without bfloat16 the network takes several times as long, on the cores that the browser shares;
+# and with two processes of tests, as in CI, each has one core.
 _ALONE = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") == "1"
 _QUICK = "1" if _ALONE and choose_device().bfloat16 else "2"
 PATIENCE = float(os.environ.get("STSEG_PATIENCE", _QUICK))
