@@ -20,6 +20,9 @@ const ask = async () => {
       const boards = await server.look(props.value, frame);
       for (const name in boards) window.stsegBoards[name](boards[name]);
       if (!boards) trigger('input');
+      // An event that came meanwhile may have moved the slider.
+      const stands = Number(document.querySelector('#frame input[type=range]').value);
+      if (wanted === null && stands !== frame) wanted = stands;
     } catch {
       trigger('input');
     }
@@ -96,6 +99,7 @@ def build_player(look: Look) -> Player:
             scale=1,
             buttons=[],
             min_width=160,
+            interactive=False,  # until a clip is there, which says how many frames it has
         )
     previous.click(None, js="() => window.stseg.step(-1)", api_visibility="private")
     following.click(None, js="() => window.stseg.step(1)", api_visibility="private")

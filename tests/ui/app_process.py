@@ -55,6 +55,10 @@ class Visit:
         self.page.wait_for_selector(
             "#board figure[data-name=overlay] img", timeout=60_000 * PATIENCE
         )
+        # Gradio hands one component after the other what an event brought.
+        self.page.wait_for_selector("#frame input[type=range]:not([disabled])")
+        for _ in range(3):
+            self.page.evaluate("() => new Promise(requestAnimationFrame)")
 
     def status(self) -> str:
         return self.page.inner_text("#status")
