@@ -36,7 +36,7 @@ class Measures:
     Attributes:
         flicker: label flicker, see ``stseg.stability.flicker``.
         residual: mean L1 distance, in pixels a frame, between the flow and the motion model of the
-            label that covers the site, over the frames that move at all, as in L_r.
+            label that covers the site, over the frames that move at all; 0 where none does.
         reconstruction: L_r (eq. 3), mean over the volumes.
         consistency: L_c (eq. 4) at ``eta``, mean over the volumes; NaN for a single field.
         eta: fraction of sites that L_c leaves out; figures of two results only compare at one η.
@@ -93,15 +93,15 @@ def measure(result: Segmentation, stop: Stop | None = None, eta: float | None = 
     for volume in volumes(result):
         heed(stop, "measuring")
         rows.append(_losses(volume, eta))
-    reconstruction, consistency, residual = np.mean(rows, axis=0)
+    reconstruction, consistency, distance, moves = np.array(rows).T
     heed(stop, "measuring")
     flickering = flicker(result)
     j, f = _scores(result, stop)
     return Measures(
         flicker=flickering,
-        residual=float(residual),
-        reconstruction=float(reconstruction),
-        consistency=float(consistency),
+        residual=float(distance.sum() / max(moves.sum(), 1)),
+        reconstruction=float(reconstruction.mean()),
+        consistency=float(consistency.mean()),
         eta=eta,
         j=j,
         f=f,
@@ -151,18 +151,18 @@ def volumes(result: Segmentation) -> Iterator[Volume]:
         )
 
 
-def _losses(volume: Volume, eta: float) -> tuple[float, float, float]:
-    """L_r, L_c and the residual of one volume."""
+def _losses(volume: Volume, eta: float) -> tuple[float, float, float, float]:
+    """L_r and L_c of one volume, and the sum of the residuals of how many frames that move."""
     masks, flow = volume.masks, volume.flow
     with torch.inference_mode():
         fitted = fit_motion(flow, masks, motion_model(MOTION_MODEL))
         each = fitted.residual(flow).gather(1, volume.labels).mean(dim=(0, 1, 3, 4))
         moves = moving(flow)[0]
-        residual = (each * moves).sum() / moves.sum().clamp_min(1)
         return (
             float(reconstruction_loss(masks, flow, fitted)),
             _change(volume, eta),
-            float(residual),
+            float((each * moves).sum()),
+            float(moves.sum()),
         )
 
 

@@ -213,7 +213,7 @@ class FittedMotion:
         total: Tensor | None = None
         for index in (0, 1):
             coefficients, matrix = self._component(index)
-            measured = flow[:, index].flatten(1).unsqueeze(1)  # (b, 1, n)
+            measured = flow[:, index].to(matrix.dtype).flatten(1).unsqueeze(1)  # (b, 1, n)
             difference = torch.baddbmm(
                 measured.expand(-1, coefficients.shape[1], -1),
                 coefficients,
@@ -232,8 +232,8 @@ class FitSettings:
     Attributes:
         steps: reweighting steps after the weighted least squares start; 0 gives least squares.
         stride: use every n-th row and column of sites.
-        floor: residuals below this fraction of the mean flow magnitude weigh alike; it keeps the
-            weights finite.
+        floor: residuals below this fraction of the flow's mean absolute component weigh alike; it
+            keeps the weights finite.
     """
 
     steps: int = 8

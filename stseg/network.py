@@ -57,7 +57,7 @@ class NetworkSettings:
 def normalise_flow(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b 2 t h w"]:
     """Flow divided by its mean magnitude over the volume: the network is blind to the scale.
 
-    Volumes that hardly move (mean below 0.001 px) keep their noise small: the divisor is bounded.
+    The divisor is at least 0.001 px, so that a volume without any motion stays one of zeros.
     """
     magnitude = torch.hypot(flow[:, :1], flow[:, 1:])  # much faster than a norm over two channels
     return flow / magnitude.mean(dim=(2, 3, 4), keepdim=True).clamp_min(MIN_MAGNITUDE)

@@ -279,7 +279,7 @@ class SegmentationRun:
         if self._backward and not len(self.flow.backward):
             raise InputError(
                 "A negative τ needs backward flow, which this flow does not have. Choose a "
-                "positive τ, or compute the flow again."
+                "positive τ, or an estimator, which computes both."
             )
 
     def _keep(

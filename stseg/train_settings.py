@@ -73,14 +73,16 @@ class TrainSettings:
         spread: how many times larger than PyTorch draws them the weights of the heads start; heads
             of a trained network stay as they are, unless they are drawn anew. With 1 the segments
             are alike at first, and more than two may never come to differ.
-        direction_heads: begin these heads from the directions of what the first of the others, on
-            a trained network, calls other than background (``stseg.direction_heads``).
+        direction_heads: begin these heads from the directions of what the first of those that stay
+            as they are on a trained network calls other than background
+            (``stseg.direction_heads``).
         only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
             all of them are validated. Empty trains the whole network.
         held_out: fraction at the end of each sequence for validation.
         validate_every: steps between validations.
         seed: of the weights, the order of the volumes and the augmentations. Two runs on one
-            machine with the same number of threads agree; other machines round otherwise.
+            CPU with the same number of threads agree; other machines round otherwise, and on a GPU
+            some sums have no fixed order.
 
     Raises:
         InputError: the network has a head that no checkpoint may have, or lacks one of those that
@@ -149,11 +151,17 @@ class TrainSettings:
                     f"The network has no head for K = {', '.join(map(str, lacking))} that could "
                     f"be {what}. It has those for K = {', '.join(map(str, self.network.ks))}."
                 )
-        if not set(self.network.ks) - set(self.direction_heads):
+        if self.direction_heads and not self.trained_before:
             raise InputError(
-                "If all heads are begun from directions, none is left to tell what is background. "
-                "Name some of them."
+                "If all heads are drawn anew or begun from directions, none is left to tell what "
+                "is background. Name some of them."
             )
+
+    @property
+    def trained_before(self) -> tuple[int, ...]:
+        """The K whose heads begin as they were on the trained network."""
+        renewed = {*self.only_heads, *self.direction_heads}
+        return tuple(k for k in self.network.ks if k not in renewed)
 
     @property
     def trained_ks(self) -> tuple[int, ...]:

@@ -303,7 +303,7 @@ class Trainer:
         size = self.settings.stages[0].size
         batches = (self._filmed(self._drawn(), size)[0] for _ in range(_BATCHES_OF_DIRECTIONS))
         there = (flow.to(self._device.torch) for flow in batches)
-        known = next(k for k in self.settings.network.ks if k not in ks)
+        known = self.settings.trained_before[0]
         begin_direction_heads(self.network, there, known, ks, self._generator)
 
     def _drawn_ks(self) -> list[int]:

@@ -102,6 +102,20 @@ def test_the_residual_is_that_of_the_labels_that_are_shown() -> None:
     assert measure(shared).residual == pytest.approx(own, rel=0.2)  # of other sites
 
 
+def test_frames_that_stand_still_do_not_make_the_residual_smaller(clip: Clip) -> None:
+    noise = np.random.default_rng(0).normal(3, 1, (15, 2, 32, 56)).astype(np.float16)
+    found = []
+    for still in (range(0), range(0, 15, 2), range(7)):  # none, every other one, the first half
+        flow, masks = Spool(), Spool()
+        for index, field in enumerate(noise):
+            flow.append(np.zeros_like(field) if index in still else field)
+            masks.append(quantise(np.full((2, 32, 56), 0.5, np.float32)))
+        assignment = np.tile(np.arange(2, dtype=np.uint8), (15, 1))
+        found.append(measure(Segmentation(clip, Settings(k=2), flow, masks, assignment)).residual)
+    assert found[0] == pytest.approx(1.6, abs=0.05)  # of two components with a deviation of 1
+    assert found[1:] == pytest.approx([found[0]] * 2, rel=0.02)
+
+
 def test_the_truth_is_better_than_labels_that_switch(rendered: RenderedClip, clip: Clip) -> None:
     good, bad = (measure(exact(rendered, clip, swap)) for swap in (False, True))
     assert good.flicker < bad.flicker

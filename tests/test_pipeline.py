@@ -294,7 +294,7 @@ def test_a_negative_tau_needs_backward_flow(clip: Clip, tiny_network: Segmentati
         SegmentationRun(clip, replace(SETTINGS, taus=(1, -1)), tiny_network, flow=run.flow)
     assert str(error.value) == (
         "A negative τ needs backward flow, which this flow does not have. Choose a positive τ, "
-        "or compute the flow again."
+        "or an estimator, which computes both."
     )
 
 

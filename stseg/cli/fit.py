@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stseg.cli.given import a_name, a_path
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ HELP = "Fit a model to one clip, without any label; Ctrl-C keeps what there is."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("video", type=Path, help="video file, GIF, or folder of frames")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("video", type=a_path, help="video file, GIF, or folder of frames")
+    parser.add_argument("--out", type=a_path, required=True, help="folder for the checkpoint")
     parser.add_argument(
-        "--model", default="several", help="variant or checkpoint file to start from"
+        "--model",
+        type=a_name,
+        default="several",
+        help="variant or checkpoint file to start from",
     )
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
@@ -29,19 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--eta", type=float, default=0.01, help="fraction of sites that L_c leaves out, 0 to 1"
     )
     parser.add_argument("--beta", type=float, default=1.0, help="weight of L_c; 0 is without it")
-    parser.add_argument("--steps", type=int, default=None, help="optimiser steps; else as measured")
-    parser.add_argument("--rate", type=float, default=None, help="learning rate at the start")
+    # What AdaptationSettings has by default is in brackets: to import it here would take long.
+    parser.add_argument("--steps", type=int, default=None, help="optimiser steps (50)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=None, metavar=("H", "W"), help="grid of the volumes"
+        "--rate", type=float, default=None, help="learning rate at the start (1e-05)"
     )
-    parser.add_argument("--batch", type=int, default=None, help="volumes a step")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=None,
+        metavar=("H", "W"),
+        help="grid of the volumes of a landscape clip (64 112)",
+    )
+    parser.add_argument("--batch", type=int, default=None, help="volumes a step (4)")
     parser.add_argument("--seed", type=int, default=0, help="of order and augmentation")
     parser.add_argument(
         "--flow",
+        type=a_name,
         default="dis",
         help="flow estimator, or your own flow: an .npz file, or a folder or .zip of fields",
     )
-    parser.add_argument("--weights", default=None, help="weight file of the estimator")
+    parser.add_argument(
+        "--weights", type=a_name, default=None, help="weight file of the estimator"
+    )
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--frames", type=int, default=None, help="read no more than this many")
@@ -109,10 +124,14 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     write_atomically(arguments.out / "losses.json", (json.dumps(curve, indent=1) + "\n").encode())
     write_atomically(arguments.out / "losses.png", chart(told))
-    measured = [each.clip_losses["loss"] for each in told if each.clip_losses is not None]
+    measured = {
+        each.step: each.clip_losses["loss"] for each in told if each.clip_losses is not None
+    }
+    last = max(measured)  # a stop comes between two measurements
+    learnt = f", {measured[last]:.4f} after {last} of them" if last else ""
     print(
         f"{clip.name}: {work.step} steps in {told[-1].seconds:.0f} s on {device.name}; L on the "
-        f"clip {measured[0]:.4f} before, {measured[-1]:.4f} after"
+        f"clip {measured[0]:.4f} before{learnt}"
     )
     command = command_line(clip, replace(settings, model=str(path)))
     print(f"Segment with it: {command}")

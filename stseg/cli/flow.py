@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stseg.cli.given import a_name, a_path
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,17 +22,19 @@ HELP = "Compute the optical flow of clips and write it as .npz, .flo or KITTI .p
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("input", type=Path, nargs="+", help="video files or folders of frames")
+    parser.add_argument("input", type=a_path, nargs="+", help="video files or folders of frames")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         required=True,
         help="an .npz file, or a folder (with several inputs, one part in it for each)",
     )
     parser.add_argument(
         "--estimator", default="dis", help="dis, raft (raft-sintel), raft-large or raft-small"
     )
-    parser.add_argument("--weights", default=None, help="weight file of the estimator")
+    parser.add_argument(
+        "--weights", type=a_name, default=None, help="weight file of the estimator"
+    )
     parser.add_argument(
         "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
     )
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from stseg.files import check_place
     from stseg.flow import (
+        ESTIMATORS,
         FlowSettings,
         check_options,
         clip_fields,
@@ -64,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_flow_folder,
     )
     from stseg.flow.files import FOLDERS
-    from stseg.records import grid_for
+    from stseg.records import flow_name, grid_for
     from stseg.video import probe
 
     kind = arguments.format
@@ -72,6 +76,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"There is no format {kind!r}. Choose npz, {', '.join(FOLDERS)}.")
     if kind != "npz" and arguments.out.suffix == ".npz":
         raise InputError(f"--format {kind} writes a folder of fields, but --out names an .npz.")
+    if len(arguments.input) > 1 and arguments.out.suffix == ".npz":
+        raise InputError(
+            f"{len(arguments.input)} clips need a folder, with a file for each, but --out names an "
+            f".npz. Give {arguments.out.with_suffix('')}, for instance."
+        )
+    if flow_name(arguments.estimator) not in ESTIMATORS:
+        raise InputError(
+            f"There is no flow estimator {arguments.estimator!r} to compute flow with. Choose one "
+            f"of {', '.join(ESTIMATORS)}."
+        )
     iterations = getattr(arguments, "iterations", FlowSettings.iterations)
     if iterations < 1:
         raise InputError(f"RAFT needs at least 1 iteration, not {iterations}.")
@@ -103,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
             grid = grid_for(clip.size)
         fields = _counted(clip_fields(clip, settings, grid, arguments.backward), clip)
         if kind == "npz":
-            write_flow_file(place, fields, clip.size)
+            write_flow_file(place, fields, clip.size, backward=arguments.backward)
         else:
             write_flow_folder(place, fields, kind)
 

@@ -35,14 +35,20 @@ HIDDEN = ".stseg-flow-"
 Size = tuple[int, int]
 
 
-def read_flow_file(path: Path) -> tuple[np.ndarray, Size]:
+def read_flow_file(path: Path, backward: bool = False) -> tuple[np.ndarray, Size]:
     """Flow of a sequence from an ``.npz``: float16 fields (n - 1, 2, h, w), and the size (H, W).
 
     The file has ``flow`` (n - 1, 2, h, w) in pixels of a frame of ``size`` (H, W); without
-    ``size`` the frame is as large as the flow.
+    ``size`` the frame is as large as the flow. ``backward`` tells, where it is there, that fields
+    lead from each frame to the one before.
+
+    Args:
+        path: the file.
+        backward: the direction that is asked for.
 
     Raises:
-        InputError: the file is missing, truncated, of another layout, or not finite.
+        InputError: the file is missing, truncated, of another layout, of the other direction, or
+            not finite.
     """
     try:
         # np.load leaves a damaged file open when it opens it itself.
@@ -50,6 +56,7 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, Size]:
             data = np.load(file)
             flow = np.asarray(data["flow"])
             size = data["size"] if "size" in data else np.array(flow.shape[2:])
+            leads_back = "backward" in data and bool(np.all(data["backward"]))
     except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} is not a flow file with an array 'flow' ({error}). Compute it again with "
@@ -61,12 +68,24 @@ def read_flow_file(path: Path) -> tuple[np.ndarray, Size]:
         raise InputError(
             f"{path} holds flow of shape {flow.shape}, but (n - 1, 2, h, w) is expected."
         )
+    if leads_back != backward:
+        raise InputError(
+            f"{path} holds {'backward' if leads_back else 'forward'} flow, but "
+            f"{'backward' if backward else 'forward'} flow is expected. Compute it again "
+            f"{'with' if backward else 'without'} --backward."
+        )
     check_finite(flow, path)
     check_range(flow, path)
     return flow.astype(np.float16), (int(size[0]), int(size[1]))
 
 
-def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size, step: float = STEP) -> None:
+def write_flow_file(
+    path: Path,
+    flow: Iterable[np.ndarray],
+    size: Size,
+    step: float = STEP,
+    backward: bool = False,
+) -> None:
     """Write flow as ``.npz``, atomically: float16 in steps of 1/32 px, and the size (H, W).
 
     Args:
@@ -75,6 +94,7 @@ def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size, step: fl
             needs to be in memory: a spool keeps them until their number is known.
         size: (H, W) of the frame whose pixels the vectors are in.
         step: fraction of a pixel that vectors are rounded to; 0 leaves them as float16 has them.
+        backward: the fields lead from each frame to the one before: the file says so.
 
     Raises:
         InputError: the file cannot be written, there is no field, or a vector is not finite.
@@ -102,6 +122,9 @@ def write_flow_file(path: Path, flow: Iterable[np.ndarray], size: Size, step: fl
                     member.write(field.tobytes())
             with archive.open("size.npy", "w") as member:
                 np.lib.format.write_array(member, np.array(size))
+            if backward:
+                with archive.open("backward.npy", "w") as member:
+                    np.lib.format.write_array(member, np.array(True))
     finally:
         spool.close()
 

@@ -51,7 +51,8 @@ def build(sessions: Sessions) -> Endpoint:
 
         Returns:
             The checkpoint (safetensors), for ``python -m stseg segment --model FILE``, and the
-            losses: of each step, and of the clip before and after.
+            losses: of each step, and of the clip before and after; a fit that was stopped was last
+            measured at the step ``after_step``.
         """
         settings = read_settings(k, tau, eta, flow, model, RECORD.linkage, max_frames, 0)
         chosen = AdaptationSettings(
@@ -71,11 +72,12 @@ def build(sessions: Sessions) -> Endpoint:
             *_, step = fit_clip(clip, settings.model, chosen, settings, path, call.stop)
             if step.saved is None:
                 raise InputError("The fit was stopped before its first step.")
-            known = [each.clip_losses for each in step.told if each.clip_losses is not None]
+            known = [each for each in step.told if each.clip_losses is not None]
             losses = {
                 "steps": [{"step": each.step, **each.losses} for each in step.told if each.losses],
-                "before": known[0],
-                "after": known[-1],
+                "before": known[0].clip_losses,
+                "after": known[-1].clip_losses,
+                "after_step": known[-1].step,
                 "seconds": step.told[-1].seconds,
             }
             return str(path), losses

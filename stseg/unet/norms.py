@@ -27,7 +27,7 @@ class _NormaliseSites(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         channels, sites = x.shape[1], x[0, 0].numel()
         out, _, scale = torch.native_group_norm(
-            x, None, None, x.shape[0], channels, sites, channels, EPSILON
+            _laid_out(x), None, None, x.shape[0], channels, sites, channels, EPSILON
         )
         ctx.save_for_backward(out, scale)
         return out
@@ -73,6 +73,20 @@ class _NormaliseRows(torch.autograd.Function):
         slope = (grad * out).mean(1, keepdim=True, dtype=exact)
         shifted = torch.addcmul(-mean.to(grad.dtype), out, slope.to(grad.dtype), value=-1)
         return (shifted + grad) * scale
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """``x`` in one of the two layouts that the kernel takes; the same memory where it can be.
+
+    It refuses axes of length one, as of a single frame, whose stride is not that of the layout.
+    """
+    last = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+    if x.is_contiguous() and not x.is_contiguous(memory_format=last):
+        return x
+    strides, step = [0] * x.dim(), 1
+    for axis in (1, *range(x.dim() - 1, 1, -1), 0):
+        strides[axis], step = step, step * x.shape[axis]
+    return x.contiguous(memory_format=last).as_strided(x.shape, strides)
 
 
 def _rows(x: Tensor) -> Tensor:

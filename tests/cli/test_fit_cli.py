@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def test_fit_then_segment(
     assert [each["step"] for each in curve] == [1, 2]
     told = capsys.readouterr().out
     assert "2 steps in" in told
+    assert re.search(r"L on the clip \d\.\d{4} before, \d\.\d{4} after 2 of them", told)
     command = shlex.split(told.partition("Segment with it: ")[2])
     assert command[:3] == ["python", "-m", "stseg"]
     assert main([*command[3:], "--out", str(tmp_path / "seg")]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +49,24 @@ def test_frames_differ_from_the_volume() -> None:
     x = volume(1, 2, 3, 6, 6)
     x[:, :, 1] += 10
     assert not torch.allclose(InstanceNorm(2)(x), InstanceNormPerFrame(2)(x), atol=0.1)
+
+
+ORDERS = ["b c t h w", "b t h w c", "b h w t c"]
+
+
+@pytest.mark.parametrize("norm", [InstanceNorm, InstanceNormPerFrame])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(1, 8, 1, 6, 7), (1, 8, 3, 6, 7), (2, 8, 1, 4, 1)])
+def test_every_layout_is_taken_in_bfloat16_under_a_gradient(
+    norm: type[InstanceNorm], order: str, shape: tuple[int, ...]
+) -> None:
+    lies = rearrange(volume(*shape).bfloat16(), f"b c t h w -> {order}").contiguous()
+    x = rearrange(lies, f"{order} -> b c t h w").requires_grad_()
+    out = norm(shape[1])(x)
+    torch.testing.assert_close(out.float(), norm(shape[1])(x.float()), rtol=0.01, atol=0.03)
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().max() < 0.1  # whatever is normalised has the same sum
 
 
 @pytest.mark.parametrize("norm", [InstanceNorm, InstanceNormPerFrame])
