@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(handlers=[handler])
     logging.getLogger("stseg").setLevel(logging.INFO)
     arguments = parse(argv)
+    if arguments.port is not None and not 1 <= arguments.port < 2**16:
+        logger.error("There is no port %d. Choose one from 1 to 65535.", arguments.port)
+        return 2
     memory.share_heaps()
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError

@@ -119,6 +119,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _described(path: Path, header: Mapping[str, Any]) -> NetworkSettings:
     """The network that a header describes. Raises InputError where it is none that STSeg makes."""
+    if "format" not in header and {"step", "rows"} <= header.keys():
+        best = path.with_name("best.safetensors")
+        raise InputError(
+            f"{path} is the state of a training run, with which `stseg train` goes on, not a "
+            "checkpoint. "
+            + (f"Give {best}." if best.is_file() else f"Train on until there is {best}.")
+        )
     if header.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {header.get('format')}, and this version reads {FORMAT}. "

@@ -98,12 +98,28 @@ class DataSet:
                 )
             wanted = list(dict.fromkeys(names))
         chosen = [self._only(here[name]) for name in wanted if name in here]
+        if not chosen and not wanted and split is None:
+            raise InputError(
+                f"{self.root} has clips ({_some(here)}) but no masks of them. Put the masks of "
+                f"each into {self._place_of_masks()}, or give another folder."
+            )
         if not chosen:
             raise InputError(
                 f"{self.root} has none of the sequences asked for ({', '.join(wanted) or 'none'}): "
                 "none has frames and ground truth. Give another folder or split."
             )
         return chosen, [name for name in wanted if name not in here]
+
+    def _place_of_masks(self) -> str:
+        """Where the masks of a clip are looked for, in words."""
+        if self.kind == "folder" and [each.name for each in self.sequences] == ["frames"]:
+            return str(self.root / "masks")
+        if self.kind == "folder" and not (self.root / "masks").is_dir():
+            return (
+                "a folder NAME beside NAME.mp4, NAME/GroundTruth in a folder NAME of frames, or "
+                "masks/NAME beside frames/NAME"
+            )
+        return MASKS[self.kind]
 
     def _only(self, entry: Entry) -> Entry:
         """The entry, which no other one may share its name with: scores and masks go by name."""
@@ -137,14 +153,45 @@ def open_data_set(root: Path, kind: str = "auto") -> DataSet:
         raise InputError(f"There is no folder {root}. Give the folder of a data set or of videos.")
     if kind != "auto" and kind not in LAYOUTS:
         raise InputError(f"There is no data set {kind!r}. Choose auto, {', '.join(LAYOUTS)}.")
-    kind = _kind(root) if kind == "auto" else kind
+    told = kind != "auto"
+    kind = kind if told else _kind(root)
     found = sorted(LAYOUTS[kind](root), key=lambda each: natural_key(each.name))
-    if not found:
+    if not found and told and kind != "folder":
         raise InputError(
-            f"{root} holds no clip: neither DAVIS2016, SegTrackV2 or FBMS-59 in their own layouts, "
-            "nor video files or folders of frames. Give another folder."
+            f"{root} holds no clip of {kind}, with its masks in {MASKS[kind]}; nothing else was "
+            "looked for. Leave --dataset out to look for all layouts, or give another folder."
         )
+    if not found:
+        raise InputError(_nothing(root))
     return DataSet(root, kind, found)
+
+
+def _nothing(root: Path) -> str:
+    """Why a folder holds no clip, as far as what is in it tells."""
+    if _folders(root / "frames") or _videos(root / "frames"):
+        return (
+            f"{root} has frames/ but no masks/. Put the masks of frames/NAME into masks/NAME; or, "
+            f"without masks, give {root / 'frames'}."
+        )
+    if (root / "JPEGImages").is_dir():
+        return (
+            f"{root} has JPEGImages but no masks: neither {MASKS['davis16']} (DAVIS2016) nor "
+            f"{MASKS['segtrackv2']} (SegTrackV2). Put them there, or give another folder."
+        )
+    if _images(root):
+        return (
+            f"{root} is a clip itself, a folder of frames. Move the frames into {root / 'frames'} "
+            f"and its masks into {root / 'masks'}; or, without masks, give the folder above it."
+        )
+    return (
+        f"{root} holds no clip: neither DAVIS2016, SegTrackV2 or FBMS-59 in their own layouts, "
+        "nor video files or folders of frames. Give another folder."
+    )
+
+
+def _some(names: Collection[str]) -> str:
+    few = [*names][:3]
+    return ", ".join(few) + (" …" if len(names) > len(few) else "")
 
 
 def open_clip(sequence: Entry) -> Clip:
@@ -246,6 +293,14 @@ def _without_truth(videos: Path, annotated: Collection[str]) -> Iterator[Entry]:
 
 
 LAYOUTS = {"davis16": _davis, "segtrackv2": _segtrack, "fbms59": _fbms, "folder": _folder}
+
+MASKS = {
+    "davis16": "Annotations/480p/NAME",
+    "segtrackv2": "GroundTruth/NAME",
+    "fbms59": "NAME/GroundTruth",
+    "folder": "masks/NAME",
+}
+"""Where the masks of a sequence are, by layout."""
 
 
 def _present(truth: Path | None) -> bool:

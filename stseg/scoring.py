@@ -212,14 +212,7 @@ def scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[
         raise InputError(
             f"There is no protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}."
         )
-    beyond = [truth.files[index][0] for index in truth.files if index >= n]
-    stray = [*truth.stray, *beyond]
-    if stray:
-        more = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
-        raise InputError(
-            f"The mask {stray[0]}{more} belongs to no frame of {name}, which has {n} frames. Put "
-            "the missing frames back, or take the masks out."
-        )
+    _check_numbers(truth, name, n)
     if not truth.files:
         raise InputError(
             f"{name} has no ground truth inside the video that can be read. Masks are PNG, BMP, "
@@ -236,6 +229,28 @@ def scored_frames(truth: GroundTruth, name: str, n: int, protocol: str) -> list[
                 "Put the masks back: this protocol scores every frame."
             )
     return inner
+
+
+def _check_numbers(truth: GroundTruth, name: str, n: int) -> None:
+    """Raise InputError where a mask belongs to no frame."""
+    beyond = [index for index in truth.files if index >= n]
+    if not truth.stray and list(truth.files) == list(range(1, n + 1)):
+        # Without the last one they would be scored, each against the frame after its own.
+        raise InputError(
+            f"The masks of {name} are numbered from 1 to {n}, but the frames of a video count from "
+            f"0. Number them from 0 to {n - 1}: {truth.files[1][0]} is that of frame 0, and so on."
+        )
+    stray = [*truth.stray, *(truth.files[index][0] for index in beyond)]
+    if stray:
+        more = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
+        has = f"{n} frame{'' if n == 1 else 's'}"
+        has += ", counted from 0" if beyond else ""
+        advice = "Put the missing frames back, or take the masks out."
+        if truth.files and 0 not in truth.files:  # perhaps all of them are one too high
+            advice += " Frame 0 has no mask: if the masks count from 1, name them as the frames."
+        raise InputError(
+            f"The mask {stray[0]}{more} belongs to no frame of {name}, which has {has}. {advice}"
+        )
 
 
 def _objects(truth: GroundTruth, scored: Sequence[int]) -> list[int]:

@@ -61,6 +61,12 @@ def test_unknown_option() -> None:
         app.main(["--nonsense"])
 
 
+@pytest.mark.parametrize("port", ["99999", "0", "-1"])
+def test_a_port_that_cannot_be_is_one_sentence(port: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert app.main([f"--port={port}"]) == 2
+    assert caplog.messages == [f"There is no port {port}. Choose one from 1 to 65535."]
+
+
 @dataclass(frozen=True)
 class Run:
     """What the app did: its page's title, its exit status, its log, and where it wrote."""

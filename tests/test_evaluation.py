@@ -12,18 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from stseg import result_keys
+from stseg.checkpoint import save_checkpoint
 from stseg.claims import WorkFolder
 from stseg.cli import main
+from stseg.device import Device
 from stseg.errors import Cancelled, InputError
 from stseg.evaluation import Failure, SequenceScore, Task, evaluate, evaluate_task
 from stseg.flow import write_flow_file, write_flow_folder
 from stseg.known_flow import cached_flow, flow_folder, flow_of
 from stseg.layouts import Entry, open_clip, open_data_set
-from stseg.network import SegmentationNetwork
+from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import load_network
 from stseg.records import Clip, Settings
+from stseg.result_keys import result_key
 from stseg.synthetic import RenderedClip, SceneSettings, render
 from stseg.synthetic_files import write_clip
 
@@ -62,9 +67,14 @@ def names(outcomes: list[SequenceScore | Failure]) -> list[str]:
 
 
 def test_a_run_goes_on_where_it_was_interrupted(
-    data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path,
+    scene: RenderedClip,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    entries, task = task_for(data, tiny_model, work=WorkFolder(tmp_path / "work"))
+    model = Path(shutil.copy(tiny_model, tmp_path / "model.safetensors"))
+    entries, task = task_for(data, model, work=WorkFolder(tmp_path / "work"))
     first = []
     for outcome in evaluate_task(entries, task):
         first.append(outcome)
@@ -79,16 +89,66 @@ def test_a_run_goes_on_where_it_was_interrupted(
     assert names(again) == ["ant", "bee", "cat"]
     assert made == ["cat"]
     assert again[:2] == first
-    # Whatever decides the result is part of its key: other settings, masks, flow, model.
+    # Whatever decides the result is part of its key: settings, protocol, masks, flow, model.
+    made.clear()
     other = replace(task, settings=replace(task.settings, k=2))
     list(evaluate_task(entries[:1], other))
-    assert made == ["cat", "ant"]
+    assert made == ["ant"]
+    (every,) = evaluate_task(entries[:1], replace(task, protocol="frames"))
+    assert made == ["ant", "ant"]
+    assert isinstance(every, SequenceScore)
+    assert len(every.j) == N  # not the kept score of the inner frames
     mask = data / "Annotations/480p/ant/00003.png"
     Image.fromarray(255 - np.array(Image.open(mask).convert("L"))).save(mask)
     list(evaluate_task(entries, task))
-    assert made == ["cat", "ant", "ant"]
+    assert made == ["ant", "ant", "ant"]
+    flow = np.stack(scene.flow[: N - 1]).astype(np.float32)
+    write_flow_file(data / "flows/raft-sintel/bee.npz", -flow, (64, 96))
+    list(evaluate_task(entries[:2], task))
+    assert made[3:] == ["bee"]
+    torch.manual_seed(1)
+    network = SegmentationNetwork(NetworkSettings(levels=2, features=8, ks=(4, 2, 3)))
+    save_checkpoint(model, network, {})  # other weights under the same name
+    list(evaluate_task(entries[:1], task))
+    assert made[4:] == ["ant"]
+    list(evaluate_task(entries[:1], task))
+    assert made[5:] == []  # nothing has changed
     list(evaluate_task(entries[:1], replace(task, fresh=True)))
-    assert made == ["cat", "ant", "ant", "ant"]
+    assert made[5:] == ["ant"]
+
+
+def test_all_that_decides_a_result_is_in_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(torch.device("cpu"), False, "CPU")
+    monkeypatch.setattr(result_keys, "choose_device", lambda name: device)
+    settings = Settings(k=3, taus=(2,), linkage="greedy", device="cpu")
+    keys = [
+        result_key(*words, settings, protocol)
+        for *words, protocol in (
+            ("scores", "clip", "model", "davis"),
+            ("rows", "clip", "model", "davis"),
+            ("scores", "other", "model", "davis"),
+            ("scores", "clip", "other", "davis"),
+            ("scores", "clip", "model", "frames"),
+        )
+    ]
+    for other in (
+        {"k": 2},
+        {"taus": (1,)},
+        {"linkage": "one-to-one"},
+        {"similarity_weight": 2.0},
+        {"merge": 0.5},
+        {"refine": True},
+        {"subsequence": 10},
+        {"max_frames": 5},
+        {"iterations": 3},
+        {"taus": (1,), "stride": 1},
+    ):
+        told = replace(settings, **other)  # type: ignore[arg-type]
+        keys.append(result_key("scores", "clip", "model", told, "davis"))
+    for rounds in (device, replace(device, torch=torch.device("cuda"))):
+        device = replace(rounds, bfloat16=True)
+        keys.append(result_key("scores", "clip", "model", settings, "davis"))
+    assert len(set(keys)) == len(keys)
 
 
 def test_masks_are_written_again_only_if_they_are_not_there(
@@ -101,10 +161,17 @@ def test_masks_are_written_again_only_if_they_are_not_there(
     before = written.stat().st_mtime_ns
     assert list(evaluate_task(entries[:1], task)) == [score]
     assert written.stat().st_mtime_ns == before
+
+    def shown() -> np.ndarray:
+        return np.array(Image.open(tmp_path / "out/ant/labels/00004.png"))
+
     # Masks of other settings in the same place are not taken for these.
+    first = shown()
     list(evaluate_task(entries[:1], replace(task, settings=replace(task.settings, k=2))))
+    assert (shown() != first).any()
     list(evaluate_task(entries[:1], task))
-    labels = np.array(Image.open(tmp_path / "out/ant/labels/00004.png"))
+    labels = shown()
+    np.testing.assert_array_equal(labels, first)
     assert labels.shape == (64, 96)
     assert isinstance(score, SequenceScore)
     inside = np.isin(labels, score.chosen[1])

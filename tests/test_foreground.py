@@ -13,6 +13,7 @@ from stseg.cli import main
 from stseg.export import outputs
 from stseg.foreground import (
     CHOICE,
+    ROUNDING,
     border_shares,
     foreground_masks,
     moving_labels,
@@ -64,6 +65,34 @@ def test_two_objects_are_both_foreground() -> None:
 
 def test_what_moves_little_beside_a_fast_thing_is_foreground_too() -> None:
     assert moving_labels(made(with_motion(l2=(9, 0), l3=(1.5, 0))), range(4)) == (2, 3)
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.55, (2,)), (0.65, (2, 3))])
+def test_a_label_is_foreground_if_enough_of_it_moves(share: float, chosen: tuple[int, ...]) -> None:
+    """Label 2 moves as a whole; so many of the 20 rows of label 3 do."""
+    flow = with_motion(l2=(5, 0))
+    flow[0, 15 : 15 + round(20 * share), 55:70] += 5
+    assert moving_labels(made(flow), range(4)) == chosen
+
+
+def test_frames_without_a_label_do_not_speak_against_it() -> None:
+    seldom = made(with_motion(l2=(5, 0), l3=(5, 0)))
+    masks = Spool()
+    for index in range(4):
+        labels = np.where((LABELS == 3) & (index != 1), 1, LABELS)
+        masks.append((np.arange(K)[:, None, None] == labels).astype(np.uint8) * 255)
+    assert moving_labels(replace(seldom, masks=masks), range(4)) == (2, 3)
+
+
+def test_what_float16_rounds_is_no_motion() -> None:
+    """Here the border moves as one to the last bit: any other number is far from it."""
+    flow = np.stack([np.full((H, W), 3.0), np.zeros((H, W))])
+    flow[0, LABELS == 2] = np.nextafter(np.float16(3), np.float16(4))
+    distance = own_motion(made(flow).motion(0))
+    assert 0 < distance[LABELS == 2].max() < ROUNDING
+    assert moving_labels(made(flow), range(4)) == ()
+    flow[0, LABELS == 2] = 3.03
+    assert moving_labels(made(flow), range(4)) == (2,)
 
 
 def test_noise_is_no_motion(rng: np.random.Generator) -> None:

@@ -148,7 +148,7 @@ def test_the_layout_can_be_said(tmp_path: Path) -> None:
     pictures(tmp_path / "GroundTruth/frog")
     with pytest.raises(InputError, match="There is no data set 'davis'"):
         open_data_set(tmp_path, "davis")
-    with pytest.raises(InputError, match="holds no clip"):
+    with pytest.raises(InputError, match=r"holds no clip of davis16.*Leave --dataset out"):
         open_data_set(tmp_path, "davis16")
     entry = open_data_set(tmp_path, "segtrackv2").sequences[0]
     assert open_clip(entry).truth == tmp_path / "GroundTruth/frog"
@@ -159,6 +159,23 @@ def test_nothing_to_find(tmp_path: Path) -> None:
         find_clips(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
         find_clips(tmp_path / "absent")
+
+
+def test_which_masks_are_missing_is_told(tmp_path: Path) -> None:
+    pictures(tmp_path / "own/a")
+    with pytest.raises(InputError, match=r"own has clips \(a\) but no masks.* NAME/GroundTruth"):
+        open_data_set(tmp_path / "own").choose()
+    with pytest.raises(InputError, match=r"a is a clip itself.* frames into .*a/frames"):
+        open_data_set(tmp_path / "own/a")
+    pictures(tmp_path / "one/frames")
+    with pytest.raises(InputError, match=r"into .*one/masks, or"):
+        open_data_set(tmp_path / "one").choose()
+    pictures(tmp_path / "two/frames/a")
+    with pytest.raises(InputError, match=r"two has frames/ but no masks/"):
+        open_data_set(tmp_path / "two")
+    pictures(tmp_path / "three/JPEGImages/a")
+    with pytest.raises(InputError, match=r"JPEGImages but no masks: neither Annotations/480p"):
+        open_data_set(tmp_path / "three")
 
 
 def test_lists_in_the_forms_in_which_they_come(tmp_path: Path) -> None:

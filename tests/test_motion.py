@@ -21,6 +21,7 @@ from stseg.motion import (
     fit_motion,
     fit_motion_lbfgs,
     motion_model,
+    moving,
 )
 
 SIZE = (3, 16, 28)
@@ -310,6 +311,19 @@ def test_an_instant_that_does_not_move_weighs_nothing(name: str, chance: torch.G
     masks = torch.ones(1, 1, *SIZE, dtype=torch.float64)
     fit = fit_motion(paused, masks, MODELS[name], EVERY)
     assert (fit.flow()[:, 0] - flow).abs().max() < 1e-3 * flow.abs().mean()
+
+
+def test_an_instant_that_hardly_moves_weighs_nothing(chance: torch.Generator) -> None:
+    """A frame that is there twice, but for what an encoder makes of it: 1 / norm would be huge."""
+    model = MODELS["affine"]
+    flow = FittedMotion.from_parameters(model, SIZE, theta_for(model, chance)).flow()[:, 0]
+    paused = flow.clone()
+    paused[:, :, 1] = 1e-8 * torch.randn(1, 2, *SIZE[1:], generator=chance)
+    assert moving(paused).tolist() == [[True, False, True]]
+    fit = fit_motion(paused, torch.ones(1, 1, *SIZE, dtype=torch.float64), model, EVERY)
+    assert (fit.flow()[:, 0] - flow).abs().max() < 1e-3 * flow.abs().mean()
+    paused[:, :, 1] = 1e-4 * flow[:, :, 1]  # slow, but motion
+    assert moving(paused).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

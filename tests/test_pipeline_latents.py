@@ -65,6 +65,18 @@ def test_each_k_of_one_run_is_that_of_a_run_of_its_own(
             np.testing.assert_array_equal(found.motion(index), alone.motion(index))
 
 
+def test_similarity_weighs_what_the_settings_say(
+    clip: Clip, tiny_network: SegmentationNetwork
+) -> None:
+    def linked(linkage: str, weight: float) -> np.ndarray:
+        settings = replace(SETTINGS, linkage=linkage, similarity_weight=weight)
+        return worked(clip, settings, tiny_network).result().assignment
+
+    # Without weight places decide alone. That χ decides otherwise here is what makes this a test.
+    np.testing.assert_array_equal(linked("one-to-one+similarity", 0.0), linked("one-to-one", 1.0))
+    assert (linked("one-to-one+similarity", 1.0) != linked("one-to-one", 1.0)).any()
+
+
 def test_other_k_cost_no_pass_of_the_trunk(
     clip: Clip, tiny_network: SegmentationNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:

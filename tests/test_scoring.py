@@ -186,6 +186,12 @@ def test_means_are_of_sequences_or_of_frames(annotated: Clip) -> None:
     assert frames["mean"]["J_once"] == pytest.approx((10 + 2 / 3) / 12)
     assert davis["mean"]["J_once"] == pytest.approx((1 + 1 / 3) / 2)
     assert frames["mean"]["J_recall"] == pytest.approx(10 / 12)
+    contour = shifted.to_json()["F"]
+    assert 0 < contour < 0.5  # a frame that the recall does not count
+    assert davis["mean"]["F"] == pytest.approx((1 + contour) / 2)
+    assert davis["mean"]["F_recall"] == pytest.approx(1 / 2)
+    assert frames["mean"]["F"] == pytest.approx((10 + 2 * contour) / 12)
+    assert frames["mean"]["F_recall"] == pytest.approx(10 / 12)
     assert "objects_iou" not in frames["mean"]
 
 

@@ -18,6 +18,7 @@ from stseg.stability import (
     carried_labels,
     flicker,
     identity_switches,
+    identity_switches_of,
     joined,
     linked_pairs,
     long_term,
@@ -162,6 +163,24 @@ def test_a_label_that_is_gone_for_a_while_is_remembered() -> None:
     truths = {index: large((square(index) == 1).astype(np.uint8)) for index in range(N)}
     got = object_switches(made(labels=hidden), truths)
     assert got == Switches(0, K * (N - 1) - 3)
+
+
+def test_small_labels_count_and_specks_do_not() -> None:
+    # A thousandth of 64 x 96 pixels are 6.1: label 2 has 8 of them, or 4.
+    def small(width: int) -> Callable[[int], np.ndarray]:
+        def labels(index: int) -> np.ndarray:
+            found = (square(index) == 1).astype(np.uint8)
+            found[H - 1, :width] = 2
+            return found
+
+        return labels
+
+    truths = {index: large((square(index) == 1).astype(np.uint8)) for index in range(N)}
+    assert object_switches(made(labels=small(2)), truths).chances == 3 * (N - 1)
+    assert object_switches(made(labels=small(1)), truths).chances == 2 * (N - 1)
+    for sites, switches in ((10, Switches(1, 2)), (9, Switches(0, 1))):
+        counts = np.array([[10_000 - sites, 0, 0], [sites, 0, 0], [0, 0, 0]])
+        assert identity_switches_of([counts]) == switches
 
 
 def test_a_new_subsequence_is_no_switch() -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from stseg.annotations import frame_names
 from stseg.errors import InputError
 from stseg.records import Clip
+from stseg.scoring import scored_frames
 from stseg.truth import ground_truth, oddities, read_codes, truth_at, uniform
 
 H, W = 6, 8
@@ -69,6 +70,18 @@ def test_frames_of_a_video_are_numbered_by_the_names(tmp_path: Path) -> None:
     assert not truth.stray
     assert truth_at(clip_of(tmp_path), 3, (4, 4)) is None
     assert truth_at(clip_of(tmp_path), 2, (3, 5)).shape == (3, 5)
+
+
+def test_masks_that_count_from_1_are_told_so(tmp_path: Path) -> None:
+    for index in range(1, 5):
+        Image.fromarray(mask()).save(tmp_path / f"{index:05d}.png")
+    truth = ground_truth(clip_of(tmp_path))
+    with pytest.raises(InputError, match=r"from 1 to 4, .* from 0 to 3: .*00001\.png is that of"):
+        scored_frames(truth, "x", 4, "frames")
+    assert scored_frames(truth, "x", 5, "frames") == [1, 2, 3, 4]  # the first has none
+    with pytest.raises(InputError, match=r"00003\.png .*2 more.* 3 frames, counted.* from 1, name"):
+        (tmp_path / "00002.png").rename(tmp_path / "00005.png")
+        scored_frames(ground_truth(clip_of(tmp_path)), "x", 3, "frames")
 
 
 def test_masks_belong_to_the_frame_pictures_of_their_name(tmp_path: Path) -> None:

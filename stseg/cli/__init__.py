@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 from stseg import __version__
 from stseg.cli import ablate, benchmark, clips, evaluate, fit, flow, segment, train, weights
+from stseg.cli.given import HelpFormatter
 from stseg.errors import Cancelled, InputError
 from stseg.files import denied, no_space, too_long
 
 # Each offers NAME, HELP, add_arguments(parser) and run(arguments). What is heavy (torch, OpenCV)
-# is imported only when a command runs: --help answers at once.
+# is imported only when a command runs: --help answers at once. One that leaves something behind
+# when it is stopped offers stopped(arguments), which says what.
 COMMANDS = (segment, flow, weights, clips, train, fit, evaluate, ablate, benchmark)
 
 INTERRUPTED = 130
@@ -34,11 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
             command.NAME,
             help=command.HELP,
             description=command.HELP,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
         command.add_arguments(child)
-        child.set_defaults(run=command.run)
+        child.set_defaults(
+            run=command.run,
+            stopped=getattr(command, "stopped", lambda arguments: None),
+            parser=child,
+        )
     return parser
 
 
@@ -50,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     words = sys.argv[1:] if argv is None else argv
-    arguments = build_parser().parse_args(words)
+    arguments, unknown = build_parser().parse_known_args(words)
+    if unknown:  # with the usage of the sub-command, which parse_args does not show
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         _check_names(words)
         arguments.run(arguments)
@@ -68,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stseg: {sentence}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Cancelled):
-        print("stseg: stopped; nothing unfinished is left.", file=sys.stderr)
+        left = arguments.stopped(arguments) or "nothing unfinished is left"
+        print(f"stseg: stopped; {left}.", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stseg.cli.annotated import (
@@ -16,6 +15,7 @@ from stseg.cli.annotated import (
     flow_folder_of,
     work_folder,
 )
+from stseg.cli.given import a_name, a_path
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_data_arguments(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the tables (JSON, CSV, Markdown, PNG)"
+        "--out", type=a_path, required=True, help="folder for the tables (JSON, CSV, Markdown, PNG)"
     )
     parser.add_argument(
         "--variants",
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SWEEPS,
         help="what to sweep over; nothing with no name after it",
     )
-    parser.add_argument("--model", default="full", help="model of the sweeps")
+    parser.add_argument("--model", type=a_name, default="full", help="model of the sweeps")
     parser.add_argument("--k", type=int, default=4, help="number of segments, where not swept")
     parser.add_argument("--linkage", default="greedy", help="linkage, where not swept")
     parser.add_argument("--subsequence", type=int, default=10, help="frames, where not swept")
@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.ablation_tables import Line, as_text
     from stseg.ablation_work import ablate
     from stseg.evaluation import Failure
+    from stseg.published import in_words
 
     data_set, entries, absent = choose_data(arguments)
     about = {"dataset": data_set.kind, "protocol": data_set.protocol, "absent": absent}
@@ -117,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\nTables in {arguments.out}")
     if failed:
         raise InputError(
-            f"{len(failed)} of {len(entries)} sequences could not be measured and are in no mean: "
+            f"{len(failed)} of {in_words(len(entries))} could not be measured and are in no mean: "
             f"{', '.join(failed)}. See above for what is wrong with them."
         )
 
@@ -194,6 +195,7 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line], data: Mapping[s
 
     from stseg.ablation_tables import as_csv, as_json, as_markdown, as_picture
     from stseg.files import write_atomically
+    from stseg.published import in_words
 
     about = {
         "root": str(arguments.root),
@@ -204,7 +206,7 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line], data: Mapping[s
     }
     names = next((list(line.sequences) for line in lines if line.sequences), [])
     words = (
-        f"Measured on {len(names)} sequences of {arguments.root.name} ({', '.join(names)}), flow: "
+        f"Measured on {in_words(len(names))} of {arguments.root.name} ({', '.join(names)}), flow: "
         f"{arguments.flow}, K = {arguments.k}, linkage {arguments.linkage}, by "
         + (f"sub-sequences of {arguments.subsequence} frames" if arguments.subsequence else "video")
         + (", masks refined by the flow" if arguments.refine else "")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stseg.cli.given import a_name, a_path
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ CACHED = "cached"
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say what is scored."""
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--root", type=a_path, required=True, help="folder of the data set")
     parser.add_argument(
         "--dataset",
         default="auto",
         help="its layout: davis16, segtrackv2, fbms59, folder (frames/ and masks/, or videos with "
-        "a folder of masks beside them); auto tells it by its folders",
+        "a folder of masks beside them); auto tells it by its folders. Masks of a video are "
+        "numbered from 0, as its frames are",
     )
     parser.add_argument(
         "--split",
@@ -35,6 +37,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", nargs="+", default=None, help="only these sequences")
     parser.add_argument(
         "--flow",
+        type=a_name,
         default="dis",
         help="a flow estimator; 'cached' for the flow beside the data (ROOT/flows/*/NAME.npz); or "
         "a folder with NAME.npz or NAME/*.flo",
@@ -46,7 +49,7 @@ def add_work_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--work",
-        type=Path,
+        type=a_path,
         default=None,
         help="folder in which results are kept, so that an interrupted run goes on and several "
         "processes share the work (default: scores in the cache folder)",

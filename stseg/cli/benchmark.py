@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+
+from stseg.cli.given import a_path
 
 NAME = "benchmark"
 HELP = "Measure the speed of every part on this machine against its plain version."
@@ -30,9 +31,9 @@ LINES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument("--json", type=a_path, default=None, help="also write the figures here")
     parser.add_argument(
-        "--root", type=Path, default=None, help="DAVIS2016 to measure on; else a rendered clip"
+        "--root", type=a_path, default=None, help="DAVIS2016 to measure on; else a rendered clip"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stseg.cli.annotated import (
@@ -16,6 +15,7 @@ from stseg.cli.annotated import (
     flow_folder_of,
     work_folder,
 )
+from stseg.cli.given import a_name, a_path
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,23 +29,31 @@ HELP = "Score a model on a data set: J and F as DAVIS measures them, by sub-sequ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_data_arguments(parser)
-    parser.add_argument("--model", default="full", help="name of a variant, or a checkpoint file")
-    parser.add_argument("--weights", default=None, help="weight file of the flow estimator")
+    parser.add_argument(
+        "--model", type=a_name, default="full", help="name of a variant, or a checkpoint file"
+    )
+    parser.add_argument(
+        "--weights", type=a_name, default=None, help="weight file of the flow estimator"
+    )
     parser.add_argument(
         "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
     )
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
-    parser.add_argument("--linkage", default="greedy", help="greedy (the paper) or one-to-one")
+    parser.add_argument(
+        "--linkage",
+        default="greedy",
+        help="greedy (the paper), one-to-one, or either with +similarity",
+    )
     parser.add_argument("--subsequence", type=int, default=10, help="frames; 0 for whole videos")
     parser.add_argument("--stride", type=int, default=1, help="frames between triplets, 1 or 2")
     parser.add_argument(
         "--refine", action="store_true", help="refine the masks by the flow (not in the paper)"
     )
-    parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
+    parser.add_argument("--json", type=a_path, default=None, help="also write the scores here")
     parser.add_argument(
         "--labels",
-        type=Path,
+        type=a_path,
         default=None,
         help="also write DIR/NAME/labels/*.png and DIR/NAME/foreground/*.png",
     )
@@ -64,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from stseg.evaluation import Failure, SequenceScore, evaluate_task, report
     from stseg.files import check_place, check_writable, write_atomically
-    from stseg.published import table
+    from stseg.published import in_words, table
 
     data_set, entries, absent = choose_data(arguments)
     if arguments.json is not None:
@@ -88,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = report(scores, task.settings, about, task.protocol)
     result |= {"split": arguments.split, "absent": absent, "failed": failed}
     of = "frames of " if task.protocol == "frames" else ""
-    title = f"mean of {of}{len(scores)} sequences"
+    title = f"mean of {of}{in_words(len(scores))}"
     if scores:
         several = sum(each["objects_iou"] is not None for each in result["sequences"].values())
         line = {**result["mean"], "frames": result["scored"]["frames"]}
@@ -101,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomically(arguments.json, (json.dumps(result, indent=1) + "\n").encode())
     if failed:
         raise InputError(
-            f"{len(failed)} of {len(ordered)} sequences could not be scored and are in no mean: "
+            f"{len(failed)} of {in_words(len(ordered))} could not be scored and are in no mean: "
             f"{', '.join(failed)}. See above for what is wrong with them."
         )
 
@@ -116,7 +124,7 @@ def _print_line(title: str, line: dict[str, Any], objects: str = "objects") -> N
     ):
         if line.get(key) is not None:
             text += f"  {name} {100 * line[key]:5.1f}"
-    print(f"{text}  {line['frames']:5d} frames", flush=True)
+    print(f"{text}  {line['frames']:5d} frame{'' if line['frames'] == 1 else 's'}", flush=True)
 
 
 def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]) -> Task:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stseg.cli.given import a_name, a_path
@@ -54,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="dis",
         help="flow estimator, or your own flow: an .npz file, or a folder or .zip of fields",
     )
-    parser.add_argument(
-        "--weights", type=a_name, default=None, help="weight file of the estimator"
-    )
+    parser.add_argument("--weights", type=a_name, default=None, help="weight file of the estimator")
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--frames", type=int, default=None, help="read no more than this many")

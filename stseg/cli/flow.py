@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator", default="dis", help="dis, raft (raft-sintel), raft-large or raft-small"
     )
-    parser.add_argument(
-        "--weights", type=a_name, default=None, help="weight file of the estimator"
-    )
+    parser.add_argument("--weights", type=a_name, default=None, help="weight file of the estimator")
     parser.add_argument(
         "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
     )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from pathlib import Path
 
+from stseg.cli.given import a_name, a_path
+
 NAME = "segment"
 HELP = "Segment a video into K motions and write labels, videos and a summary."
+
+logger = logging.getLogger(__name__)
 
 UNSAID = argparse.SUPPRESS
 """Default of what is a setting: what nobody says comes from --settings, or has its default."""
@@ -15,11 +20,11 @@ UNSAID = argparse.SUPPRESS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("video", type=Path, help="video file, GIF, or folder of frames")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("video", type=a_path, help="video file, GIF, or folder of frames")
+    parser.add_argument("--out", type=a_path, required=True, help="folder for the results")
     parser.add_argument(
         "--settings",
-        type=Path,
+        type=a_path,
         default=None,
         help="settings.json or summary.json of an earlier result; other options overrule it",
     )
@@ -42,15 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--flow",
+        type=a_name,
         default=UNSAID,
         help="optical flow estimator (dis, raft, ...), or your own flow: an .npz file, or a folder "
         "or .zip of .flo or KITTI .png fields (dis)",
     )
-    parser.add_argument("--weights", default=UNSAID, help="weight file of the estimator")
+    parser.add_argument(
+        "--weights", type=a_name, default=UNSAID, help="weight file of the estimator"
+    )
     parser.add_argument("--iterations", type=int, default=UNSAID, help="refinements of RAFT (12)")
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
     parser.add_argument(
-        "--model", default=UNSAID, help="name of a variant, or a checkpoint file (several)"
+        "--model",
+        type=a_name,
+        default=UNSAID,
+        help="name of a variant, or a checkpoint file (several)",
     )
     parser.add_argument(
         "--linkage",
@@ -123,6 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.export import check_folder, export_all, outputs
     from stseg.flow import ESTIMATORS, check_options
     from stseg.flow.cache import FlowCache
+    from stseg.linkage import SIMILARITY, uses_similarity
     from stseg.memory import give_back
     from stseg.pipeline import SegmentationRun
     from stseg.records import Settings, flow_name
@@ -138,6 +150,12 @@ def run(arguments: argparse.Namespace) -> None:
     if flow_name(said.get("flow", base.flow)) != base.flow:
         base = replace(base, weights=None)  # they are those of the other estimator
     settings = replace(base, **said)
+    if "similarity_weight" in said and not uses_similarity(settings.linkage):
+        # No error: the command of a result tells the weight whatever the linkage is.
+        logger.warning(
+            "--similarity-weight does nothing with the linkage %s. Choose %s%s, or leave it out.",
+            *(settings.linkage, settings.linkage, SIMILARITY),
+        )
     given = [f"--{name}" for name in ("weights", "iterations") if name in said]
     check_options(settings.flow, given)
     also = [*arguments.also, *(["foreground"] if arguments.foreground else [])]

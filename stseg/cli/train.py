@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stseg.cli.given import a_path
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,27 +20,31 @@ HELP = "Train a variant on folders of cached flow; a run that was cut goes on wh
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--flows", type=Path, nargs="+", required=True, help="folders of .npz flow, one a sequence"
+        "--flows",
+        type=a_path,
+        nargs="+",
+        required=True,
+        help="folders of .npz flow, one a sequence",
     )
     parser.add_argument(
         "--reference",
-        type=Path,
+        type=a_path,
         default=None,
         help="folder of better flow of the same frames: the losses are measured on it, while the "
         "network sees the flow of --flows",
     )
     parser.add_argument(
         "--start",
-        type=Path,
+        type=a_path,
         default=None,
         help="checkpoint whose weights the run starts from (torchrun takes it for an option of its "
         "own: torchrun ... -m -- stseg train ...)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--out", type=a_path, required=True, help="folder of the run")
     parser.add_argument("--variant", default="full", help="which settings to train")
     parser.add_argument(
         "--split",
-        type=Path,
+        type=a_path,
         default=None,
         help="list of the sequences to take, one a line; else all",
     )
@@ -118,6 +122,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--data", default="", help="what the card says of the data")
     parser.add_argument("--licence", default="", help="what the card says of the data's licence")
+
+
+def stopped(arguments: argparse.Namespace) -> str | None:
+    """What to tell after Ctrl-C; None where no run has begun."""
+    if not (arguments.out / "state.safetensors").is_file():
+        return None
+    return f"the run in {arguments.out} is kept, and the same command goes on with it"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -206,6 +217,16 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         raise InputError(
             "--spread is about heads that are drawn, and those of --start are trained already. "
             "Leave it out, or name the heads to draw anew with --only-heads."
+        )
+    if arguments.exaggerate is not None and arguments.reference is None:
+        raise InputError(
+            "--exaggerate multiplies the errors of rough flow, which only better flow of the same "
+            "frames tells. Name its folder with --reference, or leave it out."
+        )
+    if arguments.pasted is not None and not (arguments.objects or settings.augment.objects):
+        raise InputError(
+            f"--pasted is the chance of objects, but {arguments.variant!r} pastes none into its "
+            "samples. Say how many with --objects, or leave it out."
         )
     settings = replace(
         settings,

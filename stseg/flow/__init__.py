@@ -243,8 +243,9 @@ def own_fields(
         frames += 1
     read = frames if max_frames is None else min(frames, max_frames)
     if brought.count not in (frames - 1, read - 1):
+        count = f"{brought.count} field{'' if brought.count == 1 else 's'}"
         raise InputError(
-            f"{path} has {brought.count} fields, but {clip.name} has {frames} frames, which make "
+            f"{path} has {count}, but {clip.name} has {frames} frames, which make "
             f"{frames - 1}. Give the flow of this clip."
         )
     grid = grid_for(clip.size)

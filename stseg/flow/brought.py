@@ -57,7 +57,8 @@ def open_flow(path: Path) -> BroughtFlow:
     """An ``.npz``, a folder of ``.flo`` or KITTI ``.png`` fields, or a ``.zip`` of such a folder.
 
     Args:
-        path: an archive is known by what is in it, not by its name.
+        path: an archive is known by what is in it, not by its name. A folder that has no fields but
+            one ``.npz``, as ``flow --out FOLDER`` writes it, stands for that.
 
     Raises:
         InputError: nothing usable is there, or it unpacks to more than a clip has.
@@ -87,6 +88,14 @@ def read_flow(path: Path) -> tuple[np.ndarray, Size]:
 
 def _folder(folder: Path) -> BroughtFlow:
     names = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+    files = sorted(name for name in names if name.lower().endswith(".npz"))
+    if files and not any(name.lower().endswith(tuple(DECODERS)) for name in names):
+        if len(files) > 1:
+            raise InputError(
+                f"{folder} has flow of {len(files)} clips. Give the file of this one, for instance "
+                f"{folder / files[0]}."
+            )
+        return open_flow(folder / files[0])
 
     def read(name: str) -> bytes:
         try:

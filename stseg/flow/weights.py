@@ -113,13 +113,20 @@ def fetch_weights(
         try:
             data = Path(address).read_bytes()
         except OSError as error:
-            raise InputError(f"{address} cannot be read: {error.strerror}.") from error
+            raise InputError(
+                f"{address} cannot be read: {error.strerror}. Give the path of the weights or of "
+                "the archive, or leave --source out to fetch what was published."
+            ) from error
     data = _member(data, published, address)
     found = hashlib.sha256(data).hexdigest()
     if not found.startswith(published.sha256):
+        advice = "Fetch them again"
+        if source is not None:
+            advice += ", or, if they are other weights on purpose, give the file itself to the "
+            advice += "command that uses it: --weights FILE"
         raise InputError(
             f"The weights from {address} are not those that were published: their sha-256 is "
-            f"{found[:16]}..., not {published.sha256[:16]}... Fetch them again."
+            f"{found[:16]}..., not {published.sha256[:16]}... {advice}."
         )
     write_atomically(target, data)
     return target

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stseg.adaptation import AdaptationSettings
 from stseg.checkpoint import load_checkpoint
-from stseg.cli import main
+from stseg.cli import COMMANDS, main
 from stseg.export import OUTPUTS
 from stseg.records import Clip
 from stseg.video_writer import VideoWriter
@@ -217,7 +219,14 @@ def test_nothing_is_scored_for_a_place_that_cannot_be_written(
     ("words", "sentence"),
     [
         (["flow", "x.mp4", "--out", "f.npz", "--size", "100000x100000"], "Give at most 8,192"),
+        (["flow", "a.mp4", "b.mp4", "--out", "f.npz"], "2 clips need a folder"),
+        (
+            ["flow", "a.mp4", "--out", "f", "--estimator", "own.npz"],
+            "'own.npz' to compute flow with. Choose one of dis, raft-sintel, raft-large, raft-s",
+        ),
         (["clips", "--out", "c", "--count", "-1"], "Give 1 or more"),
+        (["clips", "--out", "c", "--shipped", "--frames", "9"], "--frames is for clips that are"),
+        (["clips", "--out", "c", "--shipped", "--stop"], "--stop is for clips that are"),
         (["segment", "x" * 300 + ".mp4", "--out", "o"], "A name is too long: xxx"),
         (["segment", "vid\udce9o.mp4", "--out", "o"], "'vid\\udce9o.mp4' is not UTF-8"),
     ],
@@ -352,6 +361,8 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     alone = [*words[:4], tmp_path / "h", *words[5:], "--start", tmp_path / "r/best.safetensors"]
     alone += ["--stage", "16x28:1:1e-3", "--only-heads", 2, "--objects", 3, "--spread", 2]
     alone += ["--zoom", 1.5, "--pasted", 0.5, "--exaggerate", 2]
+    better = shutil.copytree(tmp_path / "f", tmp_path / "better")
+    alone += ["--reference", better]
     assert run(capsys, *alone)[0] == 0
     settings = load_checkpoint(tmp_path / "h/best.safetensors").card["settings"]
     augment = settings["augment"]
@@ -372,7 +383,55 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores["sequences"]) == {"clip-000", "clip-001"}
     assert scores["sequences"]["clip-000"]["frames"] == 12
+    capsys.readouterr()
+    assert main([str(word) for word in [*words, "--sequences", "clip-000"]]) == 0
+    assert "mean of frames of 1 sequence " in capsys.readouterr().out
     assert 0 <= scores["mean"]["J"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["segment", "", "--out", "o"], "argument video: The name is empty."),
+        (["segment", "x.mp4", "--out", ""], "argument --out: The name is empty."),
+        (["segment", "x.mp4", "--out", "o", "--flow="], "argument --flow: The name is empty."),
+        (["clips", "--out", "c", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_what_cannot_be_parsed_gets_the_usage_of_its_command(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    error = capsys.readouterr().err
+    assert f"usage: stseg {words[0]} " in error
+    assert sentence in error
+
+
+@pytest.mark.parametrize("command", [command.NAME for command in COMMANDS])
+def test_help_tells_no_default_that_is_none(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    assert "default: None" not in told
+    assert "default: []" not in told
+
+
+def test_the_help_of_fit_tells_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    usual = AdaptationSettings()
+    size = " ".join(map(str, usual.size))
+    for words, value in (
+        ("optimiser steps", usual.steps),
+        ("learning rate at the start", usual.learning_rate),
+        ("grid of the volumes of a landscape clip", size),
+        ("volumes a step", usual.batch),
+    ):
+        assert f"{words} ({value})" in told
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:

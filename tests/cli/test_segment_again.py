@@ -120,6 +120,16 @@ def test_weights_of_the_settings_are_not_those_of_another_estimator(
     assert main([str(word) for word in [*words, "--flow", "dis"]]) == 0
 
 
+def test_a_weight_that_does_nothing_is_told(
+    clip: Clip, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["segment", clip.source, "--out", tmp_path / "o", "--model", tiny_model, "--frames", 3]
+    words += ["--linkage", "greedy", "--similarity-weight", 2]
+    assert main([str(word) for word in words]) == 0
+    assert "--similarity-weight does nothing with the linkage greedy." in caplog.text
+    assert "Choose greedy+similarity, or leave it out." in caplog.text
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

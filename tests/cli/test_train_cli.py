@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from stseg import datasets
+from stseg.checkpoint import load_checkpoint
 from stseg.cli import main
 from stseg.errors import InputError
 from stseg.flow import write_flow_file
+from stseg.training import Trainer
 
 
 @pytest.fixture
@@ -38,6 +40,8 @@ def words(tmp_path: Path) -> list[str]:
         (["--split", "picture.webp"], "picture.webp is not a text file"),
         (["--reference", "absent"], "There is no folder absent"),
         (["--start", "absent", "--spread", "10"], "Leave it out, or name the heads"),
+        (["--exaggerate", "2"], "Name its folder with --reference"),
+        (["--pasted", "0.5", "--variant", "spatial"], "'spatial' pastes none into its samples"),
     ],
 )
 def test_mistakes_get_a_sentence_and_leave_nothing(
@@ -88,6 +92,34 @@ def test_lists_are_those_of_the_data_sets(
     (tmp_path / "mine.txt").write_text("\n".join(lines), encoding="utf-8")
     assert main([*words, "--split", str(tmp_path / "mine.txt")]) == 2
     assert "Asked for ['my clip', 'bmx', 'bear']." in capsys.readouterr().err
+
+
+def test_ctrl_c_tells_that_the_run_is_kept(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "read_training_flows", stop)
+        assert main(words) == 130
+        assert capsys.readouterr().err == "stseg: stopped; nothing unfinished is left.\n"
+    words[-1] = "8x14:2:1e-3"
+    step = Trainer._train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", lambda self: stop() if self.step else step(self))
+        assert main(words) == 130
+        assert "the same command goes on with it.\n" in capsys.readouterr().err
+    assert main(words) == 0
+    best, state = (tmp_path / "run" / f"{name}.safetensors" for name in ("best", "state"))
+    assert main([*words, "--out", str(tmp_path / "new"), "--start", str(state)]) == 2
+    assert f"which `stseg train` goes on, not a checkpoint. Give {best}." in capsys.readouterr().err
+    best.unlink()
+    with pytest.raises(InputError, match="Train on until there is"):
+        load_checkpoint(state)
 
 
 def test_a_checkpoint_that_is_not_there_is_not_told(

@@ -66,6 +66,16 @@ def test_fields_of_both_kinds_are_refused(tmp_path: Path, fields: np.ndarray) ->
     np.testing.assert_array_equal(read_flow(tmp_path / "flo")[0], fields)
 
 
+def test_a_folder_of_one_npz_stands_for_it(tmp_path: Path, fields: np.ndarray) -> None:
+    write_flow_file(tmp_path / "f/a.npz", fields, (12, 20))
+    assert read_flow(tmp_path / "f")[0].shape == fields.shape
+    write_flow_file(tmp_path / "f/b.npz", fields, (12, 20))
+    with pytest.raises(InputError, match=r"flow of 2 clips.* for instance .*f/a\.npz"):
+        open_flow(tmp_path / "f")
+    write_flow_folder(tmp_path / "f", fields[:3], "flo")  # fields come first
+    assert open_flow(tmp_path / "f").count == 3
+
+
 def test_fields_come_in_the_order_that_people_count(tmp_path: Path, fields: np.ndarray) -> None:
     write_flow_folder(tmp_path / "fields", fields, "flo")
     files = {f"f{int(name[:5])}.flo": data for name, data in contents(tmp_path / "fields").items()}

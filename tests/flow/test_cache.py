@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from stseg import pipeline, result_keys
 from stseg.clip_flow import read_fields
+from stseg.device import Device
 from stseg.flow import FlowSettings
 from stseg.flow.cache import FlowCache, content_key
 from stseg.flow.dis import DIS
@@ -172,6 +175,72 @@ def test_flow_of_other_weights_in_the_same_file_is_other_flow(clip: Clip, tmp_pa
     assert (flow_key(clip, moved), clip_key(clip, None, moved)) == after
     published = replace(settings, weights=None)
     assert flow_key(clip, published) not in (before[0], after[0])
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with both devices, as far as a key asks."""
+
+    def chosen(name: str) -> Device:
+        return Device(torch.device("cpu" if name == "cpu" else "cuda"), False, name)
+
+    monkeypatch.setattr(pipeline, "choose_device", chosen)
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_all_that_decides_the_flow_is_in_its_key(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dis = Settings(device="cpu")
+    raft = replace(dis, flow="raft-sintel")
+    # The grid turns with the clip, whose size is what a reader makes of the content.
+    turned = replace(clip, size=clip.size[::-1])
+    keys = [
+        flow_key(clip, dis),
+        flow_key(clip, replace(dis, max_frames=5)),
+        flow_key(turned, dis),
+        flow_key(clip, raft),
+        flow_key(clip, replace(raft, flow="raft-small")),
+        flow_key(clip, replace(raft, iterations=3)),
+        flow_key(clip, replace(raft, max_frames=5)),
+        flow_key(turned, raft),
+        flow_key(clip, replace(raft, device="cuda")),  # its sums are not in the same order
+    ]
+    monkeypatch.setattr(pipeline, "FLOW_VERSION", (*pipeline.FLOW_VERSION, 1))
+    keys += [flow_key(clip, dis), flow_key(clip, raft)]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_what_does_not_decide_the_flow_costs_no_second_estimate(clip: Clip) -> None:
+    dis = Settings(device="cpu")
+    for same in (
+        {"device": "cuda", "iterations": 3, "weights": "w.pth"},  # these are of RAFT
+        {"k": 2, "taus": (-1, 2), "eta": 0.5, "linkage": "greedy", "model": "other"},
+        {"subsequence": 5, "merge": 0.5, "refine": True, "similarity_weight": 2.0},
+    ):
+        assert flow_key(clip, replace(dis, **same)) == flow_key(clip, dis)  # type: ignore[arg-type]
+    raft = replace(dis, flow="raft-sintel", device="auto")
+    assert flow_key(clip, raft) == flow_key(clip, replace(raft, device="cuda"))  # what is used
+
+
+def test_results_of_computed_flow_have_its_origin_in_their_key(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(device="cpu")
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.source.read_bytes() + b"other")
+    keys = [
+        clip_key(clip, None, settings),
+        clip_key(clip, None, replace(settings, flow="raft-sintel")),
+        clip_key(replace(clip, source=other), None, settings),
+        clip_key(replace(clip, size=clip.size[::-1]), None, settings),
+        clip_key(replace(clip, frames=5), None, settings),
+        clip_key(replace(clip, name="other"), None, settings),
+    ]
+    monkeypatch.setattr(result_keys, "FLOW_VERSION", (*result_keys.FLOW_VERSION, 1))
+    keys.append(clip_key(clip, None, settings))
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_short_name_is_resolved_where_settings_are_made(clip: Clip) -> None:

@@ -206,7 +206,7 @@ def test_the_command_writes_flow(
     assert main([*words, "--out", str(tmp_path / "flow.npz")]) == 0
     assert main([*words, "--out", str(tmp_path / "fields"), "--format", "flo"]) == 0
     flow, of = read_flow_file(tmp_path / "flow.npz", backward)
-    with pytest.raises(InputError, match="ward flow is expected. Compute it again with"):
+    with pytest.raises(InputError, match=r"ward flow is expected. Compute it again with"):
         read_flow_file(tmp_path / "flow.npz", not backward)
     assert flow.shape == (8, 2, *shape)
     assert of == clip.size

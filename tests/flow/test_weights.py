@@ -120,6 +120,10 @@ def test_another_file_is_refused(published: str, tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(CONTENT + b"!")
     with pytest.raises(InputError, match="are not those that were published: their sha-256"):
         fetch_weights("raft-test", tmp_path / "mine.pth")
+    with pytest.raises(InputError, match=r"give the file itself to .*: --weights FILE"):
+        fetch_weights("raft-test", tmp_path / "mine.pth")
+    with pytest.raises(InputError, match=r"absent\.pth cannot be read: .* leave --source out"):
+        fetch_weights("raft-test", tmp_path / "absent.pth")
     assert not weights_path("raft-test").exists()
 
 
