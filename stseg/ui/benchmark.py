@@ -10,17 +10,19 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.errors import InputError
+from stseg.errors import Cancelled, InputError
 from stseg.files import write_atomically
 from stseg.published import in_words
 from stseg.ui.benchmark_board import board_of
 from stseg.ui.benchmark_work import CACHED, Scores, scores_of
 from stseg.ui.controls import OWN_FLOW
+from stseg.ui.given import whole_or_none
 from stseg.ui.markup import note
 from stseg.ui.offered import ALL, chosen, splits
 from stseg.ui.view import Context, Job, Progress, TabView
 
 SUBSEQUENCE = 10
+LENGTH = "Sub-sequence"
 ABOUT = (
     "Segments the sequences of a data set, chooses the foreground with the ground truth once per "
     "sub-sequence (Sec. 4.2) and scores it as DAVIS does. K, τ, model, linkage and "
@@ -80,10 +82,9 @@ class Benchmark:
                 elem_id="benchmark-flow",
             )
             length = gr.Number(
+                # No minimum: Gradio would refuse what is below, and the job never hear of it.
                 SUBSEQUENCE,
-                precision=0,
-                minimum=0,
-                label="Sub-sequence",
+                label=LENGTH,
                 info="Frames for which the foreground is chosen at once; 0 is the whole video.",
                 elem_id="benchmark-length",
             )
@@ -133,33 +134,43 @@ class Benchmark:
         split: str,
         only: Sequence[str],
         flow: str,
-        length: float | None,
+        length: int | float | None,
     ) -> Iterator[Progress]:
         data_set = chosen(self._folders, title or "")
-        settings = replace(context.plain_settings(), subsequence=int(length or 0))
+        subsequence = whole_or_none(LENGTH, length, SUBSEQUENCE) or 0
+        settings = replace(context.plain_settings(), subsequence=subsequence)
         if flow != CACHED and settings.flow == OWN_FLOW:
             raise InputError(
                 "The flow on the left is your own and belongs to one clip. Choose an estimator on "
                 "the left, or the cached flow, to score a data set."
             )
         steps = scores_of(data_set, split, only, settings, flow == CACHED, context.stop)
-        shown = -1
+        shown = 0  # the table of an earlier run stays, with its file, until there is a row
         latest: Scores | None = None
         for latest in steps:
             done, total = len(latest.outcomes), len(latest.entries)
             values = None
             if done != shown:
-                values, shown = (board_of(latest), gr.skip()), done
+                values, shown = (board_of(latest), _file(context, latest)), done
             name, frames = latest.doing
             text = f"Scoring {in_words(total)} of {title}: {done} done"
             text += f", {name} at frame {frames}" if name and done < total else ""
             yield Progress(text, done, total, values)
         if latest is None:
             return
-        path = context.served / "scores.json"
-        write_atomically(path, (json.dumps(latest.to_json(), indent=1) + "\n").encode())
-        ready = gr.update(value=str(path), interactive=bool(latest.scores))
-        yield Progress(_told(latest, str(title)), values=(board_of(latest), ready))
+        yield Progress(_told(latest, str(title)))
+
+
+def _file(context: Context, latest: Scores) -> Any:
+    """The button with the scores of this table: it may be the last, if the visitor turns away."""
+    folder = context.served / str(len(latest.outcomes))  # an address of its own for each table
+    try:
+        folder.mkdir()
+    except FileNotFoundError as error:
+        raise Cancelled("The visitor left, and their folder went.") from error
+    path = folder / "scores.json"
+    write_atomically(path, (json.dumps(latest.to_json(), indent=1) + "\n").encode())
+    return gr.update(value=str(path), interactive=bool(latest.scores))
 
 
 def _told(latest: Scores, title: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,17 @@ SETTINGS = 10
 
 FLOW = 3
 """Which of those values is the flow."""
+
+TITLES = {
+    "k": "K",
+    "tau": "τ",
+    "eta": "η",
+    "max_frames": "Frames to read",
+    "subsequence": "Sub-sequence",
+    "stride": "Triplets",
+    "refine": "Refine masks by the flow",
+}
+"""What the page calls the parameters of ``read_settings``."""
 
 OWN_FLOW = "own"
 """Name of the flow that the visitor uploads."""
@@ -191,8 +202,10 @@ def read_settings(
     subsequence: Any = 0,
     stride: Any = 0,
     refine: Any = DEFAULTS.refine,
+    *,
+    titles: Mapping[str, str] | None = None,
 ) -> Settings:
-    """What the controls say.
+    """What the controls, or the parameters of an endpoint, say.
 
     The flow and the model are names here: the command line also takes paths, but somebody on the
     page must not make the server open files of their choice.
@@ -208,28 +221,35 @@ def read_settings(
         subsequence: frames after which labels are linked anew; None and 0 never do.
         stride: frames from one triplet to the next; None and 0 leave the choice.
         refine: whether masks are refined by the flow; None is the default.
+        titles: what sentences call the parameters; None calls them by their names.
 
     Raises:
         InputError: a value is of another kind (nobody has checked it before) or out of its range,
             or a name is not one of those offered.
     """
     model = model or DEFAULTS.model
-    percent = number("eta", eta, 1.0)
+    called = {name: name for name in TITLES} | dict(titles or {})
+    percent = number(called["eta"], eta, 1.0)
     if not 0 <= percent <= 100:
-        raise InputError(f"eta is {percent:g} %, but it is a percentage from 0 to 100.")
+        raise InputError(f"{called['eta']} is {percent:g} %, but it is a percentage from 0 to 100.")
     check_offered([model], [] if flow == OWN_FLOW else [flow])
     return Settings(
-        k=whole("k", k, DEFAULTS.k),
-        taus=tuple(wholes("tau", taus, 1)),
+        k=whole(called["k"], k, DEFAULTS.k),
+        taus=tuple(wholes(called["tau"], taus, 1)),
         eta=percent / 100,
         flow=flow,
         model=model,
         linkage=linkage,
-        max_frames=whole_or_none("max_frames", frames, 0),
-        subsequence=whole_or_none("subsequence", subsequence, 0) or 0,
-        stride=whole_or_none("stride", stride, 0),
-        refine=truth("refine", refine, DEFAULTS.refine),
+        max_frames=whole_or_none(called["max_frames"], frames, 0),
+        subsequence=whole_or_none(called["subsequence"], subsequence, 0) or 0,
+        stride=whole_or_none(called["stride"], stride, 0),
+        refine=truth(called["refine"], refine, DEFAULTS.refine),
     )
+
+
+def settings_on_page(*values: Any) -> Settings:
+    """``read_settings`` of the left column: sentences call its controls as they are titled."""
+    return read_settings(*values, titles=TITLES)
 
 
 def check_offered(models: Sequence[Any], flows: Sequence[Any]) -> None:

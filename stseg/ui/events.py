@@ -15,7 +15,7 @@ from stseg.flow.cache import FlowCache
 from stseg.records import Clip
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue, thumbnail_uri
-from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS, read_settings
+from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS, settings_on_page
 from stseg.ui.example import Example
 from stseg.ui.jobs import own_settings
 from stseg.ui.pace import Pace
@@ -38,7 +38,7 @@ WAITING = "Waiting for the machine: another clip is being segmented …"
 class Events:
     """Handlers of the page; what they return is laid out in ``stseg.ui.scene.Scene``.
 
-    ``values`` are those of the controls (``read_settings``), then ``looks``: the frame, and what
+    ``values`` are those of the controls (``settings_on_page``), then ``looks``: the frame, and what
     ``Session.looks`` keeps.
     """
 
@@ -107,7 +107,7 @@ class Events:
         if session.clip is None:
             raise InputError("No clip is chosen. Choose the clip of this flow first.")
         # Flow of a run that read its first frames alone is taken where so many are to be read.
-        frames = read_settings(*values[:SETTINGS]).max_frames
+        frames = settings_on_page(*values[:SETTINGS]).max_frames
         session.own_flow = session.take_flow(Path(path), session.clip, frames)
         name, clip = session.own_flow.path.name, session.own_flow.clip
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
@@ -363,7 +363,7 @@ class Events:
     def _badge(self, session: Session) -> str:
         """The badge of what the left column says now."""
         try:
-            return self._scene.badge(session, read_settings(*session.controls))
+            return self._scene.badge(session, settings_on_page(*session.controls))
         except InputError as error:
             return self._scene.badge_text(str(error))
 

@@ -34,6 +34,7 @@ from stseg.variants import VARIANTS, available_variants
 from stseg.volume import FlowFields
 
 TITLE = "Fit"
+CHECKPOINT = "Checkpoint"
 
 SIDE = 480
 """Longer side of a picture."""
@@ -107,7 +108,7 @@ def build() -> TabView:
             "Add to Compare", interactive=False, elem_id="fit-join", size="sm", min_width=80
         )
         download = gr.DownloadButton(
-            "Checkpoint",
+            CHECKPOINT,
             interactive=False,
             size="sm",
             min_width=80,
@@ -157,9 +158,13 @@ def _fit(
     )
     known = context.shown.footage if context.shown else None
     path = context.served / f"{clip.name}-fitted.safetensors"
-    # What an earlier fit learnt stays until there is something to take its place.
-    blank = (_chart(clip, base, [], chosen.steps), "", *_skip(3))
-    yield Progress("Getting the flow of the clip …", values=blank)
+    yield Progress("Getting the flow of the clip …")
+    # Chart, pictures and buttons are of one fit: those of an earlier one go together, and only when
+    # this one has learnt something that a Stop would keep.
+    no_file = gr.update(label=CHECKPOINT, value=None, interactive=False)
+    nothing: tuple[Any, ...] = (no_file, gr.update(interactive=False), None)
+    lost = f"The fit of {VARIANTS[base].name} to {clip.name} was broken off: nothing of it is kept."
+    broken_off: tuple[Any, ...] | None = None
     image, names = None, None
     step = FitStep("")
     for step in fit_clip(
@@ -168,18 +173,19 @@ def _fit(
         if image is None and step.first is not None and step.flow is not None:
             frame = watched(len(step.flow.forward) + 1)
             image, names = _image(context, clip, frame), _names(context, clip, frame, step.first)
-        drawn = gr.skip(), gr.skip()
-        if image is not None and step.first is not None and step.latest is not None:
+        values = None
+        if image is not None and step.done:
             chart = _chart(clip, base, curves_of(step.told), chosen.steps)
-            drawn = chart, _pictures(clip, step, image, names)
-        yield Progress(step.text, step.done, step.total, (*drawn, *_skip(3)))
+            values = (chart, _pictures(clip, step, image, names), *nothing)
+            nothing, broken_off = _skip(3), (note(lost), "", *_skip(3))
+        yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
     if step.saved is None or step.flow is None:
         return
     title = f"Fitted to this clip from {VARIANTS[base].name}, K = {settings.k}"
     if chosen.beta == 0:
         title += ", without L_c"
     fitted = Fitted(clip, step.saved, settings, title)
-    checkpoint = f"Checkpoint · {clip.name}"  # it stays when another clip is chosen
+    checkpoint = f"{CHECKPOINT} · {clip.name}"  # it stays when another clip is chosen
     ready = gr.update(label=checkpoint, value=str(step.saved), interactive=True)
     last = (*_skip(2), ready, gr.update(interactive=True), fitted)
     yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last)

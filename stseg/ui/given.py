@@ -36,6 +36,7 @@ def wholes(name: str, value: object, example: int) -> list[int]:
     """Whole numbers: a list of them, one alone, or nothing. Raises as ``whole`` does."""
     each = [] if value is None else [*value] if isinstance(value, list | tuple) else [value]
     if not all(_is_whole(one) for one in each):
+        value = next(filter(_too_far, each), value)
         _refuse(name, value, "a list of whole numbers", [example])
     return [whole(name, one, example) for one in each]
 
@@ -73,6 +74,16 @@ def _is_whole(value: object) -> TypeGuard[int | float]:
     return _is_number(value) and value == int(value)
 
 
+def _too_far(value: object) -> TypeGuard[int | float]:
+    """A number, but beyond every sensible one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > MOST
+
+
 def _refuse(name: str, value: object, what: str, example: object) -> NoReturn:
     told = reprlib.repr(value)  # somebody may have given a book
+    if _too_far(value):
+        far = "large" if value > 0 else "small"
+        raise InputError(
+            f"{name} is {told}, which is too {far}. Give {what}, for instance {example}."
+        )
     raise InputError(f"{name} is {told}, but it is {what}, for instance {example}.")

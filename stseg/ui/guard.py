@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-TITLE = "That did not work"
-
 UNEXPECTED = (
     "Something went wrong that is not your doing. It is written in the log of the app; try again, "
     "or with another clip."
@@ -87,15 +85,13 @@ def _sentences() -> Iterator[None]:
     except gr.Error:
         raise
     except InputError as error:
-        raise gr.Error(
-            escape(str(error), quote=False), title=TITLE, print_exception=False
-        ) from error
+        raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
     except Cancelled as error:
-        raise gr.Error(STOPPED, title=TITLE, print_exception=False) from error
+        raise gr.Error(STOPPED, print_exception=False) from error
     except Exception as error:
         full = no_space(error) if isinstance(error, OSError) else None
         if full is not None:
             logger.error("%s", full)
-            raise gr.Error(DISK_FULL, title=TITLE, print_exception=False) from error
+            raise gr.Error(DISK_FULL, print_exception=False) from error
         logger.exception("Unexpected error")
-        raise gr.Error(UNEXPECTED, title=TITLE, print_exception=False) from error
+        raise gr.Error(UNEXPECTED, print_exception=False) from error

@@ -14,7 +14,7 @@ from stseg.errors import Cancelled, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import markup
-from stseg.ui.controls import OWN_FLOW, SETTINGS, read_settings
+from stseg.ui.controls import OWN_FLOW, SETTINGS, settings_on_page
 from stseg.ui.guard import guarded
 from stseg.ui.session import Session, Sessions
 from stseg.ui.view import Context, Job, Progress
@@ -26,7 +26,7 @@ def own_settings(session: Session, clip: Clip | None, *values: Any) -> Settings:
     Raises:
         InputError: a value is unusable, or no flow of this clip was brought.
     """
-    settings = read_settings(*values)
+    settings = settings_on_page(*values)
     if settings.flow != OWN_FLOW:
         return settings
     return replace(settings, flow=str(session.flow_for(clip)))
@@ -65,10 +65,12 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
 
         steps = sessions.machine.steps(name, work, lambda: session.stopped(ticket))
         latest = Progress("")
+        broken_off: Sequence[Any] | None = None
         try:
             for latest in steps:
                 if not session.current(ticket):
                     break
+                broken_off = latest.broken_off
                 line = markup.status(latest.text, latest.done, latest.total, busy=True)
                 pulse: Any = time.monotonic() if latest.redraw else gr.skip()
                 yield line, pulse, *(unchanged() if latest.values is None else latest.values)
@@ -82,6 +84,8 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
                 session.begin_writing()  # K or the threshold may have moved meanwhile
         if waited_for:
             yield markup.status(latest.text), time.monotonic(), *unchanged()
+        elif broken_off is not None:
+            yield gr.skip(), gr.skip(), *broken_off
         else:
             yield nothing()  # Gradio sends the last value again at the end
 
@@ -116,7 +120,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         clip=clip,
         shown=session.shown,
         settings=lambda: own_settings(session, clip, *values),
-        plain_settings=lambda: read_settings(*values),
+        plain_settings=lambda: settings_on_page(*values),
         stop=stop,
         served=session.new_job_folder(),
         cache=None if clip in session.uploads else FlowCache(),

@@ -31,8 +31,13 @@ whenever they are renewed, by an event or by the player, is given to ``onceRenew
 hears of the former: an event that was on its way may show a frame that was left."""
 
 ENLARGE = f"""{RENEW}
-const tell = () => element.querySelectorAll('figure[tabindex]').forEach((figure) =>
-  figure.setAttribute('aria-pressed', String(figure.dataset.name === element.dataset.large)));
+const tell = () => {{
+  const figures = [...element.querySelectorAll('figure[tabindex]')];
+  const large = (figure) => figure.dataset.name === element.dataset.large;
+  // On a board without that picture none would be large; a lone picture says nothing.
+  if (figures.length && !figures.some(large)) delete element.dataset.large;
+  figures.forEach((figure) => figure.setAttribute('aria-pressed', String(large(figure))));
+}};
 const enlarge = (event) => {{
   const figure = event.target.closest('figure[tabindex]');
   if (!figure) return;

@@ -86,6 +86,8 @@ class Progress:
             leaves all as they are.
         redraw: whether the pictures of the open tab are drawn again now; at the end of a job they
             are in any case.
+        broken_off: what ``values`` are to be if the visitor turns to something else while this is
+            shown; None leaves all as they are then.
     """
 
     text: str
@@ -93,6 +95,7 @@ class Progress:
     total: int | None = None
     values: Sequence[Any] | None = None
     redraw: bool = False
+    broken_off: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,9 @@ class Job:
 
     Yield at most twice a second, so that the page keeps up. After Stop, what is yielded is still
     shown (so a job can keep what there is). After the visitor left or began something else nothing
-    is shown any more and the generator is closed: release what it holds in ``finally``. An
-    ``InputError`` becomes the sentence on the page; ``Cancelled`` becomes "Stopped."; anything
-    else is logged and told without a trace. When it has ended the pictures of the open tab are
+    is shown any more but ``Progress.broken_off``, and the generator is closed: release what it
+    holds in ``finally``. An ``InputError`` becomes the sentence on the page; ``Cancelled`` becomes
+    "Stopped."; anything else is logged and told without a trace. When it has ended the pictures of the open tab are
     drawn again, so that what ``context.add_variant`` gave is there.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from stseg.errors import InputError
-from stseg.evaluation import Task
+from stseg.evaluation import Failure, Task
 from stseg.records import Settings
+from stseg.ui import benchmark
 from stseg.ui import benchmark_work as work
-from stseg.ui.benchmark_work import scores_of
+from stseg.ui.benchmark_work import Scores, scores_of
 from stseg.ui.offered import ALL, SHIPPED, chosen, offered, splits
+from stseg.ui.view import Context
 
 
 def never() -> bool:
@@ -69,6 +72,35 @@ def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
     assert whole.scores[0] == latest.scores[0]
 
 
+def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data_set = chosen(offered([]), SHIPPED)
+    entries = data_set.choose()[0]
+    begun = Scores(data_set, entries, [], Settings())
+    failed = [Failure(each.name, "It is empty.") for each in entries]
+    steps = [begun, replace(begun, outcomes=failed[:1]), replace(begun, outcomes=failed[:2])]
+    monkeypatch.setattr(benchmark, "scores_of", lambda *_: iter(steps))
+    context = Context(
+        clip=None,
+        shown=None,
+        settings=Settings,
+        plain_settings=Settings,
+        stop=never,
+        served=tmp_path,
+        cache=None,
+        compared=tuple,
+        keep=lambda _: None,
+        add_variant=lambda *_: None,
+    )
+    tab = benchmark.Benchmark(offered([]))
+    first, *later, last = tab._run(context, SHIPPED, ALL, [], "cached", 10)
+    assert first.values is last.values is None  # what an earlier run left stays whole
+    for step, done in zip(later, (1, 2), strict=True):
+        assert step.values is not None
+        table, button = step.values
+        assert table.count('class="failed"') == done
+        assert len(json.loads(Path(button["value"]).read_text())["failed"]) == done
+
+
 @pytest.mark.browser
 def test_rows_pictures_and_download(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
@@ -96,10 +128,18 @@ def test_rows_pictures_and_download(visit: Visit, tmp_path: Path) -> None:
     assert report["settings"]["stride"] == 1  # though "automatic" is 2 elsewhere
     assert report["mean"]["J"] == pytest.approx(mean / 100, abs=0.001)
     assert set(report["sequences"]) == set(names)
+    # A number that makes no sense is told as in the left column; table and file stay.
+    page.fill("#benchmark-length input", "-1")
+    page.click("#benchmark-start")
+    visit.wait_status("Not done. A sub-sequence of -1 frames makes no sense.", 20)
+    assert page.locator("#status progress").count() == 0
+    assert rows.count() == 3
+    assert page.is_enabled("#benchmark-download")
     # The page of the tab stays usable: what was scored comes again at once.
+    page.fill("#benchmark-length input", "10")
     page.click("#benchmark-start")
     visit.wait_status("3 sequences of Rendered clips are scored.", 60)
-    assert not visit.errors
+    assert not [each for each in visit.errors if "Dependency function failed" not in each]
     assert not visit.outside
 
 

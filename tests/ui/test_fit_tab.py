@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from app_process import Served, Visit
+from app_process import PATIENCE, Served, Visit
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -64,6 +64,18 @@ def test_stop_keeps_what_there_is(visit: Visit) -> None:
     assert time.monotonic() - begun < 5  # a second, on a machine that does nothing else
     page.wait_for_selector("#fit-join:not([disabled])")
     page.wait_for_selector("#fit-download:not([disabled])")
+    assert "Checkpoint · orbit" in page.inner_text("#fit-download")
+    # The buttons go with the chart: a new fit that is broken off leaves neither file nor losses.
+    page.click("#fit-start")
+    page.wait_for_selector("#fit-download[disabled]", timeout=60_000 * PATIENCE)
+    assert page.is_disabled("#fit-join")
+    assert page.locator("#fit-pictures img").count() == 2
+    visit.pick("crossing")
+    broken = "The fit of several to orbit was broken off: nothing of it is kept."
+    page.wait_for_selector(f"#fit-chart:has-text('{broken}')")
+    assert page.inner_text("#fit-download").strip() == "Checkpoint"
+    assert page.is_disabled("#fit-download")
+    assert page.locator("#fit-pictures img").count() == 0
     assert not visit.errors
 
 

@@ -12,7 +12,7 @@ from layout import in_blocks
 from stseg.errors import InputError
 from stseg.records import Settings
 from stseg.ui.api import ENDPOINTS
-from stseg.ui.controls import read_settings
+from stseg.ui.controls import read_settings, settings_on_page
 from stseg.ui.endpoint import Endpoint
 from stseg.ui.given import names, number, truth, whole, whole_or_none, wholes
 from stseg.ui.guard import guarded
@@ -46,12 +46,34 @@ def test_numbers_as_clients_give_them() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "value", [None, "a", "3", [3], True, {}, float("nan"), float("inf"), 10**400, 2.7]
-)
+@pytest.mark.parametrize("value", [None, "a", "3", [3], True, {}, float("nan"), 2.7])
 def test_what_is_no_whole_number_is_refused_by_name(value: object) -> None:
     with pytest.raises(InputError, match=r"k is .*, but it is a whole number, for instance 4"):
         whole("k", value, 4)
+
+
+@pytest.mark.parametrize("value", [99999999999999, float("inf"), 10**400])
+def test_a_number_beyond_all_is_too_large(value: float) -> None:
+    with pytest.raises(InputError, match=r"k is .*, which is too large. Give a whole number, for "):
+        whole("k", value, 4)
+    with pytest.raises(InputError, match=r"tau is .*, which is too small. Give a list of whole "):
+        wholes("tau", [1, -value], 1)
+    with pytest.raises(InputError, match=r"eta is .*, which is too large. Give a number, for "):
+        number("eta", value, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((2.5, 0), "Frames to read is 2.5, but it is a whole number"),
+        ((0, 10**12), "Sub-sequence is 1000000000000, which is too large"),
+    ],
+)
+def test_the_page_calls_its_controls_by_their_titles(
+    given: tuple[float, float], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{sentence}"):
+        settings_on_page(4, [1], 1.0, "dis", None, "greedy", *given)
 
 
 def test_a_long_mistake_is_told_in_short() -> None:

@@ -96,6 +96,17 @@ def test_work_that_nobody_waits_for_is_closed(
     assert closed == [True]
 
 
+def test_work_that_is_broken_off_may_say_so(sessions: Sessions) -> None:
+    def work(context: Context, word: str) -> Iterator[Progress]:
+        yield Progress("first", broken_off=("nothing is kept",))
+        yield Progress("never shown", broken_off=("not this",))
+
+    steps = run(sessions, work, "")
+    next(steps)
+    sessions.of("one").drop()
+    assert list(steps) == [(gr.skip(), gr.skip(), "nothing is kept")]
+
+
 def test_stopped_before_it_began(sessions: Sessions) -> None:
     def work(context: Context, word: str) -> Iterator[Progress]:
         raise AssertionError("it must not begin")

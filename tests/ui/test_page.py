@@ -130,6 +130,11 @@ def test_what_moves_without_new_work(visit: Visit) -> None:
         "old => document.querySelector('#board figure[data-name=overlay] img').src === old",
         arg=before["overlay"],
     )
+    page.keyboard.press("ArrowRight")  # a box and a choice leave the arrows to the page
+    page.wait_for_selector("#board figcaption:has-text('frame 21')")
+    page.focus("#style input[type=radio] >> nth=0")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#board figcaption:has-text('frame 20')")
     bands = page.locator("#board .bands")
     box = bands.bounding_box()
     assert box is not None
@@ -384,6 +389,14 @@ LARGEST = (
 """Height of the highest picture, as a share of the screen."""
 
 
+WHEEL_HANGS_OUT = """() => {
+  document.querySelector('#board .board').style.setProperty('--ratio', '12 / 1');
+  const [frame, wheel] = ['img:first-child', '.wheel'].map((part) =>
+    document.querySelector(`#board figure[data-name=flow] ${part}`).getBoundingClientRect());
+  return [wheel.bottom > frame.bottom || wheel.top < frame.top, wheel.height > 5];
+}"""
+
+
 def test_a_portrait_clip_fits_the_screen(
     visit: Visit, rng: np.random.Generator, tmp_path: Path
 ) -> None:
@@ -392,15 +405,22 @@ def test_a_portrait_clip_fits_the_screen(
     with VideoWriter(tmp_path / "tall.mp4", 24.0) as video:
         for index in range(5):
             video.write(np.ascontiguousarray(ground[:160, index : index + 90]))
+    page.click("#board figure[data-name=truth]")
     page.set_input_files("#left input[type=file] >> nth=0", tmp_path / "tall.mp4")
     visit.wait_status("tall is chosen", 10)
     assert 0.4 < page.evaluate(LARGEST) < 0.76  # the picture of a clip that is not segmented
     page.click("#segment")
     visit.wait_status("tall: 5 frames", 60)
+    # It has no ground truth to be the large picture.
+    assert page.locator("#board[data-large], #board [data-large]").count() == 0
     assert 0.5 < page.evaluate(LARGEST) < 0.76
     page.click("#board figure[data-name=flow]")  # made on a grid that is wide
     page.wait_for_selector("#board[data-large=flow], #board [data-large=flow]")
     assert 0.5 < page.evaluate(LARGEST) < 0.76
+    # Of a very wide clip, on a telephone, the wheel stays within its picture.
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("#board figure[data-name=flow]")
+    assert page.evaluate(WHEEL_HANGS_OUT) == [False, True]
     assert not visit.errors
 
 
