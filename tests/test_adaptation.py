@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from stseg import adaptation as fitting
 from stseg.adaptation import (
     Adaptation,
     AdaptationSettings,
     chart,
     trained_with,
 )
+from stseg.augment import AugmentSettings
 from stseg.checkpoint import load_checkpoint, save_checkpoint
 from stseg.clip_flow import read_fields
 from stseg.device import Device
 from stseg.errors import Cancelled, InputError
 from stseg.flow.cache import FlowCache
-from stseg.losses import LossSettings
+from stseg.losses import Losses, LossSettings, joint_losses
+from stseg.motion import FitSettings
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
@@ -159,6 +164,163 @@ def test_the_predecessor_is_fitted_on_single_fields(tmp_path: Path, cpu: Device)
     save_checkpoint(tmp_path / "frame.safetensors", network, {})
     told = list(adaptation(tmp_path / "frame.safetensors", cpu, flow=fields(2)).run())
     assert all(each.losses["consistency"] == 0 for each in told if each.losses)
+
+
+# --- what the settings and the card say ----------------------------------------------------------
+
+STILL = AugmentSettings(global_motion=0.0, corrupt=0.0, flip=False, reverse=False)
+FIT = FitSettings(steps=3, stride=2, floor=0.1)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at a volume: what the network sees, and what the losses are given."""
+
+    training: bool
+    volume: Tensor
+    flow: Tensor
+    motion: Tensor
+    model: str
+    weights: LossSettings
+    fit: FitSettings
+
+
+def watched(work: Adaptation, monkeypatch: pytest.MonkeyPatch, factor: float = 1.0) -> list[Pass]:
+    """Fit to the end and note every look; the losses are ``factor`` times as large."""
+    seen: list[Pass] = []
+    latest: list[Tensor] = []
+    features = work.network.features
+
+    def looking(volume: Tensor) -> Tensor:
+        latest[:] = [volume]
+        return features(volume)
+
+    def noting(
+        heads: Any, flow: Tensor, model: Any, weights: Any, fit: Any, motion: Tensor
+    ) -> list[Losses]:
+        seen.append(Pass(work.network.training, latest[0], flow, motion, model.name, weights, fit))
+        return [
+            replace(each, total=factor * each.total)
+            for each in joint_losses(heads, flow, model, weights, fit, motion)
+        ]
+
+    monkeypatch.setattr(work.network, "features", looking)
+    monkeypatch.setattr(fitting, "joint_losses", noting)
+    list(work.run(every=100))
+    return seen
+
+
+def with_card(tmp_path: Path, augment: AugmentSettings) -> Path:
+    """A model that was trained in a way that is not the usual one."""
+    torch.manual_seed(0)
+    network = SegmentationNetwork(NetworkSettings(levels=2, features=4, ks=(2, 3)))
+    said = {
+        "motion_model": "affine",
+        "fit": asdict(FIT),
+        "augment": asdict(augment),
+        "losses": {"beta": 1.0, "eta": 0.01, "along_motion": True},
+        "instants": 3,
+    }
+    save_checkpoint(tmp_path / "carded.safetensors", network, {"settings": said})
+    return tmp_path / "carded.safetensors"
+
+
+def test_a_fit_uses_what_its_settings_and_the_card_say(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SMALL, taus=(1, 2), eta=0.3, beta=0.5, batch=6, steps=2)
+    work = adaptation(with_card(tmp_path, STILL), cpu, settings)
+    seen = watched(work, monkeypatch)
+    steps = [each for each in seen if each.training]
+    assert len(steps) == 12
+    assert len(seen) > 12  # the clip itself, before and after
+    for each in seen:
+        assert (each.model, each.fit) == ("affine", FIT)
+        assert each.weights == LossSettings(0.5, 0.3, along_motion=True)
+        assert torch.equal(each.volume, each.flow)
+    # A pixel a frame goes 1 / 480 of the width and 1 / 270 of the height, τ times.
+    taus = set()
+    for each in steps:
+        moved = each.motion * Tensor([480, 270]).view(1, 2, 1, 1, 1)
+        tau = round(float(moved.abs().max() / each.flow.abs().max()))
+        torch.testing.assert_close(moved, tau * each.flow)
+        taus.add(tau)
+    assert taus == {1, 2}
+
+
+AUGMENTATIONS = {
+    "nothing": STILL,
+    "flip": replace(STILL, flip=True),
+    "reverse": replace(STILL, reverse=True),
+    "global motion": replace(STILL, global_motion=2.0),
+    "corrupt": replace(STILL, corrupt=1.0),
+    "zoom": replace(STILL, zoom=3.0),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_volumes_are_augmented_as_the_card_says_and_the_clip_is_not(
+    name: str, tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = adaptation(
+        with_card(tmp_path, AUGMENTATIONS[name]), cpu, replace(SMALL, batch=12, steps=1)
+    )
+    every = work._volumes.batch(range(len(work._volumes)), SMALL.size)
+    mirrored = every.flip(4) * Tensor([-1, 1]).view(1, 2, 1, 1, 1)
+    known = {"as it is": every, "flip": mirrored, "reverse": -every.flip(2)}
+
+    def kind(flow: Tensor) -> str:
+        near = [
+            key
+            for key, all_ in known.items()
+            if (all_ - flow).abs().amax((1, 2, 3, 4)).min() < 1e-4
+        ]
+        return near[0] if near else "other"
+
+    seen = watched(work, monkeypatch)
+    drawn = [each for each in seen if each.training]
+    assert len(drawn) == 12
+    expected = {
+        "nothing": {"as it is"},
+        "flip": {"as it is", "flip"},
+        "reverse": {"as it is", "reverse"},
+        "global motion": {"other"},
+        "corrupt": {"as it is"},
+        "zoom": {"other"},
+    }
+    assert {kind(each.flow) for each in drawn} == expected[name]
+    for each in drawn:
+        changed = (each.volume != each.flow).flatten(3).any(3).any(1)  # (1, t)
+        assert int(changed.sum()) == (name == "corrupt")
+        moved = each.motion * Tensor([480, 270]).view(1, 2, 1, 1, 1)
+        if name == "global motion":  # the camera that is added moves nothing
+            assert kind(moved) == "as it is"
+        elif name != "zoom":
+            assert torch.allclose(moved, each.flow, atol=1e-4)
+    for each in seen:
+        if not each.training:
+            assert kind(each.flow) == "as it is"
+            assert torch.equal(each.volume, each.flow)
+
+
+def test_the_rate_falls_along_a_cosine_and_the_gradient_is_bounded(
+    tiny_model: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = adaptation(tiny_model, cpu)
+    rates, norms = [], []
+    step = work._optimiser.step
+
+    def noting() -> None:
+        rates.append(work._optimiser.param_groups[0]["lr"])
+        grads = [p.grad.flatten() for p in work.network.parameters() if p.grad is not None]
+        norms.append(float(torch.cat(grads).norm()))
+        step()
+
+    monkeypatch.setattr(work._optimiser, "step", noting)
+    watched(work, monkeypatch, factor=1e4)
+    cosine = [(1 + math.cos(math.pi * number / 4)) / 2 for number in range(4)]
+    assert rates == pytest.approx([1e-3 * (0.05 + 0.95 * part) for part in cosine])
+    assert norms == pytest.approx([1.0] * 4, rel=1e-3)
 
 
 # --- stopping ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stseg import training
 from stseg.datasets import FlowSequence
 from stseg.device import Device
 from stseg.direction_heads import begin_direction_heads
@@ -67,7 +69,22 @@ def test_what_moves_is_parted_by_its_direction(seeing: Seeing) -> None:
     assert changed == {f"heads.{k}.{part}" for k in (2, 3, 5) for part in ("weight", "bias")}
 
 
-def test_a_run_begins_with_them_once(tmp_path: Path, cpu: Device) -> None:
+def test_a_run_begins_with_them_once(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_heads: list[Sequence[int]] = []
+
+    def noting(
+        network: SegmentationNetwork,
+        flows: Iterable[Tensor],
+        known: int,
+        ks: Sequence[int],
+        generator: torch.Generator,
+    ) -> None:
+        begun_heads.append(ks)
+        begin_direction_heads(network, flows, known, ks, generator)
+
+    monkeypatch.setattr(training, "begin_direction_heads", noting)
     flow = four_ways()[0].transpose(0, 1).repeat(4, 1, 1, 1)
     sequences = [FlowSequence("four", flow.half())]
     settings = TrainSettings(
@@ -88,6 +105,8 @@ def test_a_run_begins_with_them_once(tmp_path: Path, cpu: Device) -> None:
     list(run.run())
     weights = {name: values.clone() for name, values in run.network.state_dict().items()}
     again = Trainer(begun, sequences, tmp_path / "run", cpu, start=start)
+    # Counted, since the weights of the state would replace those that were begun again.
+    assert begun_heads == [(4, 3)]
     for name, values in again.network.state_dict().items():
         assert torch.equal(values, weights[name]), name
 
@@ -98,3 +117,10 @@ def test_heads_that_cannot_be_begun_get_a_sentence() -> None:
         TrainSettings(network=network, direction_heads=(2, 7))
     with pytest.raises(InputError, match="none is left to tell what is background"):
         TrainSettings(network=network, direction_heads=(2, 4))
+    # A head that is drawn anew does not know what is background.
+    mixed = TrainSettings(
+        network=NetworkSettings(ks=(4, 2, 3)), only_heads=(4, 3), direction_heads=(3,)
+    )
+    assert mixed.trained_before == (2,)
+    with pytest.raises(InputError, match="drawn anew or begun"):
+        replace(mixed, only_heads=(4, 2, 3))

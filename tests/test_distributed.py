@@ -30,6 +30,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
+from stseg import run_folder, training
 from stseg.datasets import read_training_flows
 from stseg.device import Device
 from stseg.distributed import Team, team
@@ -47,6 +48,12 @@ device = Device(torch.device("cpu"), bfloat16=False, name="CPU, float32")
 
 def train(processes: Team) -> None:
     run = Trainer(settings, read_training_flows([flows]), folder, device, team=processes)
+    seen, written = [], []
+    features = run.network.features
+    run.network.features = lambda volume: seen.append(len(volume)) or features(volume)
+    for module, name in ((training, "save_checkpoint"), (run_folder.RunFolder, "write")):
+        write = getattr(module, name)
+        setattr(module, name, lambda *a, write=write: written.append(1) or write(*a))
     steps = run.run()
     while run.step < stop:
         next(steps)
@@ -54,7 +61,8 @@ def train(processes: Team) -> None:
     processes.wait()
     weights = torch.cat([p.detach().flatten() for p in run.network.parameters()])
     assert torch.allclose(processes.mean(weights), weights, atol=1e-7)
-    print(processes.rank, processes.size, run.step)
+    # A step is of 4 volumes, and a validation of 2, of which each process takes its share.
+    print(processes.rank, processes.size, run.step, sorted(set(seen)), bool(written))
 
 def threads_of_gloo() -> int:
     names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
@@ -132,7 +140,10 @@ def masks(folder: Path) -> torch.Tensor:
 
 def test_two_processes_do_what_one_does(flows: Path, tmp_path: Path, cpu: Device) -> None:
     alone(tmp_path / "one", flows, cpu)
-    assert train(2, tmp_path / "two", flows) == ["0 2 6", "1 2 6"]
+    assert train(2, tmp_path / "two", flows) == [
+        "0 2 6 [1, 2] True",
+        "1 2 6 [1, 2] False",
+    ]
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert one.shape == (6, 5)
     np.testing.assert_allclose(two, one, rtol=1e-4)

@@ -13,6 +13,7 @@ from stseg.losses import (
     LossSettings,
     consistency_loss,
     flow_change,
+    joint_losses,
     reconstruction_loss,
     segmentation_losses,
     visible_sites,
@@ -216,6 +217,21 @@ def test_occlusions_are_looked_for_along_the_motion(chance: torch.Generator) -> 
     assert covered.nonzero().tolist() == [[2, 5], [2, 6], [3, 5], [3, 6]]
 
 
+def test_the_loss_along_the_motion_leaves_out_what_is_occluded_along_it() -> None:
+    """What moves is bright, and covers two columns: the only change along the motion."""
+    size = (2, 6, 10)
+    object_at = torch.zeros(size, dtype=torch.bool)
+    object_at[0, 2:4, 2:5] = object_at[1, 2:4, 4:7] = True
+    flow = torch.zeros(1, 2, *size, dtype=torch.float64)
+    flow[0, 0][object_at] = 2.0
+    motion = flow / flow.new_tensor([size[2], size[1]]).view(1, 2, 1, 1, 1)
+    bright = object_at.to(flow)
+    masks = torch.stack((bright, 1 - bright))[None]
+    sites = size[1] * size[2]
+    assert float(consistency_loss(masks, flow, 0.0, motion)) == pytest.approx(4 / sites)
+    assert float(consistency_loss(masks, flow, 4 / sites, motion)) == pytest.approx(0, abs=1e-12)
+
+
 def test_motion_is_asked_for(chance: torch.Generator) -> None:
     weights = LossSettings(along_motion=True)
     masks, flow = soft(chance), noise(chance)
@@ -313,6 +329,22 @@ def test_the_total_is_the_weighted_sum(beta: float, chance: torch.Generator) -> 
     reconstruction = float(reconstruction_loss(masks, flow, motion))
     consistency = float(consistency_loss(masks, flow, 0.05))
     assert float(losses.total) == pytest.approx(reconstruction + beta * consistency, abs=1e-12)
+
+
+@pytest.mark.parametrize("along", [False, True])
+def test_each_of_several_heads_has_the_losses_that_it_has_alone(
+    along: bool, chance: torch.Generator
+) -> None:
+    heads = [soft(chance, b=2, k=k) for k in (4, 2, 3)]
+    flow = noise(chance, b=2)
+    weights = LossSettings(0.7, 0.1, along_motion=along)
+    given = QUADRATIC, weights, CONVERGED, 0.05 * flow
+    for masks, losses in zip(heads, joint_losses(heads, flow, *given), strict=True):
+        alone = segmentation_losses(masks, flow, *given)
+        for name in ("total", "reconstruction", "consistency"):
+            torch.testing.assert_close(
+                getattr(losses, name), getattr(alone, name), rtol=1e-9, atol=0
+            )
 
 
 # --- gradients -----------------------------------------------------------------------------------

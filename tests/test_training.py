@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from stseg import training
 from stseg.augment import AugmentSettings
@@ -318,6 +319,185 @@ def test_bfloat16_trains_too(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tmp_path / "best.safetensors")
     assert all(p.dtype == torch.float32 for p in checkpoint.network.parameters())
     assert all(p.isfinite().all() for p in checkpoint.network.parameters())
+
+
+# --- what a step and a validation look at --------------------------------------------------------
+
+STILL = AugmentSettings(global_motion=0.0, corrupt=0.0, flip=False, reverse=False)
+ROUGH = [replace(each, reference=each.flow * 1.25 + 0.5, size=(160, 280)) for each in SEQUENCES]
+FRAME = torch.tensor([280.0, 160.0]).view(1, 2, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at volumes: what the network sees, and what the losses are given."""
+
+    training: bool
+    ks: tuple[int, ...]
+    volume: Tensor
+    flow: Tensor
+    motion: Tensor
+    weights: LossSettings
+
+
+def watched(
+    run: Trainer, monkeypatch: pytest.MonkeyPatch, factor: float = 1.0
+) -> tuple[list[Progress], list[Pass]]:
+    """Train to the end and note every look; the losses are ``factor`` times as large."""
+    seen: list[Pass] = []
+    latest: list[Tensor] = []
+    features = run.network.features
+
+    def looking(volume: Tensor) -> Tensor:
+        latest[:] = [volume]
+        return features(volume)
+
+    def noting(
+        heads: Any, flow: Tensor, model: Any, weights: Any, fit: Any, motion: Tensor
+    ) -> list[Losses]:
+        ks = tuple(masks.shape[1] for masks in heads)
+        seen.append(Pass(run.network.training, ks, latest[0], flow, motion, weights))
+        return [
+            replace(each, total=factor * each.total)
+            for each in joint_losses(heads, flow, model, weights, fit, motion)
+        ]
+
+    monkeypatch.setattr(run.network, "features", looking)
+    monkeypatch.setattr(training, "joint_losses", noting)
+    return finish(run), seen
+
+
+AUGMENTATIONS = {
+    "nothing": STILL,
+    "flip": replace(STILL, flip=True),
+    "reverse": replace(STILL, reverse=True),
+    "global motion": replace(STILL, global_motion=2.0),
+    "corrupt": replace(STILL, corrupt=1.0),
+    "exaggerate": replace(STILL, exaggerate=4.0),
+    "objects": replace(STILL, objects=8),
+    "objects nowhere": replace(STILL, objects=8, pasted=0.0),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_volumes_are_augmented_as_the_settings_say_but_not_for_the_validation(
+    name: str, tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network sees the rough flow, and the losses the reference, both of the same frames."""
+    settings = replace(TINY, augment=AUGMENTATIONS[name], stages=(Stage(GRID, 1, 1e-3),), batch=12)
+    run = trainer(tmp_path, cpu, settings, ROUGH)
+
+    def known(part: Any, reference: bool) -> dict[str, Tensor]:
+        every = part.batch(range(len(part)), GRID, reference)
+        mirrored = every.flip(4) * torch.tensor([-1, 1]).view(1, 2, 1, 1, 1)
+        return {"as it is": every, "flip": mirrored, "reverse": -every.flip(2)}
+
+    def kind(flow: Tensor, reference: bool, validation: bool = False) -> str:
+        part = run._validation if validation else run._training
+        for key, every in known(part, reference).items():
+            if (every - flow).abs().amax((1, 2, 3, 4)).min() < 1e-4:
+                return key
+        return "other"
+
+    _, (step, *looks) = watched(run, monkeypatch)
+    assert step.training
+    assert len(step.flow) == 12
+    usual = ({"as it is"}, {"as it is"})
+    seen, better = {
+        "flip": ({"as it is", "flip"},) * 2,
+        "reverse": ({"as it is", "reverse"},) * 2,
+        "global motion": ({"other"}, {"other"}),
+        "corrupt": ({"other"}, {"as it is"}),
+        "exaggerate": ({"other"}, {"as it is"}),
+        "objects": ({"other"},) * 2,
+    }.get(name, usual)
+    assert seen <= {kind(each, False) for each in step.volume.split(1)}
+    assert better <= {kind(each, True) for each in step.flow.split(1)}
+    if name != "objects":  # of which a sample may have none
+        assert {kind(each, False) for each in step.volume.split(1)} == seen
+        assert {kind(each, True) for each in step.flow.split(1)} == better
+    if name == "global motion":  # the camera that is added moves nothing
+        assert {kind(each, True) for each in (step.motion * FRAME).split(1)} == {"as it is"}
+    else:
+        torch.testing.assert_close(step.motion * FRAME, step.flow)
+    if name == "exaggerate":  # the estimate is wrong by 0.2 f' - 0.4 (f' is the reference)
+        factor = ((step.flow - step.volume) / (0.2 * step.flow + 0.4)).flatten(1).median(1).values
+        assert (factor > 0.24).all()
+        assert (factor < 4.1).all()
+        assert factor.min() < 0.7
+        assert factor.max() > 1.4
+    assert looks
+    for look in looks:
+        assert not look.training
+        for volume, flow in zip(look.volume.split(1), look.flow.split(1), strict=True):
+            assert kind(volume, False, validation=True) == "as it is"
+            assert kind(flow, True, validation=True) == "as it is"
+        torch.testing.assert_close(look.motion * FRAME, look.flow)
+
+
+def test_the_held_out_part_is_validated_and_never_trained_on(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = torch.arange(1.0, 21.0).view(20, 1, 1, 1).expand(20, 2, *GRID)
+    settings = replace(
+        TINY, augment=STILL, stages=(Stage((8, 14), 1, 1e-3),), batch=64, held_out=0.25
+    )
+    run = trainer(tmp_path, cpu, settings, [FlowSequence("counted", flow.half())])
+    _, seen = watched(run, monkeypatch)
+    fields = [
+        {int(number) for look in seen if look.training == during for number in look.volume.unique()}
+        for during in (True, False)
+    ]
+    assert fields == [set(range(1, 16)), set(range(16, 21))]
+
+
+@pytest.mark.parametrize("only", [(), (2, 3)])
+def test_the_validation_is_the_mean_loss_of_the_held_out_volumes(
+    only: tuple[int, ...], tmp_path: Path, cpu: Device
+) -> None:
+    """At the first K, or at all that are trained alone; on the reference, with the stage's β."""
+    settings = replace(
+        TINY,
+        network=replace(TINY.network, ks=(4, 2, 3)),
+        only_heads=only,
+        losses=LossSettings(beta=2.0),
+        stages=(Stage((8, 14), 1, 1e-3, beta=30.0),),
+        held_out=0.4,
+    )
+    run = trainer(tmp_path, cpu, settings, ROUGH)
+    (progress,) = finish(run)
+    held = run._validation
+    volume, flow = (held.batch(range(len(held)), (8, 14), better) for better in (False, True))
+    weights = LossSettings(beta=30.0)
+    with torch.no_grad():
+        heads = [run.network.eval()(volume, k) for k in only or (4,)]
+    each = joint_losses(heads, flow, run._model, weights, settings.fit)
+    expected = sum(float(losses.total) for losses in each) / len(each)
+    assert progress.validation == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_follows_the_mean_of_its_heads_and_its_gradient_is_bounded(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, cpu, replace(TINY, clip=0.5))
+    flow = run._training.batch([0, 1], GRID)
+    stage = TINY.stages[0]
+    total, *each = (
+        float(run._losses_of(flow, flow, flow, ks, stage, cpu)[0].detach())
+        for ks in ((4, 2), (4,), (2,))
+    )
+    assert total == pytest.approx(sum(each) / 2, rel=1e-5)
+    norms = []
+    step = run._optimiser.step
+
+    def noting() -> None:
+        grads = [p.grad.flatten() for p in run.network.parameters() if p.grad is not None]
+        norms.append(float(torch.cat(grads).norm()))
+        step()
+
+    monkeypatch.setattr(run._optimiser, "step", noting)
+    watched(run, monkeypatch, factor=1e4)
+    assert norms == pytest.approx([0.5] * 6, rel=1e-3)
 
 
 # --- repeating and resuming ----------------------------------------------------------------------

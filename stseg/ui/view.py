@@ -123,8 +123,8 @@ class Job:
     shown (so a job can keep what there is). After the visitor left or began something else nothing
     is shown any more but ``Progress.broken_off``, and the generator is closed: release what it
     holds in ``finally``. An ``InputError`` becomes the sentence on the page; ``Cancelled`` becomes
-    "Stopped."; anything else is logged and told without a trace. When it has ended the pictures of the open tab are
-    drawn again, so that what ``context.add_variant`` gave is there.
+    "Stopped."; anything else is logged and told without a trace. When it has ended the pictures of
+    the open tab are drawn again, so that what ``context.add_variant`` gave is there.
 
     Attributes:
         start: the listener that starts it (``button.click``).
