@@ -203,14 +203,20 @@ def test_without_motion_it_is_the_papers_loss(chance: torch.Generator) -> None:
         torch.testing.assert_close(one, two)
 
 
-def test_occlusions_are_looked_for_along_the_motion(chance: torch.Generator) -> None:
-    """Flow that goes with what moves does not change along the motion, nor at its borders."""
+def a_thing_that_moves() -> tuple[Tensor, Tensor, Tensor]:
+    """Where it is (2, 6, 10), two columns further at the second instant; its flow and motion."""
     size = (2, 6, 10)
     object_at = torch.zeros(size, dtype=torch.bool)
     object_at[0, 2:4, 2:5] = object_at[1, 2:4, 4:7] = True
     flow = torch.zeros(1, 2, *size, dtype=torch.float64)
     flow[0, 0][object_at] = 2.0
     motion = flow / flow.new_tensor([size[2], size[1]]).view(1, 2, 1, 1, 1)
+    return object_at, flow, motion
+
+
+def test_occlusions_are_looked_for_along_the_motion(chance: torch.Generator) -> None:
+    """Flow that goes with what moves does not change along the motion, nor at its borders."""
+    _, flow, motion = a_thing_that_moves()
     there, along = flow_change(flow)[0, 0], flow_change(flow, motion)[0, 0]
     assert int((there > 0.1).sum()) == 8  # covered and uncovered, two columns each
     covered = along > 1e-9
@@ -219,15 +225,10 @@ def test_occlusions_are_looked_for_along_the_motion(chance: torch.Generator) -> 
 
 def test_the_loss_along_the_motion_leaves_out_what_is_occluded_along_it() -> None:
     """What moves is bright, and covers two columns: the only change along the motion."""
-    size = (2, 6, 10)
-    object_at = torch.zeros(size, dtype=torch.bool)
-    object_at[0, 2:4, 2:5] = object_at[1, 2:4, 4:7] = True
-    flow = torch.zeros(1, 2, *size, dtype=torch.float64)
-    flow[0, 0][object_at] = 2.0
-    motion = flow / flow.new_tensor([size[2], size[1]]).view(1, 2, 1, 1, 1)
+    object_at, flow, motion = a_thing_that_moves()
     bright = object_at.to(flow)
     masks = torch.stack((bright, 1 - bright))[None]
-    sites = size[1] * size[2]
+    sites = object_at[0].numel()
     assert float(consistency_loss(masks, flow, 0.0, motion)) == pytest.approx(4 / sites)
     assert float(consistency_loss(masks, flow, 4 / sites, motion)) == pytest.approx(0, abs=1e-12)
 

@@ -215,11 +215,11 @@ def test_all_that_decides_the_flow_is_in_its_key(
 def test_what_does_not_decide_the_flow_costs_no_second_estimate(clip: Clip) -> None:
     dis = Settings(device="cpu")
     for same in (
-        {"device": "cuda", "iterations": 3, "weights": "w.pth"},  # these are of RAFT
-        {"k": 2, "taus": (-1, 2), "eta": 0.5, "linkage": "greedy", "model": "other"},
-        {"subsequence": 5, "merge": 0.5, "refine": True, "similarity_weight": 2.0},
+        replace(dis, device="cuda", iterations=3, weights="w.pth"),  # these are of RAFT
+        replace(dis, k=2, taus=(-1, 2), eta=0.5, linkage="greedy", model="other"),
+        replace(dis, subsequence=5, merge=0.5, refine=True, similarity_weight=2.0),
     ):
-        assert flow_key(clip, replace(dis, **same)) == flow_key(clip, dis)  # type: ignore[arg-type]
+        assert flow_key(clip, same) == flow_key(clip, dis)
     raft = replace(dis, flow="raft-sintel", device="auto")
     assert flow_key(clip, raft) == flow_key(clip, replace(raft, device="cuda"))  # what is used
 
