@@ -151,6 +151,7 @@ class Events:
 
             steps = self._sessions.machine.steps(SEGMENT, work, lambda: session.stopped(ticket))
             yield from self._follow(session, ticket, steps, folder)
+            yield from self._write_missing(session, ticket)
         except Cancelled:
             yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
         finally:
@@ -161,22 +162,34 @@ class Events:
     def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """After other labels were chosen: write the files of what is shown, if it was announced."""
         session = self._session(request)
-        ticket, shown = session.claim(WRITE), session.shown
-        if ticket is None or shown is None:
+        ticket = session.claim(WRITE)
+        if ticket is None:
             return
         try:
             session.following = False
-            folder = session.folder
-
-            def work(stop: Stop) -> Iterator[Step]:
-                return write_files(shown, folder, stop, lambda: session.choice)
-
-            steps = self._sessions.machine.steps(WRITE, work, lambda: session.stopped(ticket))
-            yield from self._follow(session, ticket, steps, folder)
+            yield from self._write_shown(session, ticket)
+            yield from self._write_missing(session, ticket)
         except Cancelled:  # before it began: what is shown needs no word
-            yield self._scene.unchanged()
+            return
         finally:
             session.end(ticket)
+
+    def _write_missing(self, session: Session, ticket: int) -> Iterator[tuple[Any, ...]]:
+        """The end of work, once labels that were chosen up to it have their files, too."""
+        while not session.end_when_written(ticket):
+            yield from self._write_shown(session, ticket)
+
+    def _write_shown(self, session: Session, ticket: int) -> Iterator[tuple[Any, ...]]:
+        """The files of what is shown."""
+        shown, folder = session.shown, session.folder
+        if shown is None:
+            return
+
+        def work(stop: Stop) -> Iterator[Step]:
+            return write_files(shown, folder, stop, lambda: session.choice)
+
+        steps = self._sessions.machine.steps(WRITE, work, lambda: session.stopped(ticket))
+        yield from self._follow(session, ticket, steps, folder)
 
     def _follow(
         self, session: Session, ticket: int, steps: Iterator[Step], folder: Path
@@ -188,18 +201,17 @@ class Events:
         rest = session.frame
         for step in steps:
             if not session.current(ticket):
-                yield self._scene.unchanged()  # Gradio sends the last value again at the end
                 return
             line = markup.status(step.text, step.done, step.total, busy=not step.finished)
             if step.shown is None:
                 yield line, *self._scene.unchanged()[1:]
                 continue
-            shown = step.shown.chosen(session.choice) or step.shown
-            anew = folder != session.folder or shown.choice != _choice(session.shown)
+            before, place = session.shown, session.folder
+            shown = session.show(step.shown, folder)
+            anew = folder != place or shown.choice != _choice(before)
             # What is known is not drawn again: the visitor may look elsewhere by now.
-            draw = not _same(shown, session.shown)
+            draw = not _same(shown, before)
             settled = step.finished or not shown.growing
-            session.show(shown, folder)
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
                 session.keep_only(folder)
@@ -213,7 +225,6 @@ class Events:
             badge = self._badge(session)
             scene = self._scene.shown(session, line, badge, move, total, anew, draw)
             if not session.current(ticket):  # they turned to another clip while this was drawn
-                yield self._scene.unchanged()
                 return
             yield scene
 
@@ -249,17 +260,14 @@ class Events:
 
     def _choose(self, session: Session, choice: Choice, text: str) -> tuple[Any, ...]:
         """Show other labels of the run that is known, at once, and announce their files."""
-        session.choice = choice
-        shown = session.shown.chosen(choice) if session.shown else None
-        if shown is None or shown is session.shown:
+        shown = session.choose(choice)
+        if shown is None:
             return gr.skip(), self._badge(session), *self._unmoved()
-        session.shown = shown
-        line: Any = gr.skip()
-        if not session.busy:
-            if session.begin_writing():
-                line = markup.status(f"{text} Their files are being written …", busy=True)
-            else:
-                line = markup.status(text)
+        line: Any = gr.skip()  # whatever goes on tells of itself
+        if session.writing_announced:
+            line = markup.status(f"{text} Their files are being written …", busy=True)
+        elif not session.busy:
+            line = markup.status(text)
         total = len(shown) + (session.to_come if shown.growing else 0)
         return self._scene.shown(session, line, self._badge(session), move=False, total=total)
 

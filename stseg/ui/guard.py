@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape, unescape
 from typing import Any, TypeVar, cast
@@ -39,8 +39,9 @@ def guarded(
     Args:
         handler: of an event; a function or a generator.
         on_error: for a generator, what it yields last when it fails, from the sentence.
-        unchanged: for a generator, what it yields when it has nothing to: where one ends without
-            having yielded, Gradio empties all components that it would have filled.
+        unchanged: for a generator, what it yields at its end, which leaves the page as it is:
+            Gradio sends the last value a second time, over what others have put there since; where
+            there is none it empties all components that would have been filled.
     """
     if inspect.isgeneratorfunction(inspect.unwrap(handler)):
 
@@ -48,8 +49,8 @@ def guarded(
         def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
             try:
                 with _sentences():
-                    yielded = yield from _counted(handler(*args, **kwargs))
-                if not yielded and unchanged is not None:
+                    yield from handler(*args, **kwargs)
+                if unchanged is not None:
                     yield unchanged()
             except gr.Error as error:
                 if on_error is not None:
@@ -64,18 +65,6 @@ def guarded(
             return handler(*args, **kwargs)
 
     return cast(Handler, call)
-
-
-def _counted(steps: Generator[Any, None, None]) -> Generator[Any, None, int]:
-    """The same steps, and their number at the end."""
-    count = 0
-    try:
-        for step in steps:
-            count += 1
-            yield step
-    finally:
-        steps.close()
-    return count
 
 
 @contextmanager

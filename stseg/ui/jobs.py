@@ -86,8 +86,6 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
             yield markup.status(latest.text), time.monotonic(), *unchanged()
         elif broken_off is not None:
             yield gr.skip(), gr.skip(), *broken_off
-        else:
-            yield nothing()  # Gradio sends the last value again at the end
 
     def failed(sentence: str) -> Any:
         return markup.status(f"Not done. {sentence}"), time.monotonic(), *unchanged()

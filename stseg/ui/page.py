@@ -124,7 +124,7 @@ class App:
             scene = [status, controls.badge, frame, *pictures, *details]
 
             blocks.load(
-                guarded(events.arrive),
+                guarded(events.arrive, unchanged=lambda: (gr.skip(), *self._scene.unchanged())),
                 [*controls.settings, *looks],
                 [controls.gallery, *scene],
                 **light,

@@ -108,7 +108,7 @@ class Session:
         self.served = served / secrets.token_urlsafe(24)
         self.served.mkdir(parents=True)
         self.folder = self.new_folder()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ticket = 0
         self._kind: object = None
         self._claimed = True
@@ -131,10 +131,30 @@ class Session:
 
     def begin_writing(self) -> bool:
         """Announce the files of what is shown, where they are missing and nothing else goes on."""
-        if self.busy or self.shown is None or not self.shown.unwritten:
-            return False
-        self.begin(WRITE)
-        return True
+        with self._lock:
+            if self.busy or self.shown is None or not self.shown.unwritten:
+                return False
+            self.begin(WRITE)
+            return True
+
+    def choose(self, choice: Choice) -> Shown | None:
+        """Look at other labels: what is shown now, or None where that is what was shown before.
+
+        Their files are announced where nothing goes on; work that does will write them.
+        """
+        with self._lock:
+            self.choice = choice
+            shown = self.shown.chosen(choice) if self.shown else None
+            if shown is None or shown is self.shown:
+                return None
+            self.shown = shown
+            self.begin_writing()
+            return shown
+
+    @property
+    def writing_announced(self) -> bool:
+        """Whether files are announced, and the work that writes them has not begun."""
+        return self._kind == WRITE and not self._claimed
 
     def claim(self, kind: object = None) -> int | None:
         """The ticket of the work announced last.
@@ -153,6 +173,18 @@ class Session:
             if ticket == self._ticket:
                 self._settle()
                 self._working = False
+
+    def end_when_written(self, ticket: int) -> bool:
+        """End the work with this ticket, unless files of what is shown are missing now.
+
+        Labels may be chosen while the last files are being announced: whoever chose them saw that
+        work goes on, and relies on it.
+        """
+        with self._lock:
+            wanted = not self.stopped(ticket) and self.shown is not None and self.shown.unwritten
+            if not wanted:
+                self.end(ticket)
+            return not wanted
 
     @property
     def busy(self) -> bool:
@@ -175,18 +207,21 @@ class Session:
             self._claimed = True
             self._working = False
 
-    def show(self, shown: Shown, folder: Path) -> None:
-        """Put a result on the page, whose files go to ``folder``.
+    def show(self, shown: Shown, folder: Path) -> Shown:
+        """Put a result on the page, with the labels that are looked at; its files go to ``folder``.
 
         Variants of a run with other settings do not stay: their titles tell what differs from it.
         Those that waited for a first result get what differs from it into their titles.
         """
-        before, settings = self.shown, shown.result.settings
-        if before is None:
-            self.compared = tuple(_titled(each, settings) for each in self.compared)
-        elif not comparable(before.result.settings, settings):
-            self.compared = ()
-        self.shown, self.folder = shown, folder
+        with self._lock:
+            shown = shown.chosen(self.choice) or shown
+            before, settings = self.shown, shown.result.settings
+            if before is None:
+                self.compared = tuple(_titled(each, settings) for each in self.compared)
+            elif not comparable(before.result.settings, settings):
+                self.compared = ()
+            self.shown, self.folder = shown, folder
+            return shown
 
     def _settle(self) -> None:
         """No more frames come to what is shown: the run that made it ends."""

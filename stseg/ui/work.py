@@ -180,16 +180,15 @@ def write_files(
         choice = shown.choice
         merged = "" if choice.merge is None else f"-merged-{choice.merge:g}"
         place = folder / f"k{choice.k}{merged}"
-        writing = _write(shown, place, _moved(stop, choice, wanted), extras)
+        writing = _write(shown, place, _moved(stop, shown, wanted), extras)
         try:
             files = yield from writing
         except Cancelled:
-            now = shown.chosen(wanted()) if wanted else shown
-            if stop() or now is None or now is shown:
+            if stop():
                 text = "Stopped while writing the files. All frames are shown."
                 yield Step(text, len(shown), len(shown), shown, finished=True)
                 return
-            shown = now
+            shown = shown.chosen(_looked_at(shown, wanted)) or shown
         else:
             shown = replace(shown, written=_kept({**shown.written, choice: files}, folder))
     text = f"{shown.result.clip.name}: files of {told_choice(shown.choice)} are written."
@@ -215,8 +214,14 @@ def told_choice(choice: Choice) -> str:
     return f"K = {choice.k}{merged}"
 
 
-def _moved(stop: Stop, choice: Choice, wanted: Wanted | None) -> Stop:
-    return lambda: stop() or (wanted is not None and wanted() != choice)
+def _looked_at(shown: Shown, wanted: Wanted | None) -> Choice:
+    """The labels that are wanted; those of ``shown`` where its run did not make that K."""
+    choice = wanted() if wanted else shown.choice
+    return choice if choice.k in shown.others else shown.choice
+
+
+def _moved(stop: Stop, shown: Shown, wanted: Wanted | None) -> Stop:
+    return lambda: stop() or _looked_at(shown, wanted) != shown.choice
 
 
 def _write(

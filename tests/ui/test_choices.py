@@ -140,6 +140,41 @@ def test_a_segment_that_shows_nothing_leaves_the_labels_that_were_chosen(page: P
     assert session.shown.choice == merged
 
 
+@pytest.mark.parametrize("work", ["segment", "write"])
+def test_labels_that_are_chosen_as_the_last_file_is_written_get_theirs(
+    page: Page, work: str
+) -> None:
+    """Until the end is told the page still waits for that work, and nobody else writes them."""
+    events, session = page.events, page.session
+    if work == "segment":
+        events.announce(REQUEST, *page.values)
+        scenes = events.segment(REQUEST, *page.values)
+    else:
+        events.use_merged(REQUEST, True, 1.0, *page.values)
+        scenes = events.write(REQUEST)
+    last = next(scene for scene in scenes if "status idle" in scene[0])
+    assert ("merged at 1.00 are written" in last[0]) == (work == "write")
+    assert session.shown.files
+
+    answer = events.use_merged(REQUEST, True, -1.0, *page.values)
+    assert answer[0] == gr.skip()
+    assert list(events.write(REQUEST)) == []  # the page asks at once, and nothing is announced
+    rest = list(scenes)
+    assert "merged at −1.00 are written" in rest[-1][0]
+    assert session.shown.choice == session.choice == Choice(4, -1.0)
+    assert session.shown.files["grid.mp4"].exists()
+    assert not session.busy
+
+
+def test_a_k_that_the_run_did_not_make_does_not_end_the_writing(page: Page) -> None:
+    page.events.use_merged(REQUEST, True, 1.0, *page.values)
+    page.events.choose_k(REQUEST, 7.0, *page.values[1:])
+    last = list(page.events.write(REQUEST))[-1]
+    assert "merged at 1.00 are written" in last[0]
+    assert page.session.shown.files
+    assert page.session.choice.k == 7  # for the next run
+
+
 def test_files_of_merged_labels_that_were_stopped_can_be_had(page: Page) -> None:
     scene = page.events.use_merged(REQUEST, True, -1.0, *page.values)
     told = html.unescape(page.filled(scene, "download-state"))

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from unseen_page import REQUEST, Page, finished
+from unseen_page import REQUEST, Page, finished, given
 
 from stseg.comparison import compare
 from stseg.naming import Naming
@@ -89,7 +89,7 @@ def test_what_was_brought_outlives_one_that_fails(
 
 
 def test_what_was_brought_stands_beside_the_others(page: Page) -> None:
-    *_, last = started(page)
+    *_, last = given(started(page))
     assert len(titles(page)) == 3
     assert titles(page)[-1] == "Fitted"
     assert "3 variants of small, side by side." in last[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from unseen_page import given
 
 from stseg.errors import Cancelled, InputError
 from stseg.ui.controls import DEFAULTS
@@ -49,7 +50,7 @@ def test_each_step_is_shown_and_the_last_one_stays(sessions: Sessions) -> None:
         yield Progress("Halfway", 1, 2, values=(word,))
         yield Progress("Done.", 2, 2)
 
-    first, second, last = run(sessions, work, "word")
+    first, second, last = given(run(sessions, work, "word"))
     assert "Halfway" in first[0]
     assert "<progress" in first[0]
     assert first[2] == "word"
@@ -69,7 +70,7 @@ def test_stop_lets_a_job_keep_what_there_is(sessions: Sessions) -> None:
     steps = run(sessions, work, "kept")
     next(steps)
     assert not sessions.of("one").stop()
-    kept, last = list(steps)
+    kept, last = given(steps)
     assert kept[2] == "kept"
     assert "Stopped after 1." in last[0]
 
@@ -104,7 +105,7 @@ def test_work_that_is_broken_off_may_say_so(sessions: Sessions) -> None:
     steps = run(sessions, work, "")
     next(steps)
     sessions.of("one").drop()
-    assert list(steps) == [(gr.skip(), gr.skip(), "nothing is kept")]
+    assert given(steps) == [(gr.skip(), gr.skip(), "nothing is kept")]
 
 
 def test_stopped_before_it_began(sessions: Sessions) -> None:
@@ -133,4 +134,4 @@ def test_errors_are_sentences(sessions: Sessions) -> None:
         yield Progress("busy")
         raise Cancelled("inside")
 
-    assert "Stopped." in list(run(sessions, cancelled, ""))[-1][0]
+    assert "Stopped." in given(run(sessions, cancelled, ""))[-1][0]

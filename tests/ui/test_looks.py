@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from unseen_page import REQUEST, NoExample, Page, stopped
+from unseen_page import REQUEST, NoExample, Page, given, stopped
 
 from stseg.comparison import compare
 from stseg.errors import InputError
@@ -156,7 +156,7 @@ def test_labels_chosen_while_a_tab_works_get_their_files_after_it(
 
     job = Job(start=print, run=work)
     announcement(page.sessions, job)(REQUEST)
-    assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))[-1][0]
+    assert "Done." in given(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))[-1][0]
     assert page.session.claim(WRITE) is not None
 
 

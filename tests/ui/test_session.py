@@ -376,7 +376,7 @@ def test_guard(caplog: pytest.LogCaptureFixture) -> None:
     assert seen == ["one", ("Not 'this'.",)]
 
 
-def test_a_generator_without_a_step_leaves_the_page_as_it_is() -> None:
+def test_the_end_of_a_generator_leaves_the_page_as_it_is() -> None:
     closed = []
 
     def steps(count: int) -> Iterator[int]:
@@ -387,7 +387,7 @@ def test_a_generator_without_a_step_leaves_the_page_as_it_is() -> None:
 
     handler = guarded(steps, None, lambda: ("unchanged",))
     assert list(handler(0)) == [("unchanged",)]
-    assert list(handler(2)) == [0, 1]
+    assert list(handler(2)) == [0, 1, ("unchanged",)]
     left = handler(3)
     assert next(left) == 0
     left.close()

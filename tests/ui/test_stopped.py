@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unseen_page import REQUEST, Page, finished, stopped
+from unseen_page import REQUEST, Page, finished, given, stopped
 
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
@@ -37,7 +37,7 @@ def test_a_variant_joins_a_stopped_run_in_compare(page: Page, clip: Clip, tiny_m
 
     job = Job(start=print, run=work)
     announcement(page.sessions, job)(REQUEST)
-    assert "Done." in list(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))[-1][0]
+    assert "Done." in given(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))[-1][0]
     assert [len(each.result) for each in page.session.compared] == [len(shown), clip.frames]
     # What differs from the shown run beside model and K is told.
     assert page.session.compared[1].title == "Fitted, τ = +2"

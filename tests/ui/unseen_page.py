@@ -68,6 +68,13 @@ class Page:
         )
 
 
+def given(steps: Iterator[Any]) -> list[Any]:
+    """What a long event gave until its end, which leaves the page as it is."""
+    *values, end = steps
+    assert all(each == gr.skip() for each in end)
+    return values
+
+
 def _value(option: Component) -> object:
     return float(option.value) if isinstance(option, gr.Slider) else option.value
 
