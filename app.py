@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stseg import memory
+from stseg.cli.given import a_path
 from stseg.logs import Lines
 
 DATA = "STSEG_DATA"
 LIMITS = "STSEG_LIMITS"
+PORT = "GRADIO_SERVER_PORT"
 
 logger = logging.getLogger("stseg.app")
 
@@ -26,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=a_path,
         action="append",
         metavar="DIR",
         help="folder of clips or of a data set to offer beside the shipped clips; may be given "
@@ -57,6 +59,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 1 <= int(text) < 2**16
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is interrupted; the exit status: 0, or 2 for unusable options."""
     lines, handler = Lines(), logging.StreamHandler()
@@ -64,9 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(handlers=[handler])
     logging.getLogger("stseg").setLevel(logging.INFO)
     arguments = parse(argv)
-    if arguments.port is not None and not 1 <= arguments.port < 2**16:
-        logger.error("There is no port %d. Choose one from 1 to 65535.", arguments.port)
-        return 2
+    # Gradio reads its own variable as soon as it is imported; a trace is all it says of this one.
+    for port in (arguments.port, os.environ.get(PORT) or None):
+        if port is not None and not _is_port(str(port)):
+            logger.error("There is no port %s. Choose one from 1 to 65535.", port)
+            return 2
+    if not os.environ.get(PORT):
+        os.environ.pop(PORT, None)
     memory.share_heaps()
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError

@@ -51,7 +51,22 @@ class NetworkSettings:
                 f"{self.features}."
             )
         if not self.ks or min(self.ks) < 2:
-            raise InputError(f"A network needs at least one K of 2 or more, not {self.ks}.")
+            given = ", ".join(map(str, self.ks)) or "none"
+            raise InputError(
+                f"A network tells at least 2 segments apart, but K is {given}. Give 2 or more."
+            )
+
+    def __str__(self) -> str:
+        """What it is, in words."""
+        return ", ".join(
+            [
+                f"the architecture {self.architecture}",
+                f"{self.levels} levels",
+                f"{self.features} features",
+                f"K = {', '.join(map(str, self.ks))}",
+                *(["flow without the global motion"] if self.relative else []),
+            ]
+        )
 
 
 def normalise_flow(flow: Float[Tensor, "b 2 t h w"]) -> Float[Tensor, "b 2 t h w"]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stseg.flow import ESTIMATORS
+from stseg.linkage import uses_similarity
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
 
@@ -40,7 +41,8 @@ def command_line(
         words += ["--subsequence", str(settings.subsequence)]
     if settings.max_frames is not None:
         words += ["--frames", str(settings.max_frames)]
-    if settings.similarity_weight != Settings.similarity_weight:
+    weighted = uses_similarity(settings.linkage)  # for others it is refused
+    if weighted and settings.similarity_weight != Settings.similarity_weight:
         words += ["--similarity-weight", str(settings.similarity_weight)]
     if settings.stride is not None:
         words += ["--stride", str(settings.stride)]

@@ -138,8 +138,8 @@ class Trainer:
         if start is not None:
             if start.settings != settings.network:
                 raise InputError(
-                    f"The run needs a network of {settings.network}, but the one to start from is "
-                    f"of {start.settings}. Start from another checkpoint."
+                    f"The run needs a network with {settings.network}. The one to start from has "
+                    f"{start.settings}. Start from another checkpoint, or train another variant."
                 )
             self.network.load_state_dict(start.state_dict())
         else:

@@ -67,6 +67,21 @@ def test_a_port_that_cannot_be_is_one_sentence(port: str, caplog: pytest.LogCapt
     assert caplog.messages == [f"There is no port {port}. Choose one from 1 to 65535."]
 
 
+@pytest.mark.parametrize("port", ["99999", "x", "-1", "²"])
+def test_so_is_one_that_the_environment_names(
+    port: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+    assert app.main([]) == 2
+    assert caplog.messages == [f"There is no port {port}. Choose one from 1 to 65535."]
+
+
+def test_a_folder_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        app.main(["--data", ""])
+    assert "--data: The name is empty. Give a name or a path." in capsys.readouterr().err
+
+
 @dataclass(frozen=True)
 class Run:
     """What the app did: its page's title, its exit status, its log, and where it wrote."""

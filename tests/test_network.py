@@ -216,7 +216,7 @@ def test_a_k_without_a_head_gets_a_sentence() -> None:
 
 @pytest.mark.parametrize("ks", [(), (1,), (4, 0)])
 def test_settings_need_a_k(ks: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="at least one K of 2 or more"):
+    with pytest.raises(InputError, match="at least 2 segments apart"):
         NetworkSettings(ks=ks)
 
 

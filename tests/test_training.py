@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -813,3 +814,15 @@ def test_still_flow_does_not_break_the_weights(tmp_path: Path, cpu: Device) -> N
     run = trainer(tmp_path, cpu, sequences=[still])
     finish(run)
     assert all(p.isfinite().all() for p in run.network.parameters())
+
+
+def test_a_network_of_another_kind_to_start_from_is_told_in_words(
+    tmp_path: Path, cpu: Device
+) -> None:
+    other = SegmentationNetwork(replace(TINY.network, architecture="predecessor"))
+    sentence = (
+        "needs a network with the architecture paper, 2 levels, 4 features, K = 4, 2. The one to "
+        "start from has the architecture predecessor, 2 levels, 4 features, K = 4, 2. Start from"
+    )
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        Trainer(TINY, SEQUENCES, tmp_path, cpu, start=other)

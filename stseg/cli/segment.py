@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 from pathlib import Path
 
 from stseg.cli.given import a_name, a_path
+from stseg.errors import InputError
 
 NAME = "segment"
 HELP = "Segment a video into K motions and write labels, videos and a summary."
-
-logger = logging.getLogger(__name__)
 
 UNSAID = argparse.SUPPRESS
 """Default of what is a setting: what nobody says comes from --settings, or has its default."""
@@ -151,10 +149,9 @@ def run(arguments: argparse.Namespace) -> None:
         base = replace(base, weights=None)  # they are those of the other estimator
     settings = replace(base, **said)
     if "similarity_weight" in said and not uses_similarity(settings.linkage):
-        # No error: the command of a result tells the weight whatever the linkage is.
-        logger.warning(
-            "--similarity-weight does nothing with the linkage %s. Choose %s%s, or leave it out.",
-            *(settings.linkage, settings.linkage, SIMILARITY),
+        raise InputError(
+            f"--similarity-weight does nothing with the linkage {settings.linkage}. Choose "
+            f"{settings.linkage}{SIMILARITY}, or leave it out."
         )
     given = [f"--{name}" for name in ("weights", "iterations") if name in said]
     check_options(settings.flow, given)

@@ -120,21 +120,16 @@ def test_weights_of_the_settings_are_not_those_of_another_estimator(
     assert main([str(word) for word in [*words, "--flow", "dis"]]) == 0
 
 
-def test_a_weight_that_does_nothing_is_told(
-    clip: Clip, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    words = ["segment", clip.source, "--out", tmp_path / "o", "--model", tiny_model, "--frames", 3]
-    words += ["--linkage", "greedy", "--similarity-weight", 2]
-    assert main([str(word) for word in words]) == 0
-    assert "--similarity-weight does nothing with the linkage greedy." in caplog.text
-    assert "Choose greedy+similarity, or leave it out." in caplog.text
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--merge", "1.5"], "The merge threshold is 1.5, but a similarity is from -1 to 1."),
         (["--similarity-weight", "-1"], "The weight of similarity is -1.0"),
+        (
+            ["--linkage", "greedy", "--similarity-weight", "2"],
+            "--similarity-weight does nothing with the linkage greedy. Choose greedy+similarity, "
+            "or leave it out.",
+        ),
         (["--also", "pdf"], "There is no extra file 'pdf'."),
         (["--settings", "/none.json"], "/none.json is not a file of settings"),
     ],
