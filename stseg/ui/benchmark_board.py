@@ -59,7 +59,8 @@ def _table(latest: Scores, result: Mapping[str, Any]) -> str:
     if rows:
         cells = "".join(_cell(result["mean"].get(key)) for key in keys)
         frames = result["scored"]["frames"]
-        mean = f'<tr class="mean"><th scope="row">Mean</th>{cells}<td>{frames}</td></tr>'
+        of = f" of {len(rows)} of {len(latest.entries)}" if len(rows) < len(latest.entries) else ""
+        mean = f'<tr class="mean"><th scope="row">Mean{of}</th>{cells}<td>{frames}</td></tr>'
     absent = note(f"Not on the disk: {', '.join(latest.absent)}.") if latest.absent else ""
     return (
         f'<table><thead><tr><th scope="col">Sequence</th>{head}<th>Frames</th></tr></thead>'

@@ -53,12 +53,14 @@ class Scores:
         return [each for each in self.outcomes if isinstance(each, SequenceScore)]
 
     def to_json(self) -> dict[str, Any]:
-        """The report that ``python -m stseg evaluate --json`` writes."""
+        """The report that ``python -m stseg evaluate --json`` writes, and what it lacks so far."""
         about = {"dataset": self.data_set.kind, "model": self.settings.model}
         about["flow"] = self.settings.flow
         failed = {each.name: each.reason for each in self.outcomes if isinstance(each, Failure)}
         result = report(self.scores, self.settings, about, self.data_set.protocol)
-        return {**result, "absent": list(self.absent), "failed": failed}
+        known = {each.name for each in self.outcomes}
+        left = [entry.name for entry in self.entries if entry.name not in known]
+        return {**result, "absent": list(self.absent), "failed": failed, "unscored": left}
 
 
 @dataclass

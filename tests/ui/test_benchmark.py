@@ -18,6 +18,7 @@ from stseg.evaluation import Failure, Task
 from stseg.records import Settings
 from stseg.ui import benchmark
 from stseg.ui import benchmark_work as work
+from stseg.ui.benchmark_board import board_of
 from stseg.ui.benchmark_work import Scores, scores_of
 from stseg.ui.offered import ALL, SHIPPED, chosen, offered, splits
 from stseg.ui.view import Context
@@ -66,10 +67,16 @@ def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
     assert latest.stopped
     assert 1 <= len(latest.scores) < 3
     assert latest.scores[0].pictures.keys() == {"best", "worst"}
-    assert latest.to_json()["settings"]["flow"] == "cached"
+    told = latest.to_json()
+    assert told["settings"]["flow"] == "cached"
+    count = len(latest.scores)
+    assert told["unscored"] == ["crossing", "orbit", "pause"][count:]
+    assert f">Mean of {count} of 3</th>" in board_of(latest)
     *_, whole = steps  # goes on, and takes what was kept
     assert [each.name for each in whole.scores] == ["crossing", "orbit", "pause"]
     assert whole.scores[0] == latest.scores[0]
+    assert whole.to_json()["unscored"] == []
+    assert ">Mean</th>" in board_of(whole)
 
 
 def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
