@@ -153,7 +153,10 @@ def score(
                 empty.append(index)
     notes = oddities(truth)
     if empty:
-        notes.append(f"{len(empty)} of the masks are empty (frame {empty[0]} …), which is valid.")
+        verb, more = ("is", "") if len(empty) == 1 else ("are", " …")
+        notes.append(
+            f"{len(empty)} of the masks {verb} empty (frame {empty[0]}{more}), which is valid."
+        )
     carried = list(carried_counts(segmentation))
     once = long_term_of(np.stack(linked_counts), scored, n, subsequence).whole
     return SequenceScore(

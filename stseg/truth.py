@@ -260,10 +260,11 @@ def oddities(truth: GroundTruth) -> list[str]:
     for mode, paths in sorted(modes.items()):
         if mode != usual:
             said.append(
-                f"{_count(paths)} in mode {mode} among masks in mode {usual}: objects are grouped."
+                f"{_count(paths, 'is', 'are')} in mode {mode} among masks in mode {usual}: objects "
+                "are grouped."
             )
     if colours:
-        said.append(f"{_count(colours)} with a palette whose first colour is not black.")
+        said.append(f"{_count(colours, 'has', 'have')} a palette whose first colour is not black.")
     for number in sorted(set(truth.objects.values())) if apart(truth) else []:
         without = sum(number not in map(truth.objects.get, truth.files[i]) for i in truth.files)
         if without:
@@ -297,5 +298,7 @@ def _modes(truth: GroundTruth) -> tuple[dict[str, list[Path]], list[Path]]:
     return modes, colours
 
 
-def _count(paths: Sequence[Path]) -> str:
-    return f"{len(paths)} mask{'s are' if len(paths) > 1 else ' is'} ({paths[0].name} …)"
+def _count(paths: Sequence[Path], one: str, several: str) -> str:
+    if len(paths) == 1:
+        return f"1 mask ({paths[0].name}) {one}"
+    return f"{len(paths)} masks ({paths[0].name} …) {several}"

@@ -194,8 +194,8 @@ def test_odd_masks_are_told_and_scored(segtrack: Path, tiny_model: Path, tmp_pat
     assert evaluate(segtrack, tiny_model, "--sequences", "frog", "--json", str(out)) == 0
     told = json.loads(out.read_text())["sequences"]["frog"]
     notes = " ".join(told["notes"])
-    assert "00006.png …) in mode LA" in notes
-    assert "00007.png …) with a palette whose first colour is not black" in notes
-    assert "1 of the masks are empty (frame 3 …)" in notes
+    assert "00006.png) is in mode LA" in notes
+    assert "00007.png) has a palette whose first colour is not black" in notes
+    assert "1 of the masks is empty (frame 3), which" in notes
     assert told["frames"] == N
     assert told["per_frame"]["J"][3] == 0  # something was found where nothing is

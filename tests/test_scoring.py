@@ -242,9 +242,9 @@ def test_empty_masks_and_other_modes_are_valid_and_noted(annotated: Clip) -> Non
     got = score(segmentation(annotated), 10)
     assert list(got.j) == [0.0 if index == 5 else 1.0 for index in range(1, N - 1)]
     notes = " ".join(got.notes)
-    assert "00003.png …) in mode LA among masks in mode L" in notes
-    assert "00004.png …) with a palette whose first colour is not black" in notes
-    assert "1 of the masks are empty (frame 5 …)" in notes
+    assert "1 mask (00003.png) is in mode LA among masks in mode L" in notes
+    assert "1 mask (00004.png) has a palette whose first colour is not black" in notes
+    assert "1 of the masks is empty (frame 5), which" in notes
 
 
 def test_masks_are_written_for_any_other_scorer(annotated: Clip, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_modes_that_differ_are_noted(tmp_path: Path) -> None:
     truth = ground_truth(clip_of(tmp_path))
     assert not uniform(truth)
     assert oddities(truth) == [
-        "1 mask is (1.png …) in mode LA among masks in mode L: objects are grouped."
+        "1 mask (1.png) is in mode LA among masks in mode L: objects are grouped."
     ]
 
 

@@ -51,7 +51,8 @@ def _table(latest: Scores, result: Mapping[str, Any]) -> str:
         row = outcome.to_json()
         cells = "".join(_cell(row[key]) for key in keys)
         hint = escape(" ".join(outcome.notes))
-        mark = f' <span title="{hint}" aria-label="{hint}">ⓘ</span>' if hint else ""
+        told = f'role="note" tabindex="0" title="{hint}" aria-label="{hint}"'
+        mark = f'<span class="told" {told}></span>' if hint else ""
         body.append(
             f"<tr>{name.replace('</th>', mark + '</th>')}{cells}<td>{row['frames']}</td></tr>"
         )
