@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -388,11 +389,12 @@ def test_two_processes_share_an_ablation(
     waited: list[list[tuple[str, int]]] = []
     claims: list[str] = []
     claim = task.work.claim
-    monkeypatch.setattr(
-        WorkFolder,
-        "claim",
-        lambda self, key: claims.append(key) or claim(key),  # type: ignore[func-returns-value]
-    )
+
+    def noting(_: WorkFolder, key: str) -> AbstractContextManager[bool]:
+        claims.append(key)
+        return claim(key)
+
+    monkeypatch.setattr(WorkFolder, "claim", noting)
     list(ablate(entries[:1], wanted[:1], task))
     del made[:]
     with claim(claims[0]) as ours:  # as another process holds it: the first pass over clip1

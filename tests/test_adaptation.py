@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from looks import Pass, note_passes
 from torch import Tensor
 
 from stseg import adaptation as fitting
@@ -25,7 +25,7 @@ from stseg.clip_flow import read_fields
 from stseg.device import Device
 from stseg.errors import Cancelled, InputError
 from stseg.flow.cache import FlowCache
-from stseg.losses import Losses, LossSettings, joint_losses
+from stseg.losses import LossSettings
 from stseg.motion import FitSettings
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.pipeline import SegmentationRun
@@ -172,40 +172,9 @@ STILL = AugmentSettings(global_motion=0.0, corrupt=0.0, flip=False, reverse=Fals
 FIT = FitSettings(steps=3, stride=2, floor=0.1)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One look at a volume: what the network sees, and what the losses are given."""
-
-    training: bool
-    volume: Tensor
-    flow: Tensor
-    motion: Tensor
-    model: str
-    weights: LossSettings
-    fit: FitSettings
-
-
 def watched(work: Adaptation, monkeypatch: pytest.MonkeyPatch, factor: float = 1.0) -> list[Pass]:
-    """Fit to the end and note every look; the losses are ``factor`` times as large."""
-    seen: list[Pass] = []
-    latest: list[Tensor] = []
-    features = work.network.features
-
-    def looking(volume: Tensor) -> Tensor:
-        latest[:] = [volume]
-        return features(volume)
-
-    def noting(
-        heads: Any, flow: Tensor, model: Any, weights: Any, fit: Any, motion: Tensor
-    ) -> list[Losses]:
-        seen.append(Pass(work.network.training, latest[0], flow, motion, model.name, weights, fit))
-        return [
-            replace(each, total=factor * each.total)
-            for each in joint_losses(heads, flow, model, weights, fit, motion)
-        ]
-
-    monkeypatch.setattr(work.network, "features", looking)
-    monkeypatch.setattr(fitting, "joint_losses", noting)
+    """Fit to the end and note every look."""
+    seen = note_passes(work.network, fitting, monkeypatch, factor)
     list(work.run(every=100))
     return seen
 

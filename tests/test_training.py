@@ -6,12 +6,13 @@ import csv
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from looks import Pass, note_passes
 from torch import Tensor
 
 from stseg import training
@@ -329,42 +330,11 @@ ROUGH = [replace(each, reference=each.flow * 1.25 + 0.5, size=(160, 280)) for ea
 FRAME = torch.tensor([280.0, 160.0]).view(1, 2, 1, 1, 1)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One look at volumes: what the network sees, and what the losses are given."""
-
-    training: bool
-    ks: tuple[int, ...]
-    volume: Tensor
-    flow: Tensor
-    motion: Tensor
-    weights: LossSettings
-
-
 def watched(
     run: Trainer, monkeypatch: pytest.MonkeyPatch, factor: float = 1.0
 ) -> tuple[list[Progress], list[Pass]]:
-    """Train to the end and note every look; the losses are ``factor`` times as large."""
-    seen: list[Pass] = []
-    latest: list[Tensor] = []
-    features = run.network.features
-
-    def looking(volume: Tensor) -> Tensor:
-        latest[:] = [volume]
-        return features(volume)
-
-    def noting(
-        heads: Any, flow: Tensor, model: Any, weights: Any, fit: Any, motion: Tensor
-    ) -> list[Losses]:
-        ks = tuple(masks.shape[1] for masks in heads)
-        seen.append(Pass(run.network.training, ks, latest[0], flow, motion, weights))
-        return [
-            replace(each, total=factor * each.total)
-            for each in joint_losses(heads, flow, model, weights, fit, motion)
-        ]
-
-    monkeypatch.setattr(run.network, "features", looking)
-    monkeypatch.setattr(training, "joint_losses", noting)
+    """Train to the end and note every look."""
+    seen = note_passes(run.network, training, monkeypatch, factor)
     return finish(run), seen
 
 
