@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from stseg.device import Device, choose_device
-from stseg.flow import to_grid
-from stseg.flow.dis import DIS
+from stseg.flow import FlowSettings, estimator, to_grid
 from stseg.flow.files import read_flo, read_flow_file
 from stseg.flow.plain_raft import plain_flow
 from stseg.flow.raft import Raft
@@ -101,12 +100,12 @@ def raft_speed(root: Path, weights: Path) -> tuple[float, float, float]:
     return *speeds, float(apart)
 
 
-def dis_speed(root: Path) -> float:
-    """Pairs a second of DIS, conversion to gray included."""
+def dis_speed(root: Path, name: str) -> float:
+    """Pairs a second of DIS, corrected or not, conversion to gray included."""
     images = list(islice(read_frames(probe(root / "videos/camel.mp4")), 31))
+    dis = estimator(FlowSettings(name))
 
     def work() -> None:
-        dis = DIS()
         for first, second in pairwise(map(dis.prepare, images)):
             dis.between(first, second, SIZE)
 
@@ -123,7 +122,8 @@ def main() -> None:
     weights = arguments.root / "weights" / "raft-sintel.pth"
     device = choose_device()
     print(f"{platform.processor() or platform.machine()}, {device.name}, torch {torch.__version__}")
-    print(f"DIS medium: {dis_speed(root):.1f} pairs/s")
+    for name in ("dis-plain", "dis"):
+        print(f"{name}: {dis_speed(root, name):.1f} pairs/s")
     plain, shipped, apart = raft_speed(root, weights)
     print(f"RAFT plain float32, as the authors' code runs it: {plain:.3f} pairs/s")
     print(f"RAFT as it ships: {shipped:.3f} pairs/s, {shipped / plain:.2f} times as many")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stseg import cli
-from stseg.checkpoint import read_tensors, save_checkpoint
+from stseg.checkpoint import save_checkpoint
 from stseg.datasets import read_training_flows
 from stseg.device import choose_device
 from stseg.flow import weights
@@ -21,6 +21,7 @@ from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.spool import Spool
 from stseg.synthetic import SceneSettings, render
 from stseg.synthetic_files import write_clip
+from stseg.tensor_files import read_tensors
 from stseg.train_settings import Stage, TrainSettings
 from stseg.training import Trainer
 from stseg.video import probe, read_frames

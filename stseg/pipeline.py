@@ -46,7 +46,8 @@ def load_network(model: str) -> SegmentationNetwork:
 def flow_key(clip: Clip, settings: Settings) -> str:
     """Under which key a ``FlowCache`` keeps the flow of this clip with these settings."""
     words: list[object] = [settings.flow, grid_for(clip.size), settings.max_frames, *FLOW_VERSION]
-    if settings.flow != "dis":
+    kind = ESTIMATORS.get(settings.flow)
+    if kind is None or kind.weights is not None:
         device = choose_device(settings.device).torch.type
         words += [weights_key(settings.weights), settings.iterations, device]
     return content_key(clip.source, words)

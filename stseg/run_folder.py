@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from stseg.checkpoint import read_tensors, write_tensors
 from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.loss_chart import CURVES, Curve, loss_chart
+from stseg.tensor_files import read_tensors, write_tensors
 
 COLUMNS = ("step", "loss", "reconstruction", "consistency", "validation", "seconds")
 """Of ``losses.csv``; the rows of a state have them in this order."""

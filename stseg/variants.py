@@ -9,9 +9,8 @@ from stseg.augment import AugmentSettings
 from stseg.errors import InputError
 from stseg.losses import LossSettings
 from stseg.network import NetworkSettings
+from stseg.tensor_files import SHIPPED
 from stseg.train_settings import Stage, TrainSettings
-
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 ALL_K = (4, 2, 3, 5, 6, 7, 8)
 """Heads of the shipped models; the first one is validated."""
@@ -36,7 +35,7 @@ class Variant:
     @property
     def path(self) -> Path:
         """Where its checkpoint ships."""
-        return CHECKPOINTS / f"{self.name}.safetensors"
+        return SHIPPED / f"{self.name}.safetensors"
 
 
 _FULL = TrainSettings(network=NetworkSettings(ks=ALL_K), augment=AugmentSettings(zoom=2.0))
@@ -117,7 +116,7 @@ def model_path(name_or_path: str) -> Path:
         if known.path.is_file():
             return known.path
         raise InputError(
-            f"The checkpoint of model {known.name!r} is not in {CHECKPOINTS}. Train it with "
+            f"The checkpoint of model {known.name!r} is not in {SHIPPED}. Train it with "
             f"`python -m stseg train --variant {known.name}`, or choose another model."
         )
     path = Path(name_or_path)

@@ -266,7 +266,7 @@ def test_the_command_writes_its_tables(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(variants, "CHECKPOINTS", tmp_path)  # no variant has a checkpoint there
+    monkeypatch.setattr(variants, "SHIPPED", tmp_path)  # no variant has a checkpoint there
     words = ["ablate", "--root", data_set, "--out", tmp_path / "out", "--model", tiny_model]
     words += ["--variants", "no-lc", tiny_model, "--sweep", "k", "linkage", "eta"]
     assert main([str(word) for word in [*words, "--k", 3, "--device", "cpu"]]) == 0
@@ -436,7 +436,7 @@ def test_nothing_to_measure_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(variants, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(variants, "SHIPPED", tmp_path)
     words = ["ablate", "--root", data_set, "--out", tmp_path / "out", "--sweep"]
     assert main([str(word) for word in words]) == 2
     assert "There is nothing to measure" in capsys.readouterr().err

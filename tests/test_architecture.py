@@ -27,6 +27,7 @@ FLOORS: dict[str, int] = {
     "stseg.logs": 1,
     "stseg.memory": 1,
     "stseg.records": 1,
+    "stseg.tensor_files": 2,
     # One thing each: files, numbers, modules.
     "stseg.video": 2,
     "stseg.video_writer": 3,

@@ -16,16 +16,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stseg.checkpoint import (
-    FORMAT,
-    load_checkpoint,
-    read_tensors,
-    save_checkpoint,
-    write_tensors,
-)
+from stseg.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from stseg.errors import InputError
 from stseg.files import write_atomically
 from stseg.network import NetworkSettings, SegmentationNetwork
+from stseg.tensor_files import read_tensors, write_tensors
 from stseg.unet import ARCHITECTURES
 
 SMALL = NetworkSettings(levels=2, features=4, ks=(4, 2))

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from stseg import training
 from stseg.augment import AugmentSettings
-from stseg.checkpoint import load_checkpoint, read_tensors, write_tensors
+from stseg.checkpoint import load_checkpoint
 from stseg.datasets import FlowSequence
 from stseg.device import Device
 from stseg.errors import InputError
 from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.network import NetworkSettings, SegmentationNetwork
+from stseg.tensor_files import read_tensors, write_tensors
 from stseg.train_settings import Stage, TrainSettings
 from stseg.training import Progress, Trainer, train
 

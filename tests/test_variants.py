@@ -20,7 +20,7 @@ FULL = VARIANTS["full"].settings
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of checkpoints in place of the shipped one; it is empty."""
-    monkeypatch.setattr(variants, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(variants, "SHIPPED", tmp_path)
     return tmp_path
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float16, Float32, UInt8
 from stseg.device import choose_device
 from stseg.errors import InputError
 from stseg.flow.brought import open_flow, read_flow
+from stseg.flow.correction import Correction
 from stseg.flow.dis import DIS
 from stseg.flow.files import read_flow_file, write_flow_file, write_flow_folder
 from stseg.flow.raft import Raft
@@ -281,7 +282,8 @@ def _raft(settings: FlowSettings, check: Check) -> Estimator:
 
 
 ESTIMATORS: dict[str, EstimatorKind] = {
-    "dis": EstimatorKind("DIS (OpenCV)", lambda settings, check: DIS()),
+    "dis": EstimatorKind("DIS (OpenCV), corrected", lambda settings, check: DIS(Correction())),
+    "dis-plain": EstimatorKind("DIS (OpenCV)", lambda settings, check: DIS()),
     **{
         name: EstimatorKind(f"RAFT ({name.removeprefix('raft-')})", _raft, name)
         for name in PUBLISHED

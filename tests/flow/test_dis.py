@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stseg.flow import to_grid
+from stseg.flow import FlowSettings, estimator, to_grid
 from stseg.flow.dis import DIS, MAX_SIDE
 from stseg.records import grid_for
 from stseg.synthetic import SceneSettings, render
@@ -28,15 +28,19 @@ def pair(height: int, width: int, dx: int, dy: int) -> tuple[np.ndarray, np.ndar
     return first.copy(), second.copy()
 
 
-def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    dis = DIS()
+def between(first: np.ndarray, second: np.ndarray, name: str = "dis") -> np.ndarray:
+    dis = estimator(FlowSettings(name))
     size = (first.shape[0], first.shape[1])
     return dis.between(dis.prepare(first), dis.prepare(second), size)
 
 
+BOTH = pytest.mark.parametrize("name", ["dis", "dis-plain"])
+
+
+@BOTH
 @pytest.mark.parametrize(("dx", "dy"), [(3, 0), (0, -2), (-5, 4), (0, 0)])
-def test_a_shift_is_found(dx: int, dy: int) -> None:
-    flow = between(*pair(120, 160, dx, dy))
+def test_a_shift_is_found(dx: int, dy: int, name: str) -> None:
+    flow = between(*pair(120, 160, dx, dy), name)
     assert flow.shape == (120, 160, 2)
     assert flow.dtype == np.float32
     inside = flow[12:-12, 12:-12]
@@ -75,7 +79,7 @@ def test_the_way_back_is_found_by_the_same_frames() -> None:
     there = dis.between(*frames, (96, 128))
     back = dis.between(*frames[::-1], (96, 128))
     np.testing.assert_array_equal(
-        back, between(second, first)
+        back, between(second, first, "dis-plain")
     )  # nothing is left of the pair before
     assert np.median(there[..., 0]) == pytest.approx(3, abs=0.1)
     assert np.median(back[..., 0]) == pytest.approx(-3, abs=0.1)
@@ -103,22 +107,31 @@ def test_borders_of_what_moves_are_better_than_those_of_the_bare_search(paths: s
     assert ours_mean < 0.85 * plain_mean
 
 
+@BOTH
 @pytest.mark.parametrize("size", [(16, 16), (16, 64), (64, 16), (17, 23), (33, 16), (16, 2000)])
-def test_the_smallest_frames_of_a_video_have_flow(size: tuple[int, int]) -> None:
+def test_the_smallest_frames_of_a_video_have_flow(size: tuple[int, int], name: str) -> None:
     first, second = pair(*size, 1, 0)
-    flow = between(first, second)
+    flow = between(first, second, name)
     assert np.isfinite(flow).all()
     assert np.abs(flow).max() < 50
 
 
-def test_frames_without_texture_do_not_move() -> None:
+@BOTH
+def test_frames_without_texture_do_not_move(name: str) -> None:
     gray = np.full((64, 96, 3), 127, np.uint8)
-    assert np.abs(between(gray, gray)).max() < 1e-3
+    assert np.abs(between(gray, gray, name)).max() < 1e-3
 
 
-def test_the_same_frames_give_the_same_flow() -> None:
+@BOTH
+def test_a_frame_that_is_there_twice_does_not_move(name: str) -> None:
+    image = texture(96, 128)
+    assert np.abs(between(image, image, name)).max() < 1e-2
+
+
+@BOTH
+def test_the_same_frames_give_the_same_flow(name: str) -> None:
     first, second = pair(96, 128, 2, 1)
-    np.testing.assert_array_equal(between(first, second), between(first, second))
+    np.testing.assert_array_equal(between(first, second, name), between(first, second, name))
 
 
 def test_frames_that_are_views_of_larger_ones_are_accepted() -> None:

@@ -171,7 +171,7 @@ def test_raft_is_a_short_name(shared: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_estimator_without_its_weights_is_not_offered(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert available_estimators() == ["dis"]
+    assert available_estimators() == ["dis", "dis-plain"]
 
 
 def test_the_published_hash_is_that_of_the_file(shared: Path) -> None:
