@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an .npz file, or a folder (with several inputs, one part in it for each)",
     )
     parser.add_argument(
-        "--estimator", default="dis", help="dis, raft (raft-sintel), raft-large or raft-small"
+        "--estimator",
+        default="dis",
+        help="dis, dis-plain, raft (raft-sintel), raft-large or raft-small",
     )
     parser.add_argument("--weights", type=a_name, default=None, help="weight file of the estimator")
     parser.add_argument(
