@@ -222,7 +222,8 @@ def test_nothing_is_scored_for_a_place_that_cannot_be_written(
         (["flow", "a.mp4", "b.mp4", "--out", "f.npz"], "2 clips need a folder"),
         (
             ["flow", "a.mp4", "--out", "f", "--estimator", "own.npz"],
-            "'own.npz' to compute flow with. Choose one of dis, dis-plain, raft-sintel, raft-large, raft-s",
+            "'own.npz' to compute flow with. Choose one of dis, dis-plain, raft-sintel, "
+            "raft-large, raft-s",
         ),
         (["clips", "--out", "c", "--count", "-1"], "Give 1 or more"),
         (["clips", "--out", "c", "--shipped", "--frames", "9"], "--frames is for clips that are"),
