@@ -3,7 +3,8 @@
 The candidates of each pair of frames of the training sequences of DAVIS2016 (MP4 frames) and of
 rendered clips are made once, about 2,500 pairs; the network (``stseg.flow.correction``) learns to
 choose among them what is nearest to the cached RAFT flow, or to the exact one. At the end it prints
-the error on dev-val, on which it was not trained. 6,400 steps take some 20 minutes on two cores.
+the error on dev-val, on which it was not trained. 6,400 steps take nine minutes on two cores with
+bf16.
 """
 
 from __future__ import annotations
