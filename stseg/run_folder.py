@@ -25,6 +25,7 @@ _OTHERS = {
     "settings": "with other settings",
     "data": "on other data",
     "start": "that began with other weights",
+    "teacher": "that imitates another network, or none",
 }
 """What tells a run from others, and what is said where it differs."""
 
@@ -55,8 +56,8 @@ class RunFolder:
 
     Args:
         folder: where the run lives; it may not be there yet.
-        identity: "settings", "data" and "start" of the run, as JSON values: another run is not
-            resumed.
+        identity: "settings", "data", "start" and "teacher" of the run, as JSON values: another run
+            is not resumed.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -84,8 +85,8 @@ class RunFolder:
             InputError: it cannot be read, or is that of another run.
         """
         tensors, header = read_tensors(self._state_file)
-        # A state of an older version says its settings only.
-        found = {**self._identity, "settings": None, **header}
+        # A state of an older version says its settings only, and there were no teachers.
+        found = {**self._identity, "settings": None, "teacher": None, **header}
         for name, what in _OTHERS.items():
             if found[name] != self._identity[name]:
                 raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,9 +24,10 @@ from stseg.device import Device, Frugal
 from stseg.direction_heads import begin_direction_heads
 from stseg.distributed import ALONE, Team
 from stseg.errors import InputError
-from stseg.losses import LossSettings, joint_losses
+from stseg.losses import LossSettings
 from stseg.motion import motion_model
 from stseg.network import SegmentationNetwork
+from stseg.objectives import Imitation, MotionObjective, Objective
 from stseg.pasting import paste_objects
 from stseg.run_folder import VALIDATION, RunFolder, RunState
 from stseg.train_settings import Stage, TrainSettings
@@ -91,10 +93,12 @@ class Trainer:
         save_seconds: time between two saved states.
         start: network whose weights the run begins with; None draws them.
         team: the processes that share the run.
+        teacher: network whose masks on the better flow are imitated (``stseg.objectives``); None
+            trains with the losses of the paper.
 
     Raises:
-        InputError: no volume fits into the sequences, the folder holds another run, or the batch
-            cannot be shared evenly.
+        InputError: no volume fits into the sequences, the folder holds another run, the batch
+            cannot be shared evenly, or the teacher lacks a head.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Trainer:
         save_seconds: float = 60,
         start: SegmentationNetwork | None = None,
         team: Team = ALONE,
+        teacher: SegmentationNetwork | None = None,
     ) -> None:
         if settings.batch % team.size:
             raise InputError(
@@ -119,10 +124,12 @@ class Trainer:
         self._save_seconds = save_seconds
         self._team = team
         self._model = motion_model(settings.motion_model)
+        self._objective = _objective(MotionObjective(self._model, settings.fit), settings, teacher)
         identity = {
             "settings": _plain(settings),
             "data": digest_of_flow(sequences),
             "start": None if start is None else digest(start.state_dict()),
+            "teacher": None if teacher is None else digest(teacher.state_dict()),
         }
         self._files = RunFolder(folder, identity)
         store = _store(laid_as(sequences, settings.stages[0].size), device)
@@ -333,8 +340,7 @@ class Trainer:
         volume, flow, motion = (each.to(device.torch) for each in (volume, flow, motion))
         with device.autocast():
             masks = self._heads(volume, ks)
-        weights, fit = self._weights(stage), self.settings.fit
-        each = joint_losses(masks, flow, self._model, weights, fit, motion)
+        each = self._objective(masks, flow, motion, self._weights(stage), device)
         first = each[0]
         told = torch.stack([first.total, first.reconstruction, first.consistency]).detach()
         return torch.stack([losses.total for losses in each]).mean(), told
@@ -391,9 +397,8 @@ class Trainer:
             masks = self._heads(volume, self.settings.validated_ks)
         better = self._validation.batch(part, size, reference=True)
         motion = (better * self._validation.travel(part)).to(device.torch)
-        weights, fit = self._weights(stage), self.settings.fit
         better = better.to(device.torch)
-        each = joint_losses(masks, better, self._model, weights, fit, motion)
+        each = self._objective(masks, better, motion, self._weights(stage), device)
         return torch.stack([losses.total for losses in each]).mean() * len(part)
 
     def _keep(self, loss: float) -> None:
@@ -409,6 +414,21 @@ class Trainer:
             "torch": torch.__version__,
         }
         save_checkpoint(self._files.best_file, self.network, card)
+
+
+def _objective(
+    paper: MotionObjective, settings: TrainSettings, teacher: SegmentationNetwork | None
+) -> Objective:
+    if teacher is None:
+        return paper
+    lacking = [str(k) for k in settings.trained_ks if str(k) not in teacher.heads]
+    if lacking:
+        raise InputError(
+            f"The teacher has no head for K = {', '.join(lacking)}. Give one that has, or train "
+            f"those for K = {', '.join(teacher.heads)}."
+        )
+    # A copy: it is laid out and moved.
+    return Imitation(deepcopy(teacher).channels_last().eval().requires_grad_(False), paper)
 
 
 def _store(sequences: Sequence[FlowSequence], device: Device) -> FlowStore:

@@ -38,7 +38,7 @@ def note_passes(
 
     Args:
         network: what is trained.
-        module: where its loop is; it calls ``joint_losses``.
+        module: what asks for its losses; it calls ``joint_losses``.
         monkeypatch: takes both back.
         factor: of the losses.
     """

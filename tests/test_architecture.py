@@ -80,6 +80,7 @@ FLOORS: dict[str, int] = {
     # The loops.
     "stseg.train_settings": 4,
     "stseg.run_folder": 4.5,
+    "stseg.objectives": 4,
     "stseg.training": 5,
     "stseg.variants": 6,
     "stseg.pipeline": 7,

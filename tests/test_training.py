@@ -15,7 +15,7 @@ import torch
 from looks import Pass, note_passes
 from torch import Tensor
 
-from stseg import training
+from stseg import objectives
 from stseg.augment import AugmentSettings
 from stseg.checkpoint import load_checkpoint
 from stseg.datasets import FlowSequence
@@ -335,7 +335,7 @@ def watched(
     run: Trainer, monkeypatch: pytest.MonkeyPatch, factor: float = 1.0
 ) -> tuple[list[Progress], list[Pass]]:
     """Train to the end and note every look."""
-    seen = note_passes(run.network, training, monkeypatch, factor)
+    seen = note_passes(run.network, objectives, monkeypatch, factor)
     return finish(run), seen
 
 
@@ -524,7 +524,7 @@ def interrupt(
         return joint_losses(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "joint_losses", stopped)
+        patched.setattr(objectives, "joint_losses", stopped)
         with pytest.raises(KeyboardInterrupt):
             finish(run)
 
@@ -586,7 +586,7 @@ def test_a_state_of_an_older_version_goes_on(
     interrupt(trainer(tmp_path, cpu), monkeypatch, 6, validating=True)
     (tmp_path / "best.safetensors").unlink()  # of an earlier validation
     tensors, header = read_tensors(tmp_path / "state.safetensors")
-    del header["data"], header["start"], header["rows"][-1]
+    del header["data"], header["start"], header["teacher"], header["rows"][-1]
     header["best"] = None
     write_tensors(tmp_path / "state.safetensors", tensors, header)
     assert finish(trainer(tmp_path, cpu)) == []
@@ -633,6 +633,17 @@ def test_a_run_that_began_with_other_weights_is_left_alone(tmp_path: Path, cpu: 
         with pytest.raises(InputError, match="holds a run that began with other weights"):
             Trainer(TINY, SEQUENCES, tmp_path, cpu, start=start)
     assert Trainer(TINY, SEQUENCES, tmp_path, cpu, start=one).step == 1
+
+
+def test_a_run_that_imitates_another_network_is_left_alone(tmp_path: Path, cpu: Device) -> None:
+    one, other = SegmentationNetwork(TINY.network), SegmentationNetwork(TINY.network)
+    steps = Trainer(TINY, ROUGH, tmp_path, cpu, teacher=one).run()
+    next(steps)
+    steps.close()
+    for teacher in (other, None):
+        with pytest.raises(InputError, match="holds a run that imitates another network, or none"):
+            Trainer(TINY, ROUGH, tmp_path, cpu, teacher=teacher)
+    assert Trainer(TINY, ROUGH, tmp_path, cpu, teacher=one).step == 1
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path, cpu: Device) -> None:

@@ -40,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint whose weights the run starts from (torchrun takes it for an option of its "
         "own: torchrun ... -m -- stseg train ...)",
     )
+    parser.add_argument(
+        "--teacher",
+        type=a_path,
+        default=None,
+        metavar="CHECKPOINT",
+        help="imitate the masks that this checkpoint gives on the flow of --reference, instead of "
+        "making the losses of the paper smaller",
+    )
     parser.add_argument("--out", type=a_path, required=True, help="folder of the run")
     parser.add_argument("--variant", default="full", help="which settings to train")
     parser.add_argument(
@@ -169,10 +177,22 @@ def run(arguments: argparse.Namespace) -> None:
         base = load_checkpoint(arguments.start)
         start = base.network
         card["start"] = {"file": arguments.start.name, "card": dict(base.card)}
+    teacher = None
+    if arguments.teacher is not None:
+        known = load_checkpoint(arguments.teacher)
+        teacher = known.network
+        card["teacher"] = {"file": arguments.teacher.name, "card": dict(known.card)}
 
     def train(processes: Team) -> None:
         trainer = Trainer(
-            settings, sequences, arguments.out, device, card, start=start, team=processes
+            settings,
+            sequences,
+            arguments.out,
+            device,
+            card,
+            start=start,
+            team=processes,
+            teacher=teacher,
         )
         with tqdm(
             total=settings.steps,
@@ -223,6 +243,11 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
             "--exaggerate multiplies the errors of rough flow, which only better flow of the same "
             "frames tells. Name its folder with --reference, or leave it out."
         )
+    if arguments.teacher is not None and arguments.reference is None:
+        raise InputError(
+            "--teacher is imitated on better flow of the same frames than what the network sees. "
+            "Name its folder with --reference, or leave it out."
+        )
     if arguments.pasted is not None and not (arguments.objects or settings.augment.objects):
         raise InputError(
             f"--pasted is the chance of objects, but {arguments.variant!r} pastes none into its "
@@ -251,6 +276,12 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         settings = replace(settings, spread=arguments.spread)
     if arguments.stage is not None:
         settings = replace(settings, stages=tuple(_stage(text) for text in arguments.stage))
+    staged = arguments.stage is not None and any(each.beta is not None for each in settings.stages)
+    if arguments.teacher is not None and (losses or staged):
+        raise InputError(
+            "β and η are about the losses of the paper, and --teacher takes their place. Leave out "
+            "one or the other."
+        )
     return settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,12 @@ def words(tmp_path: Path) -> list[str]:
         (["--reference", "absent"], "There is no folder absent"),
         (["--start", "absent", "--spread", "10"], "Leave it out, or name the heads"),
         (["--exaggerate", "2"], "Name its folder with --reference"),
+        (["--teacher", "absent"], "Name its folder with --reference"),
+        (["--teacher", "absent", "--reference", "flows", "--eta", "0"], "takes their place"),
+        (
+            ["--teacher", "absent", "--reference", "flows", "--stage", "16x28:1:1e-3:0"],
+            "takes their place",
+        ),
         (["--pasted", "0.5", "--variant", "spatial"], "'spatial' pastes none into its samples"),
     ],
 )
@@ -133,3 +140,19 @@ def test_a_checkpoint_that_is_not_there_is_not_told(
     told = capsys.readouterr()
     assert "best.safetensors is not there" in told.err
     assert told.out == ""
+
+
+def test_the_card_tells_whom_the_network_imitates(words: list[str], tmp_path: Path) -> None:
+    assert main(words) == 0
+    teacher = tmp_path / "teacher.safetensors"
+    (tmp_path / "run" / "best.safetensors").rename(teacher)
+    out, better = tmp_path / "pupil", tmp_path / "better"
+    shutil.copytree(tmp_path / "flows", better)
+    more = ["--out", str(out), "--teacher", str(teacher), "--reference", str(better)]
+    assert main([*words, *more]) == 0
+    card = load_checkpoint(out / "best.safetensors").card
+    assert card["teacher"] == {
+        "file": "teacher.safetensors",
+        "card": dict(load_checkpoint(teacher).card),
+    }
+    assert "start" not in card
