@@ -1,10 +1,10 @@
 """Train what corrects DIS: ``python -m benchmarks.correct_dis --root ../shared --out FILE``.
 
-The candidates of each pair of frames of the training sequences of DAVIS2016 (MP4 frames) and of
-rendered clips are made once, about 2,500 pairs; the network (``stseg.flow.correction``) learns to
-choose among them what is nearest to the cached RAFT flow, or to the exact one. At the end it prints
-the error on dev-val, on which it was not trained. 6,400 steps take nine minutes on two cores with
-bf16.
+First the network (``stseg.flow.correction``) learns to choose what is nearest to the cached RAFT
+flow of the training sequences of DAVIS2016 (MP4 frames), or to the exact flow of rendered clips.
+Then masks judge it, too: two segmentation networks that ship, as they are, should give on the
+corrected flow what they give on the better one; collages (``benchmarks.collages``) are in the
+material now. At the end it prints the error on dev-val, on which it was not trained.
 """
 
 from __future__ import annotations
@@ -13,43 +13,56 @@ import argparse
 import math
 import platform
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from benchmarks.correction_data import (
+    Pairs,
+    collage_pairs,
+    joined,
+    pictures,
+    sample,
+    scene_pairs,
+    sequence_pairs,
+)
+from stseg.checkpoint import load_checkpoint
 from stseg.device import Device, choose_device
-from stseg.flow import to_grid
-from stseg.flow.candidates import KINDS, Candidates
+from stseg.flow.candidates import KINDS
 from stseg.flow.correction import CorrectionNetwork, Offered, correct, save_correction
-from stseg.flow.dis import DIS
-from stseg.flow.files import read_flow_file
-from stseg.records import GRID
-from stseg.synthetic import PATHS, SceneSettings, render
+from stseg.network import SegmentationNetwork
+from stseg.objectives import agreement_loss
+from stseg.tensor_files import SHIPPED
 from stseg.unet.conv import weight_gradient_type
-from stseg.video import probe, read_frames
 
-SCENES, SCENE_FRAMES, FIRST_SEED = 160, 4, 1000
+SCENES, COLLAGES = 160, 800
+SHARES = (0.6, 0.1, 0.3)
+"""Of sequences, scenes and collages in what masks judge."""
+
 WINDOW = (96, 160)
+JUDGED_WINDOWS = ((4, (64, 112)), (2, (96, 160)))
+"""Triplets and window of every other step in which masks judge."""
+
+JUDGES = (("full", 0.6), ("several", 0.4))
+"""Networks whose masks judge, and how often; with K = 4."""
+
 MOVING = 0.3
 """What the sites that move by themselves count beside all sites, each taken as a mean."""
-
-Field = Float[np.ndarray, "2 h w"]
 
 
 @dataclass(frozen=True)
 class CorrectionSettings:
-    """How the correction is trained.
+    """How a part of the training is done.
 
     Attributes:
         steps: of Adam.
-        batch: pairs a step.
+        batch: pairs a step; where masks judge, ``JUDGED_WINDOWS`` has triplets.
         learning_rate: the highest; it rises for 100 steps and falls to a fiftieth along a cosine.
         seed: of every random choice.
     """
@@ -59,77 +72,13 @@ class CorrectionSettings:
     learning_rate: float = 1e-3
     seed: int = 0
 
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Candidates and the flow that they are measured against, of n pairs, in pixels of the grid."""
-
-    offered: Offered
-    target: Float[Tensor, "n 2 h w"]
-
-    def __len__(self) -> int:
-        return len(self.target)
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        cosine = 0.51 + 0.49 * math.cos(math.pi * step / self.steps)
+        return self.learning_rate * cosine * min(1.0, (step + 1) / 100)
 
 
-def pairs_of(offered: list[Candidates], targets: list[Field]) -> Pairs:
-    """Stack pairs, in half precision: there are thousands."""
-    stacked = [
-        torch.from_numpy(np.stack([getattr(each, part.name) for each in offered])).half()
-        for part in fields(Offered)
-    ]
-    return Pairs(Offered(*stacked), torch.from_numpy(np.stack(targets)).half())
-
-
-def joined(parts: list[Pairs]) -> Pairs:
-    """All pairs of several clips."""
-    names = [part.name for part in fields(Offered)]
-    stacked = [torch.cat([getattr(part.offered, name) for part in parts]) for name in names]
-    return Pairs(Offered(*stacked), torch.cat([part.target for part in parts]))
-
-
-def sequence_pairs(root: Path, name: str) -> Pairs:
-    """Every pair of a sequence of ``davis16``, with its cached RAFT flow."""
-    cached, size = read_flow_file(root / f"flows/raft-sintel/{name}.npz")
-    sites = np.divide(GRID, size, dtype=np.float32)[::-1].reshape(2, 1, 1)
-    frames = read_frames(probe(root / f"videos/{name}.mp4"))
-    offered = _offered(frames)
-    return pairs_of(offered, [field.astype(np.float32) * sites for field in cached])
-
-
-def scene_pairs(index: int) -> Pairs:
-    """Every pair of a short rendered clip, noisy and coded as JPEG, with its exact flow."""
-    rng = np.random.default_rng(index)
-    size, fastest = ((480, 854), 14.0) if index % 2 else ((240, 427), 7.0)
-    settings = SceneSettings(
-        size=size,
-        frames=SCENE_FRAMES,
-        objects=int(rng.integers(2, 6)),
-        seed=FIRST_SEED + index,
-        speed=float(np.exp(rng.uniform(0, np.log(fastest)))),
-        paths=PATHS[index // 2 % 2],
-    )
-    clip = render(settings)
-    noise, quality = rng.uniform(0, 4), int(rng.integers(60, 97))
-    frames = (_coded(frame + rng.normal(0, noise, frame.shape), quality) for frame in clip.frames)
-    sites = np.divide(GRID, size, dtype=np.float32)[::-1].reshape(2, 1, 1)
-    targets = [to_grid(field.transpose(1, 2, 0), GRID) * sites for field in clip.flow]
-    return pairs_of(_offered(frames), targets)
-
-
-def _coded(frame: Float[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
-    whole = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
-    _, data = cv2.imencode(".jpg", whole, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-
-
-def _offered(frames: Iterator[UInt8[np.ndarray, "h w 3"]]) -> list[Candidates]:
-    dis, before, offered = DIS(), None, []
-    for frame in frames:
-        now = dis.prepare(frame)
-        if before is not None:
-            offered.append(dis.candidates(before, now))
-        before = now
-    return offered
+JUDGED = CorrectionSettings(steps=2400, learning_rate=4e-4)
 
 
 def moving(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n h w"]:
@@ -178,41 +127,40 @@ def told(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, " n"]:
     return (varies.abs() + 0.1 * flow.abs()).sum(dim=1).mean(dim=(1, 2)) + 0.03
 
 
-def sample(
-    pairs: Pairs, own: Tensor, batch: int, generator: torch.Generator
-) -> tuple[Offered, Tensor, Tensor, Tensor]:
-    """Random pairs, a window of each, mirrored now and then, with other colours and contrast.
+class Course:
+    """A part of the training: pairs, what they are weighed by, and Adam.
 
-    Returns:
-        What is offered, the target, how far each site moves by itself, and which pairs they are.
+    Args:
+        network: what is trained.
+        pairs: of all clips, of one size.
+        settings: how.
     """
 
-    def up_to(count: int) -> int:
-        return int(torch.randint(count, (), generator=generator))
+    def __init__(
+        self, network: CorrectionNetwork, pairs: Pairs, settings: CorrectionSettings
+    ) -> None:
+        self.network, self.pairs, self.settings = network.train(), pairs, settings
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self._own = torch.cat([moving(part).half() for part in pairs.target.split(64)])
+        self._sizes = torch.cat([told(part.float()) for part in pairs.target.split(64)])
+        self._optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
 
-    which = torch.randperm(len(pairs), generator=generator)[:batch]
-    height, width = pairs.target.shape[2:]
-    rows, columns = min(WINDOW[0], height), min(WINDOW[1], width)
-    top, left = up_to(height - rows + 1), up_to(width - columns + 1)
+    def looked_at(
+        self, which: Int64[Tensor, " b"], window: tuple[int, int], device: Device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Corrected flow of a window of these pairs, what it should be, and the loss."""
+        offered, target, moves = sample(self.pairs, self._own, which, window, self.generator)
+        flow = correct(self.network, offered, device)
+        return flow, target, loss_of(flow, target, moves, self._sizes[which])
 
-    def window(of: Tensor) -> Tensor:
-        return of[which][..., top : top + rows, left : left + columns].float()
-
-    flows, believed, changed, guide = (
-        window(getattr(pairs.offered, part.name)) for part in fields(Offered)
-    )
-    target, moves = window(pairs.target), window(own)
-    for axis, share in ((-1, 0.5), (-2, 0.3)):  # u turns round with columns, v with rows
-        if torch.rand((), generator=generator) >= share:
-            continue
-        signs = torch.tensor([-1.0, 1.0] if axis == -1 else [1.0, -1.0]).view(2, 1, 1)
-        flows, target = flows.flip(axis) * signs, target.flip(axis) * signs
-        believed, changed, guide, moves = (
-            each.flip(axis) for each in (believed, changed, guide, moves)
-        )
-    contrast = math.exp(float(torch.rand((), generator=generator)) - 0.5)
-    guide = guide[:, torch.randperm(3, generator=generator)] * contrast
-    return Offered(flows, believed, changed * contrast, guide), target, moves, which
+    def follow(self, loss: Tensor, step: int) -> None:
+        """One step of Adam."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.settings.rate(step)
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._optimiser.step()
 
 
 def train(
@@ -226,24 +174,61 @@ def train(
         device: a CPU.
     """
     torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
     network = CorrectionNetwork().channels_last()
     network.begin()
-    own = torch.cat([moving(part).half() for part in pairs.target.split(64)])
-    sizes = torch.cat([told(part.float()) for part in pairs.target.split(64)])
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    course = Course(network, pairs, settings)
     for step in range(settings.steps):
-        cosine = 0.51 + 0.49 * math.cos(math.pi * step / settings.steps)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * cosine * min(1.0, (step + 1) / 100)
-        offered, target, moves, which = sample(pairs, own, settings.batch, generator)
-        loss = loss_of(correct(network, offered, device), target, moves, sizes[which])
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        which = torch.randperm(len(pairs), generator=course.generator)[: settings.batch]
+        _, _, loss = course.looked_at(which, WINDOW, device)
+        course.follow(loss, step)
         yield loss.item()
     return network.eval()
+
+
+def train_judged(
+    network: CorrectionNetwork,
+    kinds: Sequence[Pairs],
+    judges: Sequence[tuple[SegmentationNetwork, float]],
+    settings: CorrectionSettings,
+    device: Device,
+) -> Generator[float, None, CorrectionNetwork]:
+    """Go on with masks that judge the flow, too; yields the loss of each step.
+
+    Args:
+        network: trained so far; it is changed.
+        kinds: of material, as ``SHARES`` has them.
+        judges: networks that stay as they are, and how often each judges.
+        settings: how.
+        device: a CPU.
+    """
+    course, firsts, before = Course(network, joined(kinds), settings), [], 0
+    for kind in kinds:
+        firsts.append(kind.triplets() + before)
+        before += len(kind)
+    shares = [share / len(first) for share, first in zip(SHARES, firsts, strict=True)]
+    weights = torch.cat([torch.full((len(f),), s) for f, s in zip(firsts, shares, strict=True)])
+    every, following = torch.cat(firsts), torch.arange(3)
+    often = torch.tensor([share for _, share in judges])
+    for step in range(settings.steps):
+        batch, window = JUDGED_WINDOWS[step % len(JUDGED_WINDOWS)]
+        drawn = every[torch.multinomial(weights, batch, True, generator=course.generator)]
+        which = (drawn[:, None] + following).flatten()
+        flow, target, loss = course.looked_at(which, window, device)
+        judge, _ = judges[int(torch.multinomial(often, 1, generator=course.generator))]
+        seen, better = (each.unflatten(0, (batch, 3)).transpose(1, 2) for each in (flow, target))
+        with device.autocast():
+            masks = judge(seen, 4)
+            with torch.no_grad():
+                wanted = judge(better, 4)
+        course.follow(loss + agreement_loss(masks, wanted), step)
+        yield loss.item()
+    return network.eval()
+
+
+def judges_that_ship() -> list[tuple[SegmentationNetwork, float]]:
+    """Those of ``JUDGES``, frozen."""
+    loaded = [(load_checkpoint(SHIPPED / f"{name}.safetensors").network, n) for name, n in JUDGES]
+    return [(network.channels_last().requires_grad_(False), often) for network, often in loaded]
 
 
 def errors(pairs: Pairs, network: CorrectionNetwork, device: Device) -> tuple[float, float]:
@@ -260,39 +245,48 @@ def errors(pairs: Pairs, network: CorrectionNetwork, device: Device) -> tuple[fl
     return float(filled), float(corrected)
 
 
+def finish(steps: Generator[float, None, CorrectionNetwork]) -> tuple[CorrectionNetwork, float]:
+    """Train to the end and print the loss on the way; the network and its last losses' mean."""
+    losses, begun = list[float](), time.perf_counter()
+    while True:
+        try:
+            losses.append(next(steps))
+        except StopIteration as end:
+            return end.value, float(np.mean(losses[-250:]))
+        if len(losses) % 250 == 0:
+            seconds = time.perf_counter() - begun
+            print(f"{len(losses):5d}  {np.mean(losses[-250:]):.4f}  {seconds:.0f} s", flush=True)
+
+
 def main() -> None:
     """Make the candidates, train, write and measure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--root", type=Path, required=True, help="folder with davis16")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--steps", type=int, default=CorrectionSettings.steps)
     given = parser.parse_args()
     root = given.root / "davis16"
     device = choose_device("cpu", bfloat16=weight_gradient_type() == torch.bfloat16)
     names = (root / "splits/train.txt").read_text(encoding="utf-8").split()
-    sequences = [sequence_pairs(root, name) for name in names]
-    pairs = joined([*sequences, *(scene_pairs(index) for index in range(SCENES))])
-    print(f"{len(pairs)} pairs", flush=True)
-    settings = CorrectionSettings(steps=given.steps)
-    steps, losses, begun = train(pairs, settings, device), list[float](), time.perf_counter()
-    while True:
-        try:
-            losses.append(next(steps))
-        except StopIteration as end:
-            network = end.value
-            break
-        if len(losses) % 250 == 0:
-            seconds = time.perf_counter() - begun
-            print(f"{len(losses):5d}  {np.mean(losses[-250:]):.4f}  {seconds:.0f} s", flush=True)
+    sequences = joined([sequence_pairs(root, name) for name in names])
+    scenes = joined([scene_pairs(index) for index in range(SCENES)])
+    print(f"{len(sequences)} pairs of sequences, {len(scenes)} of rendered clips", flush=True)
+    settings = CorrectionSettings()
+    network, _ = finish(train(joined([sequences, scenes]), settings, device))
+    cut_from = pictures(root, names)
+    collages = joined([collage_pairs(index, cut_from) for index in range(COLLAGES)])
+    print(f"{len(collages)} pairs of collages; masks judge", flush=True)
+    kinds = sequences, scenes, collages
+    network, loss = finish(train_judged(network, kinds, judges_that_ship(), JUDGED, device))
     card = {
-        "data": "DAVIS2016 training sequences (MP4 frames, RAFT flow), rendered clips",
+        "data": "DAVIS2016 training sequences (MP4 frames, RAFT flow), rendered clips, collages",
         "licence": "Apache-2.0; DAVIS2016 is CC BY-NC 4.0",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {device.name}, torch {torch.__version__}",
-        "steps": settings.steps,
+        "steps": [settings.steps, JUDGED.steps],
         "batch": settings.batch,
-        "learning_rate": settings.learning_rate,
-        "loss": float(np.mean(losses[-250:])),
+        "learning_rate": [settings.learning_rate, JUDGED.learning_rate],
+        "judges": [name for name, _ in JUDGES],
+        "loss": loss,
     }
     save_correction(given.out, network, card)
     for name in (root / "splits/dev-val.txt").read_text(encoding="utf-8").split():

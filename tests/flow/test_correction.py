@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,18 @@ import torch
 from benchmarks.correct_dis import (
     CorrectionSettings,
     errors,
-    joined,
     moving,
+    told,
+    train,
+    train_judged,
+)
+from benchmarks.correction_data import (
+    Pairs,
+    collage_pairs,
+    joined,
     sample,
     scene_pairs,
     sequence_pairs,
-    told,
-    train,
 )
 from stseg.device import choose_device
 from stseg.errors import InputError
@@ -33,6 +38,7 @@ from stseg.flow.correction import (
     load_correction,
     save_correction,
 )
+from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.tensor_files import read_tensors, write_tensors
 
 EXACT = choose_device("cpu", bfloat16=False)
@@ -164,11 +170,12 @@ def test_mirrored_samples_fit_together() -> None:
     pairs = scene_pairs(UNSEEN)
     truth = pairs.target.unsqueeze(1).expand(-1, len(KINDS), -1, -1, -1)
     others = {part.name: getattr(pairs.offered, part.name) for part in fields(Offered)}
-    exact = type(pairs)(Offered(**{**others, "flows": truth}), pairs.target)
+    exact = replace(pairs, offered=Offered(**{**others, "flows": truth}))
     generator = torch.Generator().manual_seed(0)
     for _ in range(12):
-        seen, target, _, which = sample(exact, moving(exact.target), 2, generator)
-        assert len(which) == 2
+        which = torch.tensor([0, 2])
+        seen, target, _ = sample(exact, moving(exact.target), which, (96, 160), generator)
+        assert len(target) == 2
         assert torch.equal(seen.flows[:, 0], target)
 
 
@@ -177,3 +184,34 @@ def test_training_lowers_the_loss_and_repeats_itself() -> None:
     first, again = (list(train(pairs, settings, EXACT)) for _ in range(2))
     assert np.mean(first[-6:]) < 0.97 * np.mean(first[:6])
     assert first == pytest.approx(again, rel=1e-3)
+
+
+def tiny(network_seed: int) -> SegmentationNetwork:
+    torch.manual_seed(network_seed)
+    made = SegmentationNetwork(NetworkSettings(levels=2, features=4))
+    made.spread_heads(10.0, (4,))
+    return made.eval().requires_grad_(False)
+
+
+def test_masks_that_judge_stay_as_they_are_and_the_correction_does_not() -> None:
+    rng = np.random.default_rng(0)
+    cut_from = [rng.integers(0, 256, (128, 224, 3)).astype(np.uint8)]
+    kinds = scene_pairs(UNSEEN), scene_pairs(UNSEEN + 1), collage_pairs(0, cut_from)
+    judges = [(tiny(0), 0.5), (tiny(1), 0.5)]
+    before = [judge.state_dict()["heads.4.weight"].clone() for judge, _ in judges]
+    network, settings = load_correction(), CorrectionSettings(steps=4, learning_rate=1e-4)
+    start = {name: each.clone() for name, each in network.state_dict().items()}
+    losses = list(train_judged(network, kinds, judges, settings, EXACT))
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
+    after = [judge.state_dict()["heads.4.weight"] for judge, _ in judges]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert any(not torch.equal(each, start[name]) for name, each in network.state_dict().items())
+
+
+def test_triplets_are_within_one_clip() -> None:
+    pairs = scene_pairs(UNSEEN)
+    once = Pairs(pairs.offered, pairs.target, (1, 2))
+    assert pairs.triplets().tolist() == [0]
+    assert joined([pairs, once, pairs]).triplets().tolist() == [0, 6]
+    assert once.triplets().tolist() == []
