@@ -20,7 +20,7 @@ from stseg.volume import FlowFields
 
 logger = logging.getLogger(__name__)
 
-FLOW_VERSION = (8,)
+FLOW_VERSION = (9,)
 """Part of the key of cached flow: raise it when an estimator gives other numbers."""
 
 LIMIT = 2 * 2**30
