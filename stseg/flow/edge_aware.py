@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-STEPS = (16, 8, 4, 2)
-"""Distances between the sites that are averaged, one pass each."""
+STEPS = (16, 8, 4, 2, 1)
+"""Distances between the sites that are averaged, one pass each; without the last one every second
+site would have its own average, which shows as a comb."""
 
 COLOUR = 0.02
 """Mean difference of red, green and blue, of 1, at which the weight has fallen to 1/e."""
