@@ -5,7 +5,7 @@ flow of the training sequences of DAVIS2016 (MP4 frames), or to the exact flow o
 Then masks judge it, too: two segmentation networks that ship, as they are, should give on the
 corrected flow what they give on the better one; collages (``benchmarks.collages``) are in the
 material now. At the end it prints the error on dev-val, on which it was not trained. On two cores
-with bf16 that is about an hour: nine minutes, ten for the collages, and the rest for what masks judge.
+with bf16 that is about an hour: nine minutes, ten for the collages, and the rest where masks judge.
 """
 
 from __future__ import annotations
