@@ -46,10 +46,7 @@ def read_fields(
     stored = None if cache is None else cache.load(key, backward=False)
     if stored is not None:
         return stored
-    using = estimator(
-        FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device),
-        check,
-    )
+    using = estimator(FlowSettings.of(settings), check)
     images = read_frames(clip, settings.max_frames)
     for done, (_, forward, _) in enumerate(flow_pairs(images, using, grid_for(clip.size)), start=1):
         check()

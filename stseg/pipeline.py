@@ -16,8 +16,15 @@ import torch
 from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
 from stseg.errors import InputError, heed
-from stseg.flow import ESTIMATORS, FlowSettings, estimator, flow_pairs, own_flow
-from stseg.flow.cache import FLOW_VERSION, FlowCache, content_key, weights_key
+from stseg.flow import (
+    ESTIMATORS,
+    FlowSettings,
+    estimator,
+    flow_origin,
+    flow_pairs,
+    own_flow,
+)
+from stseg.flow.cache import FlowCache, content_key
 from stseg.linkage import uses_similarity
 from stseg.memory import give_back
 from stseg.network import SegmentationNetwork
@@ -45,12 +52,8 @@ def load_network(model: str) -> SegmentationNetwork:
 
 def flow_key(clip: Clip, settings: Settings) -> str:
     """Under which key a ``FlowCache`` keeps the flow of this clip with these settings."""
-    words: list[object] = [settings.flow, grid_for(clip.size), settings.max_frames, *FLOW_VERSION]
-    kind = ESTIMATORS.get(settings.flow)
-    if kind is None or kind.weights is not None:
-        device = choose_device(settings.device).torch.type
-        words += [weights_key(settings.weights), settings.iterations, device]
-    return content_key(clip.source, words)
+    origin = flow_origin(FlowSettings.of(settings))
+    return content_key(clip.source, [origin, grid_for(clip.size), settings.max_frames])
 
 
 class SegmentationRun:
@@ -243,7 +246,7 @@ class SegmentationRun:
                 self._check()
                 yield image
             return
-        using = estimator(self._flow_settings(), self._check)
+        using = estimator(FlowSettings.of(self.settings), self._check)
         start = time.perf_counter()
         # Forward flow is always kept: pictures and figures need it even where only negative τ are
         # asked for.
@@ -268,10 +271,6 @@ class SegmentationRun:
             self._key = self._cache_key()
             return self._cache.load(self._key, self._backward)
         return None
-
-    def _flow_settings(self) -> FlowSettings:
-        settings = self.settings
-        return FlowSettings(settings.flow, settings.weights, settings.iterations, settings.device)
 
     def _cache_key(self) -> str:
         return flow_key(self.clip, self.settings)

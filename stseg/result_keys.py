@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stseg.annotations import frame_names
 from stseg.device import choose_device
-from stseg.flow.cache import FLOW_VERSION, content_key, weights_key
+from stseg.flow import FlowSettings, flow_origin
+from stseg.flow.cache import content_key
 from stseg.known_flow import flow_of
 from stseg.records import Clip, Settings
 from stseg.variants import model_path
@@ -33,8 +34,7 @@ def clip_key(clip: Clip, flows: Path | None, settings: Settings) -> str:
     if flows is not None:
         words.append(content_key(flow_of(flows, clip.name), []))
     else:
-        source = [settings.flow, weights_key(settings.weights), FLOW_VERSION]
-        words.append(content_key(clip.source, source))
+        words.append(content_key(clip.source, flow_origin(FlowSettings.of(settings))))
     if clip.truth is not None:
         words += [
             content_key(folder, [str(folder.relative_to(clip.truth))])

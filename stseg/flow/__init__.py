@@ -15,12 +15,13 @@ from jaxtyping import Float, Float16, Float32, UInt8
 from stseg.device import choose_device
 from stseg.errors import InputError
 from stseg.flow.brought import open_flow, read_flow
-from stseg.flow.correction import Correction
+from stseg.flow.cache import FLOW_VERSION, content_key, weights_key
+from stseg.flow.correction import WEIGHTS, Correction
 from stseg.flow.dis import DIS
 from stseg.flow.files import read_flow_file, write_flow_file, write_flow_folder
 from stseg.flow.raft import Raft
 from stseg.flow.weights import PUBLISHED, weights_path
-from stseg.records import Clip, flow_name, grid_for
+from stseg.records import Clip, Settings, flow_name, grid_for
 from stseg.video import read_frames
 from stseg.volume import FlowFields
 
@@ -60,6 +61,11 @@ class FlowSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", flow_name(self.name))
 
+    @classmethod
+    def of(cls, settings: Settings) -> FlowSettings:
+        """What the settings of a run say of its flow."""
+        return cls(settings.flow, settings.weights, settings.iterations, settings.device)
+
 
 @dataclass(frozen=True)
 class EstimatorKind:
@@ -69,11 +75,13 @@ class EstimatorKind:
         title: what the screen calls it.
         make: a new estimator, given what it calls between the steps of long work.
         weights: name of the published weights that it needs, or None.
+        origin: what decides its numbers, beside its name and the code: see ``flow_origin``.
     """
 
     title: str
     make: Callable[[FlowSettings, Check], Estimator]
     weights: str | None = None
+    origin: Callable[[FlowSettings], tuple[object, ...]] = lambda settings: ()
 
     @property
     def ready(self) -> bool:
@@ -102,6 +110,16 @@ def estimator(settings: FlowSettings, check: Check = _go_on) -> Estimator:
             f"{', '.join(ESTIMATORS)}, or the path of your own flow."
         )
     return ESTIMATORS[settings.name].make(settings, check)
+
+
+def flow_origin(settings: FlowSettings) -> tuple[object, ...]:
+    """What decides the numbers of computed flow, for the keys under which it is kept.
+
+    That is the code of the estimators (``FLOW_VERSION``) and the name, and of the one named the
+    settings that it has, the content of its weights, and where and how precisely it is computed.
+    """
+    kind = ESTIMATORS.get(settings.name)
+    return FLOW_VERSION, settings.name, () if kind is None else kind.origin(settings)
 
 
 def check_options(name: str, options: Sequence[str]) -> None:
@@ -281,11 +299,25 @@ def _raft(settings: FlowSettings, check: Check) -> Estimator:
     return raft
 
 
+def _raft_origin(settings: FlowSettings) -> tuple[object, ...]:
+    device = choose_device(settings.device)
+    given = weights_key(settings.weights), settings.iterations, settings.warm_start
+    return *given, device.torch.type, device.bfloat16
+
+
+def _correction_origin(settings: FlowSettings) -> tuple[object, ...]:
+    return content_key(WEIGHTS, []), choose_device("cpu").bfloat16
+
+
 ESTIMATORS: dict[str, EstimatorKind] = {
-    "dis": EstimatorKind("DIS (OpenCV), corrected", lambda settings, check: DIS(Correction())),
+    "dis": EstimatorKind(
+        "DIS (OpenCV), corrected",
+        lambda settings, check: DIS(Correction()),
+        origin=_correction_origin,
+    ),
     "dis-plain": EstimatorKind("DIS (OpenCV)", lambda settings, check: DIS()),
     **{
-        name: EstimatorKind(f"RAFT ({name.removeprefix('raft-')})", _raft, name)
+        name: EstimatorKind(f"RAFT ({name.removeprefix('raft-')})", _raft, name, _raft_origin)
         for name in PUBLISHED
     },
 }
@@ -300,6 +332,7 @@ __all__ = [
     "clip_fields",
     "clip_flow",
     "estimator",
+    "flow_origin",
     "flow_pairs",
     "on_grid",
     "open_flow",

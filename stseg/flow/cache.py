@@ -21,7 +21,10 @@ from stseg.volume import FlowFields
 logger = logging.getLogger(__name__)
 
 FLOW_VERSION = (9,)
-"""Part of the key of cached flow: raise it when an estimator gives other numbers."""
+"""Part of the key of cached flow: raise it when the code of an estimator gives other numbers.
+
+What else decides them is in ``stseg.flow.flow_origin``.
+"""
 
 LIMIT = 2 * 2**30
 _CHUNK = 2**20

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stseg import pipeline, result_keys
+from stseg import flow as estimators
 from stseg.clip_flow import read_fields
 from stseg.device import Device
 from stseg.flow import FlowSettings
@@ -177,6 +177,39 @@ def test_flow_of_other_weights_in_the_same_file_is_other_flow(clip: Clip, tmp_pa
     assert flow_key(clip, published) not in (before[0], after[0])
 
 
+def test_flow_of_another_correction_is_other_flow(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that ship in a new version must not meet the flow of the old ones."""
+    path = tmp_path / "correction.safetensors"
+    monkeypatch.setattr(estimators, "WEIGHTS", path)
+    corrected = Settings(flow="dis", device="cpu")
+    plain = replace(corrected, flow="dis-plain")
+
+    def keys(settings: Settings) -> tuple[str, str]:
+        return flow_key(clip, settings), clip_key(clip, None, settings)
+
+    path.write_bytes(b"one")
+    before = keys(corrected), keys(plain)
+    path.write_bytes(b"two")
+    after = keys(corrected), keys(plain)
+    assert all(one != two for one, two in zip(before[0], after[0], strict=True))
+    assert before[1] == after[1]
+
+
+def test_flow_of_another_precision_is_other_flow(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of the cache may be shared by machines of which one has bfloat16."""
+
+    def on(bfloat16: bool) -> list[str]:
+        device = Device(torch.device("cpu"), bfloat16, "cpu")
+        monkeypatch.setattr(estimators, "choose_device", lambda name: device)
+        return [flow_key(clip, Settings(flow=name)) for name in ("dis", "raft", "dis-plain")]
+
+    assert [one == two for one, two in zip(on(True), on(False), strict=True)] == [0, 0, 1]
+
+
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with both devices, as far as a key asks."""
@@ -184,7 +217,7 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(name: str) -> Device:
         return Device(torch.device("cpu" if name == "cpu" else "cuda"), False, name)
 
-    monkeypatch.setattr(pipeline, "choose_device", chosen)
+    monkeypatch.setattr(estimators, "choose_device", chosen)
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -206,7 +239,7 @@ def test_all_that_decides_the_flow_is_in_its_key(
         flow_key(turned, raft),
         flow_key(clip, replace(raft, device="cuda")),  # its sums are not in the same order
     ]
-    monkeypatch.setattr(pipeline, "FLOW_VERSION", (*pipeline.FLOW_VERSION, 1))
+    monkeypatch.setattr(estimators, "FLOW_VERSION", (*estimators.FLOW_VERSION, 1))
     keys += [flow_key(clip, dis), flow_key(clip, raft)]
     assert len(set(keys)) == len(keys)
 
@@ -238,7 +271,7 @@ def test_results_of_computed_flow_have_its_origin_in_their_key(
         clip_key(replace(clip, frames=5), None, settings),
         clip_key(replace(clip, name="other"), None, settings),
     ]
-    monkeypatch.setattr(result_keys, "FLOW_VERSION", (*result_keys.FLOW_VERSION, 1))
+    monkeypatch.setattr(estimators, "FLOW_VERSION", (*estimators.FLOW_VERSION, 1))
     keys.append(clip_key(clip, None, settings))
     assert len(set(keys)) == len(keys)
 
