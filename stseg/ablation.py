@@ -21,6 +21,7 @@ from stseg.measures import consistency
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
 from stseg.records import Clip, Segmentation, Settings
+from stseg.repeats import ClipLine, DistinctFrames
 from stseg.scoring import scored_frames
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.spool import Spool
@@ -169,12 +170,13 @@ def segment_all(
 
     device = choose_device(first.device)
     alike = any(uses_similarity(each.linkage) for each in wanted)
+    distinct = DistinctFrames(flow)
     predictor = Predictor(
-        network.to(device.torch).eval(), device, flow, ks, check, alike, first.refine
+        network.to(device.torch).eval(), device, distinct, ks, check, alike, first.refine
     )
     shared = {k: _Shared(predictor.of(k), sum(each.k == k for each in wanted)) for k in ks}
     n = len(flow.forward) + 1
-    lines = [_line(each, shared[each.k], clip, flow).advance(n, ended=True) for each in wanted]
+    lines = [_line(each, shared[each.k], clip, distinct).advance(n, ended=True) for each in wanted]
     masks = {_masks_of(each): Spool() for each in wanted}
     names: list[list[np.ndarray]] = [[] for _ in wanted]
     for told in zip(*lines, strict=True):
@@ -194,9 +196,9 @@ def segment_all(
     }
 
 
-def _line(settings: Settings, predict: Predict, clip: Clip, flow: FlowFields) -> Timeline:
-    return Timeline(
-        flow,
+def _line(settings: Settings, predict: Predict, clip: Clip, distinct: DistinctFrames) -> ClipLine:
+    line = Timeline(
+        distinct,
         predict,
         settings.k,
         settings.taus,
@@ -205,7 +207,9 @@ def _line(settings: Settings, predict: Predict, clip: Clip, flow: FlowFields) ->
         settings.subsequence,
         settings.similarity_weight,
         settings.step,
+        number=distinct.first,
     )
+    return ClipLine(line, distinct, settings.subsequence)
 
 
 def measure(

@@ -30,6 +30,7 @@ from stseg.memory import give_back
 from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
 from stseg.records import Clip, Segmentation, SegmentedFrame, Settings, dequantise, grid_for
+from stseg.repeats import ClipLine, DistinctFrames
 from stseg.similarity import merged
 from stseg.spool import DEFAULT_MEMORY, Spool
 from stseg.timeline import FramePrediction, Timeline
@@ -62,6 +63,8 @@ class SegmentationRun:
     Iterate over ``frames()`` to work; ``result()`` gives the record of the frames yielded so far.
     Only a window of 2 max|τ| + 8 frames is in memory, 12 with a stride of 2; flow and masks go to
     spools, which leave memory for the disk beyond 16 MiB each (the masks of all K together).
+    Frames that repeat the one before take its masks, and do not count for τ and the window (see
+    ``stseg.repeats``).
 
     Which triplet a frame takes its masks from, also at the ends of the video, is said in
     ``stseg.timeline.Timeline``. Every frame gets labels.
@@ -114,6 +117,7 @@ class SegmentationRun:
         self._frames = 0
         self._flow_seconds = 0.0
         self._predictor: Predictor | None = None
+        self._distinct: DistinctFrames | None = None
         self._backward = any(tau < 0 for tau in settings.taus)
         self._cache = cache
         self._key = ""
@@ -135,33 +139,39 @@ class SegmentationRun:
             if stored is not None:
                 self.flow = stored
                 self._check_backward()
+        distinct = self._distinct = DistinctFrames(self.flow)
         predictor = self._predictor = Predictor(
             self._network,
             self._device,
-            self.flow,
+            distinct,
             self.ks,
             self._check,
             self._latents,
             settings.refine,
         )
-        timelines = [
-            Timeline(
-                self.flow,
-                predictor.of(k),
-                k,
-                settings.taus,
-                settings.linkage,
-                self.clip.size,
+        lines = [
+            ClipLine(
+                Timeline(
+                    distinct,
+                    predictor.of(k),
+                    k,
+                    settings.taus,
+                    settings.linkage,
+                    self.clip.size,
+                    settings.subsequence,
+                    settings.similarity_weight,
+                    settings.step,
+                    predictor.batch,
+                    distinct.first,
+                ),
+                distinct,
                 settings.subsequence,
-                settings.similarity_weight,
-                settings.step,
-                predictor.batch,
             )
             for k in self.ks
         ]
 
         def advance(ended: bool) -> Iterator[tuple[tuple[int, FramePrediction], ...]]:
-            return zip(*(line.advance(self._frames, ended) for line in timelines), strict=True)
+            return zip(*(line.advance(self._frames, ended) for line in lines), strict=True)
 
         images: deque[np.ndarray] = deque()
         for image in self._read():
@@ -225,8 +235,13 @@ class SegmentationRun:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What had to be changed because memory ran out, as sentences."""
-        return tuple(self._predictor.notes) if self._predictor else ()
+        """What the clip or the memory of this machine made different, as sentences."""
+        changed = tuple(self._predictor.notes) if self._predictor else ()
+        repeated = self._distinct.repeated if self._distinct else 0
+        if not repeated:
+            return changed
+        repeat = "frame repeats" if repeated == 1 else "frames repeat"
+        return *changed, f"{repeated} {repeat} the one before and have its masks."
 
     def _check(self) -> None:
         """Raise ``Cancelled`` if the run is to stop."""

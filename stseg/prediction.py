@@ -15,7 +15,7 @@ from stseg.device import Device, Frugal
 from stseg.network import SegmentationNetwork
 from stseg.refinement import refined_masks
 from stseg.timeline import BATCH, Predict, Prediction, Triplet
-from stseg.volume import FlowFields
+from stseg.volume import Motion
 
 _EPSILON = 1e-6
 
@@ -105,7 +105,7 @@ class Predictor:
         self,
         network: SegmentationNetwork,
         device: Device,
-        flow: FlowFields,
+        flow: Motion,
         ks: Sequence[int],
         check: Callable[[], None],
         latents: bool = True,

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from stseg.linkage import Linker, Partition, match, overlap
 from stseg.records import dequantise, quantise
-from stseg.volume import FlowFields, move_masks, triplet
+from stseg.volume import Motion, move_masks, triplet
 
 BATCH = 4
 """Volumes in one pass of the network, where that is faster than one at a time."""
@@ -90,11 +90,12 @@ class Timeline:
         similarity: weight of the similarity of χ in the linkages that use it.
         stride: frames from one triplet to the next; 2 only for a single τ of 1 or -1.
         batch: triplets that the network is asked for at a time.
+        number: of a frame in the clip, by which sub-sequences count, where it is another one.
     """
 
     def __init__(
         self,
-        flow: FlowFields,
+        flow: Motion,
         predict: Predict,
         k: int,
         taus: Sequence[int],
@@ -104,8 +105,10 @@ class Timeline:
         similarity: float = 1.0,
         stride: int = 1,
         batch: int = BATCH,
+        number: Callable[[int], int] = int,
     ) -> None:
         self._flow = flow
+        self._number = number
         self._predict = predict
         self._k = k
         self._taus = tuple(taus)
@@ -163,7 +166,7 @@ class Timeline:
                 seen[centre].append(other)
         for centre, every in seen.items():
             before = centre - 1 if self._centre is None else self._centre
-            if self._subsequence and centre // self._subsequence != before // self._subsequence:
+            if self._part(centre) != self._part(before):
                 self._linker.forget()
             one = _averaged(every)
             assignment = self._linker.follow(one.segments, one.latents, centre - before)
@@ -209,7 +212,7 @@ class Timeline:
         beside = [(frame + self._reach, 0), (frame - self._reach, 2)]
         if any(self._to_come(centre, final) for centre in (frame, frame + self._reach)):
             return None
-        if self._subsequence and beside[0][0] // self._subsequence != frame // self._subsequence:
+        if self._part(frame + self._reach) != self._part(frame):
             beside.reverse()  # the labels are those of the frame's own sub-sequence
         found = [(centre, instant) for centre, instant in beside if centre in self._triplets]
         if found:
@@ -224,13 +227,17 @@ class Timeline:
         Where that triplet belongs to another sub-sequence its labels have other names, and those
         of the frame before are taken, if it is of the same sub-sequence as ``frame``.
         """
-        length = self._subsequence
-        if length and centre // length != frame // length and frame % length:
+        own = self._part(frame)
+        if self._part(centre) != own and frame and self._part(frame - 1) == own:
             before = self._latest
             if before is not None:
                 segments, latents = seen.segments[None], seen.latents[None]
                 return self._linker.beside(before.linked(), segments, latents)
         return self._triplets[centre][1]
+
+    def _part(self, frame: int) -> int:
+        """Which sub-sequence a frame belongs to."""
+        return self._number(frame) // self._subsequence if self._subsequence else 0
 
     def _to_come(self, centre: int, final: int | None) -> bool:
         """Whether a triplet will be predicted; ``final`` is the last that fits, once known."""

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import Float32
 
 from stseg.spool import Spool
+
+
+@runtime_checkable
+class Motion(Protocol):
+    """Fields that volumes are made of."""
+
+    def at(self, frame: int, backward: bool) -> Float32[np.ndarray, "2 h w"]:
+        """Motion from ``frame`` to the next one, or to the one before it."""
+        ...
+
+    def volume(self, frames: Sequence[int], backward: bool) -> Float32[np.ndarray, "2 t h w"]:
+        """The fields of these frames as one volume of flow."""
+        ...
 
 
 @dataclass(frozen=True)
