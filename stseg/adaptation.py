@@ -24,6 +24,7 @@ from stseg.loss_chart import CURVES, Curve, loss_chart
 from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.motion import FitSettings, motion_model
 from stseg.records import K_RANGE, SEED_MAX, TAU_MAX, Clip, grid_for
+from stseg.repeats import DistinctFrames
 from stseg.train_settings import Stage, TrainSettings
 from stseg.variants import model_path
 from stseg.volume import FlowFields
@@ -171,14 +172,17 @@ class Adaptation:
         self._augment = trained.augment
         self._losses = replace(trained.losses, beta=settings.beta, eta=settings.eta)
         self._instants = trained.instants
-        fields = [torch.from_numpy(field) for field in flow.forward]
+        self._distinct = DistinctFrames(flow)
+        self._distinct.look(len(flow.forward) + 1, ended=True)
+        fields = [torch.from_numpy(flow.forward[index]) for index in self._distinct.moving]
         needed = {abs(tau): (trained.instants - 1) * abs(tau) + 2 for tau in settings.taus}
         taus = [tau for tau, frames in needed.items() if frames <= len(fields) + 1]
         if not taus:
-            least, there = min(needed), len(fields) + 1
-            longer = "Read more of its frames" if there < clip.frames else "Give a longer clip"
+            least, there, read = min(needed), len(fields) + 1, len(flow.forward) + 1
+            longer = "Read more of its frames" if read < clip.frames else "Give a longer clip"
+            differ = " that differ" if there < read else ""
             raise InputError(
-                f"{clip.name} has {there} frame{'' if there == 1 else 's'}, but a fit with "
+                f"{clip.name} has {there} frame{'' if there == 1 else 's'}{differ}, but a fit with "
                 f"τ = {least} needs at least {needed[least]}. {longer}"
                 f"{', or choose a smaller τ' if least > 1 else ''}."
             )
@@ -333,7 +337,7 @@ class Adaptation:
     def _masks(self, frame: int) -> np.ndarray:
         """Soft masks of the watched frame on the network's own grid."""
         self.network.eval()
-        nearest = min(max(frame - self._reach, 0), self._shown - 1)
+        nearest = min(max(self._distinct.shown_at(frame) - self._reach, 0), self._shown - 1)
 
         def masks(numbers: Sequence[int], device: Device) -> Tensor:
             volume = self._volumes.batch(numbers, self._grid).to(device.torch)

@@ -8,6 +8,7 @@ a frame that repeats another takes its masks.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -18,15 +19,16 @@ from stseg.linkage import match, overlap
 from stseg.timeline import FramePrediction, Timeline
 from stseg.volume import FlowFields
 
-SMALL = 0.05
-"""A field counts as still below this share of the strongest one on either side.
+SMALL = 0.15
+"""A field is still below this share of what moves before and after it.
 
-Of frames that were doubled and coded anew the largest share was 0.02; in the sequences of
-DAVIS2016, where nothing is doubled, the smallest was 0.16.
+In the sequences of DAVIS2016, where nothing is doubled, the smallest share was 0.16. Frames that
+were doubled and coded anew with a usual quality have less than 0.1; where little moves and the
+quality is low, what the codec moves hides them, and they count as any frame.
 """
 
 REACH = 4
-"""Fields on either side that are looked at: no more than so many repeats follow one another."""
+"""No more than so many still fields follow one another: what is still for longer stands still."""
 
 
 class DistinctFrames:
@@ -82,6 +84,15 @@ class DistinctFrames:
             return self.first(known) + distinct - known
         return self._moving[distinct - 1] + 1 if distinct else 0
 
+    def shown_at(self, frame: int) -> int:
+        """Which distinct frame a frame of the clip shows."""
+        return bisect_left(self._moving, frame)
+
+    @property
+    def moving(self) -> tuple[int, ...]:
+        """The fields between frames that differ, of those decided."""
+        return tuple(self._moving)
+
     @property
     def repeated(self) -> int:
         """Frames that repeat the one before them, of those decided."""
@@ -101,15 +112,16 @@ class DistinctFrames:
 
     def _repeats(self, field: int, ended: bool) -> bool | None:
         """Whether nothing moves in a field alone; None where what follows has to be waited for."""
-        own = self._strengths[field]
-        before = self._strengths[max(field - REACH, 0) : field]
-        after = self._strengths[field + 1 : field + 1 + REACH]
-        if before and own >= SMALL * max(before):
-            return False
-        if not ended and len(after) < REACH:
+        first, own = max(field - REACH, 0), self._strengths[field]
+        near = self._strengths[first : field + REACH + 1]
+        moving = [first + index for index, each in enumerate(near) if own < SMALL * each]
+        # An end of the clip stands for motion, so that its first and last frame may repeat, too.
+        at_first = -1 if first == 0 else first - 1
+        before = max((each for each in moving if each < field), default=at_first)
+        after = min((each for each in moving if each > field), default=first + len(near))
+        if after == len(self._strengths) and not ended and after - before <= REACH + 1:
             return None
-        sides = [max(side) for side in (before, after) if side]
-        return bool(sides) and own < SMALL * min(sides)
+        return bool(moving) and after - before <= REACH + 1
 
 
 class ClipLine:

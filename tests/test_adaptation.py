@@ -150,6 +150,27 @@ def test_a_portrait_clip_turns_the_grid(tiny_model: Path, cpu: Device) -> None:
     assert told[-1].masks.shape == (2, 224, 128)
 
 
+def test_frames_that_repeat_the_one_before_are_not_in_the_triplets(
+    tiny_model: Path, cpu: Device
+) -> None:
+    """As if they were not there: the same losses, and the masks of what is shown."""
+    plain = fields(6)
+    doubled = FlowFields()
+    for index, field in enumerate(plain.forward):
+        doubled.forward.append(field)
+        if index % 2:
+            doubled.forward.append(np.zeros_like(field))
+    with_repeats = list(adaptation(tiny_model, cpu, flow=doubled).run(frame=3))  # shows frame 2 again
+    without = list(adaptation(tiny_model, cpu, flow=plain).run(frame=2))
+    assert [each.losses for each in with_repeats] == [each.losses for each in without]
+    for one, other in zip(with_repeats, without, strict=True):
+        np.testing.assert_array_equal(one.masks, other.masks)
+
+    settings = replace(SMALL, taus=(3,))
+    with pytest.raises(InputError, match="has 7 frames that differ, but a fit with τ = 3 needs"):
+        adaptation(tiny_model, cpu, settings, doubled)
+
+
 def test_still_flow_does_not_break_the_weights(tiny_model: Path, cpu: Device) -> None:
     still = FlowFields()
     for _ in range(5):
