@@ -126,7 +126,7 @@ class AdaptationProgress:
 
 
 class Adaptation:
-    """Training on the flow of one clip, from a trained model (issue: fit on one clip).
+    """Training on the flow of one clip, from a trained model.
 
     Iterate over ``run()``; ``save()`` writes the model as it is then, also after a stop. Volumes
     are passed one by one and their gradients added up, so that a stop never waits for a whole

@@ -28,7 +28,7 @@ from stseg.errors import InputError
 from stseg.limits import MIB, Limits
 
 PRELOADED = ("stseg.uploads",)
-"""Imported once by the process that the others are forked from: a new one takes some 30 ms."""
+"""Imported once by the process that the others are forked from: a new one takes some 20 ms."""
 
 STUCK = 120.0
 """Seconds after which a process that neither works nor answers is given up."""

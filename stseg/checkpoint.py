@@ -44,8 +44,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of ``save_checkpoint``.
 
     Raises:
-        InputError: missing or truncated file, another format, or weights that do not fit the
-            network that the header describes.
+        InputError: missing or truncated file, another format, or weights that are not finite or
+            do not fit the network that the header describes.
     """
     with opened(path) as (file, header):
         settings = _described(path, header)

@@ -69,9 +69,9 @@ def moving_labels(
 
     Score of a label: the share of its sites whose flow is further from the motion of the background
     (L1) than ``FAR`` medians of the border, averaged over the frames that have the label.
-    Candidates hold at most ``BORDER`` of the border; the foreground are those with at least
-    ``MOVES`` of the best candidate's score. It is empty where there is no candidate, or no motion
-    but that of the background.
+    Candidates hold at most ``BORDER`` of the border and at least ``LEAST`` of the frame; the
+    foreground are those with at least ``MOVES`` of the best candidate's score. It is empty where
+    there is no candidate, or no motion but that of the background.
 
     Args:
         segmentation: what to choose from.
@@ -100,7 +100,7 @@ def moving_labels(
 
 
 def own_motion(flow: Float32[np.ndarray, "2 h w"]) -> Float32[np.ndarray, "h w"]:
-    """L1 distance of the flow of one frame to that of its background, over its mean magnitude.
+    """L1 distance of the flow of one frame to that of its background, over its mean L1 norm.
 
     Args:
         flow: in any unit.

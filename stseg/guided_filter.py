@@ -21,8 +21,8 @@ class GuideSettings:
 
     Attributes:
         radius: of the windows, in sites of the masks; even.
-        epsilon: variance of the flow, in units of its mean magnitude, below which a window has no
-            edge to follow. The larger, the smoother the masks.
+        epsilon: variance of the flow, in units of its mean magnitude squared, below which a window
+            has no edge to follow. The larger, the smoother the masks.
     """
 
     radius: int = 4

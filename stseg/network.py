@@ -30,7 +30,8 @@ class NetworkSettings:
         relative: it sees flow without the frame's global motion (``stseg.global_motion``; ours).
 
     Raises:
-        InputError: for an unknown architecture or no K.
+        InputError: for an unknown architecture, fewer than one level or feature, no K, or one
+            below 2.
     """
 
     architecture: str = "paper"
@@ -108,7 +109,7 @@ class SegmentationNetwork(nn.Module):
         head.requires_grad_()
 
     def spread_heads(self, factor: float, ks: Sequence[int]) -> None:
-        """Multiply the weights of heads, for a start from which segments differ at once."""
+        """Multiply weights and biases of heads, for a start from which segments differ at once."""
         with torch.no_grad():
             for k in ks:
                 for parameter in self.heads[str(k)].parameters():

@@ -101,7 +101,7 @@ def flow_scale(segmentation: Segmentation, samples: int = 32) -> float:
 
 
 def flow_scale_of(*fields: Float32[np.ndarray, "2 h w"]) -> float:
-    """The same for these fields alone: one scale for each frame."""
+    """The same for these fields alone, at least 0.1 pixels a frame: one scale for all of them."""
     magnitudes = [np.hypot(*field).ravel() for field in fields]
     return max(float(np.percentile(np.concatenate(magnitudes), 99)), 0.1)
 

@@ -14,7 +14,7 @@ grid, and leaves its label there, shared among the four sites around by bilinear
 D(q) of all weights that reach a site q of frame t + 1 is 1 where motion is smooth, more where
 things collide (one of them is occluded) and less where something is uncovered or comes into the
 frame. So |D(q) - 1| > ``OCCLUSION`` is the test for occlusions; it takes nothing but the flow.
-Where it passes, the carried label of q is the one with the largest weight.
+Elsewhere the carried label of q is the one with the largest weight.
 """
 
 from __future__ import annotations

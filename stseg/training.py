@@ -98,7 +98,8 @@ class Trainer:
 
     Raises:
         InputError: no volume fits into the sequences, the folder holds another run, the batch
-            cannot be shared evenly, or the teacher lacks a head.
+            cannot be shared evenly, ``start`` is a network with other settings, or the teacher
+            lacks a head.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class DIS:
 
     Everything here is measured; ``benchmarks/README.md`` has the tables. The search takes 6 pixels
     between patches, 3 refinements at each scale and a smoothness of 100 (OpenCV's preset "medium":
-    4, 5 and 20): ten refinements are closer to RAFT by themselves, but hardly so when what cannot
+    3, 5 and 20): ten refinements are closer to RAFT by themselves, but hardly so when what cannot
     be believed is filled in. The way back only has to tell what to believe, and is not refined. A
     blur of 0.7 pixels takes off what compression adds.
 

@@ -21,7 +21,9 @@ from stseg.files import sweep, write_atomically, written_atomically
 from stseg.spool import Spool
 
 STEP = 1 / 32
-"""Vectors of a ``.npz`` are rounded to this fraction of a pixel: far below any error of them."""
+"""Vectors of a ``.npz`` are rounded to this fraction of a pixel, far below any error of them,
+unless the writer asks for another one (0 keeps every bit).
+"""
 
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1e9
@@ -158,7 +160,11 @@ def decode_flo(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
 
 
 def write_flo(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
-    """Write one field as Middlebury ``.flo``, atomically."""
+    """Write one field as Middlebury ``.flo``, atomically.
+
+    Raises:
+        InputError: a vector is not finite.
+    """
     check_finite(flow[None], path)
     _, height, width = flow.shape
     header = np.float32(FLO_MAGIC).tobytes() + np.array([width, height], "<i4").tobytes()

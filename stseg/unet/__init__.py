@@ -1,4 +1,4 @@
-"""The five-module U-net of the paper, and the networks that differ from it by one module."""
+"""The five-module U-net of the paper, and the networks that differ from it by a module or two."""
 
 from __future__ import annotations
 
