@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from benchmarks.collages import collage
+from benchmarks.recoded import recode
 from stseg.flow import to_grid
 from stseg.flow.candidates import Candidates
 from stseg.flow.correction import Offered
@@ -77,12 +79,22 @@ def joined(parts: Sequence[Pairs]) -> Pairs:
     return Pairs(Offered(*stacked), torch.cat([part.target for part in parts]), lengths)
 
 
-def sequence_pairs(root: Path, name: str) -> Pairs:
-    """Every pair of a sequence of ``davis16``, with its cached RAFT flow."""
+def sequence_pairs(root: Path, name: str, crf: int | None = None) -> Pairs:
+    """Every pair of a sequence of ``davis16``, with its cached RAFT flow.
+
+    Args:
+        root: folder of the data set.
+        name: of the sequence.
+        crf: code the video anew with this quality of x264; the flow stays that of the source.
+    """
     cached, size = read_flow_file(root / f"flows/raft-sintel/{name}.npz")
     sites = np.divide(GRID, size, dtype=np.float32)[::-1].reshape(2, 1, 1)
-    frames = read_frames(probe(root / f"videos/{name}.mp4"))
-    offered = _offered(frames)
+    video = root / f"videos/{name}.mp4"
+    with TemporaryDirectory() as folder:
+        if crf is not None:
+            recode(video, Path(folder) / f"{name}.mp4", crf)
+            video = Path(folder) / f"{name}.mp4"
+        offered = _offered(read_frames(probe(video)))
     return pairs_of(offered, [field.astype(np.float32) * sites for field in cached])
 
 
