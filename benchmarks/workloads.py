@@ -80,6 +80,7 @@ def works(data: Path, server: str) -> dict[str, Work]:
 
     def fit(folder: Path) -> None:
         size = ("--size", "32", "32", "--steps", "2", "--batch", "1", "--k", "2")
+        (folder / "fitted.safetensors").unlink(missing_ok=True)  # a fit replaces none
         command("fit", str(clip), "--out", str(folder), "--model", model, *size)
 
     def evaluate(folder: Path) -> None:

@@ -87,8 +87,8 @@ class Settings:
         linkage: how segments are linked over time (Sec. 3.4), by overlap alone or, with
             "+similarity", by that of χ, too (see ``stseg.linkage.Linker``).
         similarity_weight: weight ω of the similarity in these.
-        merge: fuse the labels whose similarity over the whole clip is above this, from -1 to 1
-            (see ``stseg.similarity.merge``); None fuses none.
+        merge: fuse the labels whose similarity over the whole clip, or over the sub-sequence, is
+            above this, from -1 to 1 (see ``stseg.similarity.merge``); None fuses none.
         stride: frames from one triplet to the next: 1, as the paper has it, or 2, which halves the
             work of the network (see ``stseg.timeline.Timeline``); None is 2 where τ allows it.
             ``step`` is what it comes to.

@@ -17,6 +17,7 @@ from scipy.spatial.distance import squareform
 from stseg.errors import InputError
 from stseg.latents import cosines
 from stseg.records import Segmentation
+from stseg.selection import subsequences
 
 MEASURES = ("cosine", "dot")
 """How two χ are compared: by the angle between them, or by their dot product, divided by c."""
@@ -169,24 +170,57 @@ def merge(
 def merged(segmentation: Segmentation, threshold: float) -> Segmentation:
     """The same result with the labels fused that move alike over the whole clip.
 
-    Nothing is computed again: masks and latents stay, and only the labels that segments are linked
-    to change. The record says so in its settings.
+    Where labels are linked anew (``settings.subsequence``), they are fused within each sub-sequence
+    by what they are there. Nothing is computed again: masks and latents stay, and only the labels
+    that segments are linked to change. The record says so in its settings.
 
     Raises:
         InputError: the threshold is out of its range.
     """
-    return relabelled(segmentation, threshold, merge(whole_clip(segmentation), threshold))
+    return relabelled(segmentation, threshold, merged_names(segmentation, threshold))
+
+
+def merged_names(
+    segmentation: Segmentation,
+    threshold: float,
+    linked: Float32[np.ndarray, "n k c"] | None = None,
+) -> UInt8[np.ndarray, "n k"]:
+    """For each label at each frame the one that it becomes.
+
+    The labels of two sub-sequences have nothing to do with each other, so that each has names of
+    its own, all the same in its frames.
+
+    Args:
+        segmentation: the result.
+        threshold: as ``merge`` takes it.
+        linked: χ by linked label, where somebody has them already.
+
+    Raises:
+        InputError: the threshold is out of its range.
+    """
+    linked = linked_latents(segmentation) if linked is None else linked
+    areas, n, k = segmentation.areas(), len(segmentation), segmentation.k
+    names = np.zeros((n, k), np.uint8)
+    for part in subsequences(n, segmentation.settings.subsequence) if n else ():
+        here = slice(part.start, part.stop)
+        names[here] = merge(compare(mean_latents(linked[here], areas[here])), threshold)
+    return names
 
 
 def relabelled(
-    segmentation: Segmentation, threshold: float, names: UInt8[np.ndarray, " k"]
+    segmentation: Segmentation,
+    threshold: float,
+    names: UInt8[np.ndarray, " k"] | UInt8[np.ndarray, "n k"],
 ) -> Segmentation:
     """``merged``, where it is known already what each label becomes.
 
     Args:
         segmentation: the result.
         threshold: what ``names`` were made with; the settings of the record will have it.
-        names: for each label the one that it becomes (``merge``).
+        names: for each label the one that it becomes (``merge``), the same at all frames or at
+            each frame (``merged_names``).
     """
     settings = replace(segmentation.settings, merge=threshold)
-    return replace(segmentation, settings=settings, assignment=names[segmentation.assignment])
+    assignment = segmentation.assignment
+    fused = np.take_along_axis(np.broadcast_to(names, assignment.shape), assignment, axis=1)
+    return replace(segmentation, settings=settings, assignment=fused)

@@ -382,10 +382,15 @@ def _pictures(folder: Path) -> list[Path]:
     )
     if not paths:
         raise InputError(
-            f"The folder {folder.name!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM or TIFF "
+            f"The folder {_name(folder)!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM or TIFF "
             "pictures in it, or give a video file."
         )
     return paths
+
+
+def _name(folder: Path) -> str:
+    """What a sentence calls a folder: ``.`` has no name of its own."""
+    return folder.resolve().name or str(folder)
 
 
 def _load(path: Path) -> Picture:
@@ -422,7 +427,7 @@ def _header_size(path: Path) -> tuple[int, int]:
 def _probe_folder(folder: Path) -> Clip:
     paths = _pictures(folder)
     first = _header_size(paths[0])
-    _check_size(first, folder.name)
+    _check_size(first, _name(folder))
     for path in paths[1:]:
         size = _header_size(path)
         if size != first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -490,3 +491,81 @@ def test_a_mistake_of_the_command_is_none_of_each_sequence(
     said = capsys.readouterr()
     assert "left out" not in said.out
     assert said.err.count("CUDA") == 1
+
+
+def test_an_interrupted_command_says_what_is_waiting(
+    data_set: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*given: Any) -> Any:
+        yield next(iter(ablate(*given)))
+        raise KeyboardInterrupt
+
+    out, work = tmp_path / "out", tmp_path / "work"
+    words = ["ablate", "--root", data_set, "--out", out, "--variants", tiny_model, "--sweep"]
+    words += ["--work", work, "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation_work, "ablate", stopped)
+        assert main([str(word) for word in words]) == 130
+    told = f"stseg: stopped; what is finished is kept in {work}, and the same command goes on "
+    assert told in capsys.readouterr().err
+    assert json.loads((out / "ablation.json").read_text())["waiting"] == ["clip2"]
+    sentence = "The run was not at its end: clip2 is waiting."
+    assert sentence in (out / "ablation.md").read_text()
+    assert main([str(word) for word in words]) == 0
+    assert json.loads((out / "ablation.json").read_text())["waiting"] == []
+    assert sentence not in (out / "ablation.md").read_text()
+
+
+def test_nothing_is_measured_for_a_place_that_cannot_be_written(
+    data_set: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def denied(**_: Any) -> None:  # root may write everywhere
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(ablation_work, "ablate", lambda *_: pytest.fail("it is measured"))
+    monkeypatch.setattr("stseg.files.tempfile.TemporaryFile", denied)
+    words = ["ablate", "--root", data_set, "--out", tmp_path, "--variants", tiny_model]
+    assert main([str(word) for word in words]) == 2
+    assert f"The folder {tmp_path} cannot be written" in capsys.readouterr().err
+
+
+def test_weights_and_iterations_reach_every_run(
+    data_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr("stseg.cli.ablate.check_means", lambda *_: None)
+    monkeypatch.setattr(ablation_work, "ablate", lambda _, wanted, __: seen.extend(wanted) or [])
+    words = ["ablate", "--root", data_set, "--out", tmp_path, "--variants", tiny_model]
+    words += ["--model", tiny_model, "--sweep", "k", "refine", "--flow", "raft"]
+    assert main([str(word) for word in [*words, "--weights", "my.pth", "--iterations", 3]]) == 0
+    assert len(seen) == 1 + 3 + 2
+    assert {(each.weights, each.iterations) for each in seen} == {("my.pth", 3)}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--iterations", "30"], "--iterations is for RAFT, but the flow is 'dis'"),
+        (["--flow", "raft", "--weights", "my.pth"], "There is no file my.pth. Give a weight file"),
+    ],
+)
+def test_options_of_the_flow_are_checked(
+    words: list[str],
+    sentence: str,
+    data_set: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = ["ablate", "--root", data_set, "--out", tmp_path / "out", "--variants", tiny_model]
+    assert main([str(word) for word in [*known, "--sweep", *words]]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -347,6 +348,28 @@ def test_the_command_line(
     assert result["mean"]["J"] == pytest.approx(ant["J"])  # two copies of one clip
     for kind in ("labels", "foreground"):
         assert len(list((tmp_path / "labels/ant" / kind).glob("*.png"))) == N
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_ctrl_c_tells_that_what_is_scored_is_kept(
+    fresh: bool,
+    data: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(*given: Any) -> Any:
+        yield next(iter(evaluate_task(*given)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stseg.evaluation.evaluate_task", stopped)
+    words = ["--root", data, "--flow", "cached", "--model", tiny_model, "--k", 3]
+    words += ["--work", tmp_path / "work", *(["--fresh"] if fresh else [])]
+    status, _, error = run(capsys, *words)
+    assert status == 130
+    assert f"stopped; what is finished is kept in {tmp_path / 'work'}, and the same" in error
+    assert (" without --fresh goes on" in error) == fresh
 
 
 def test_a_failed_sequence_is_in_no_mean_and_tells_by_the_status(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stseg import mask_files
 from stseg.errors import InputError
 from stseg.mask_files import masks_of, write_masks
 from stseg.records import Clip, Segmentation, Settings
@@ -280,3 +281,31 @@ def test_pictures_that_are_not_ours_stay(annotated: Clip, tmp_path: Path) -> Non
     write_masks(result, chosen, 10, tmp_path, "abc")
     write_masks(result, chosen, 10, tmp_path, "def")
     assert masks_of(tmp_path) == "def"
+
+
+def test_pictures_stay_until_the_new_ones_are_all_there(
+    annotated: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = segmentation(annotated, shift=2, swap_at=10)
+    chosen = score(result, 10).chosen
+    folder = tmp_path / "out"
+    write = mask_files.write_label_png
+
+    def stops(path: Path, labels: np.ndarray) -> None:
+        if path.stem == "00003":
+            raise KeyboardInterrupt
+        write(path, labels)
+
+    def interrupted() -> None:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(mask_files, "write_label_png", stops)
+            write_masks(result, chosen, 10, folder, "def")
+
+    interrupted()
+    assert not folder.exists()
+    write_masks(result, chosen, 10, folder, "abc")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    interrupted()
+    assert masks_of(folder) == "abc"
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == before
+    assert sorted(path.name for path in folder.iterdir()) == [".stseg-key", "foreground", "labels"]

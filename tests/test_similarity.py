@@ -257,3 +257,30 @@ def test_a_merged_result_has_fewer_labels_and_says_so() -> None:
     np.testing.assert_allclose(found.areas().sum(1), 1, atol=1e-6)
     assert not found.areas()[:, second].any()
     assert len(np.unique(merged(one, -1.0).assignment)) == 1
+
+
+def test_each_sub_sequence_merges_its_own_labels() -> None:
+    """Beyond a border the same segments have other labels, and still the two alike are fused."""
+    one = random_clip(4, absent=False)
+    matrix = whole_clip(one)
+    pairs = np.sort(matrix[np.triu_indices(4, 1)])
+    threshold = float(pairs[-2:].mean())
+    first, second = np.argwhere(np.triu(matrix, 1) == pairs[-1])[0]
+    names = np.array([2, 0, 3, 1], np.uint8)
+    assignment = one.assignment.copy()
+    assignment[3:] = names[assignment[3:]]
+    settings = replace(one.settings, subsequence=3)
+    found = merged(replace(one, settings=settings, assignment=assignment), threshold)
+    assert found.settings == replace(settings, merge=threshold)
+    for index in range(len(one)):
+        own = np.arange(4, dtype=np.uint8) if index < 3 else names
+        alike = own[[first, second]]
+        expected = own[one.labels(index)]
+        expected[expected == alike.max()] = alike.min()
+        np.testing.assert_array_equal(found.labels(index), expected)
+
+
+def test_merging_nothing_gives_nothing() -> None:
+    one = random_clip(0)
+    empty = replace(one, assignment=one.assignment[:0], latents=one.latents[:0])
+    assert len(merged(empty, 0.5)) == 0

@@ -423,6 +423,14 @@ def test_what_is_not_there_or_empty(tmp_path: Path) -> None:
         probe("/dev/null")
 
 
+def test_the_folder_that_one_is_in_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"The folder '{tmp_path.name}' holds no frames"):
+        probe(".")
+
+
 @pytest.mark.parametrize(
     "text",
     [

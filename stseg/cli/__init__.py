@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 for unusable input, 130 when interrupted, 141 when nobody reads on.
     """
+    _mend_streams()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     words = sys.argv[1:] if argv is None else argv
     arguments, unknown = build_parser().parse_known_args(words)
@@ -80,6 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stseg: stopped; {left}.", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _mend_streams() -> None:
+    """What is printed never fails: nobody may listen (``>&-``), or not in UTF-8."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _check_names(words: Sequence[str]) -> None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from stseg.cli.annotated import (
     add_data_arguments,
     add_work_arguments,
+    check_flow_options,
     check_means,
     choose_data,
     flow_folder_of,
+    kept,
     work_folder,
 )
 from stseg.cli.given import a_name, a_path
@@ -60,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_work_arguments(parser)
 
 
+def stopped(arguments: argparse.Namespace) -> str | None:
+    """What to tell after Ctrl-C; None where no work has begun."""
+    return kept(arguments)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables and write them.
 
@@ -73,18 +80,15 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.ablation_tables import Line, as_text
     from stseg.ablation_work import ablate
     from stseg.evaluation import Failure
+    from stseg.files import check_writable
     from stseg.published import in_words
 
     data_set, entries, absent = choose_data(arguments)
+    check_writable(arguments.out)
+    check_flow_options(arguments)
     about = {"dataset": data_set.kind, "protocol": data_set.protocol, "absent": absent}
     rows = _rows(arguments, data_set.kind)
     task = _task(arguments, data_set, entries)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {arguments.out} cannot be made: {error.strerror}. Choose another."
-        ) from error
     measured: dict[str, Mapping[Settings, Figures]] = {}
     failed: dict[str, str] = {}
     protocol = data_set.protocol
@@ -106,7 +110,9 @@ def run(arguments: argparse.Namespace) -> None:
             )
             for row in rows
         ]
-        _write(arguments, lines, {**about, "failed": failed})  # if interrupted, these are there
+        waiting = [each.name for each in entries if each.name not in {*measured, *failed}]
+        # If interrupted, these are there, and say what is not in them.
+        _write(arguments, lines, {**about, "failed": failed, "waiting": waiting})
     if measured:
         print(f"\n{as_text(lines)}")
         if any(line.row.base and line.row.part != "variants" for line in lines):
@@ -114,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
         if "eta" in arguments.sweep:
             print(f"\n{ETA_NOTE}")
     if measured:  # else tables of before stay
-        _write(arguments, lines, {**about, "failed": failed})
+        _write(arguments, lines, {**about, "failed": failed, "waiting": []})
         print(f"\nTables in {arguments.out}")
     if failed:
         raise InputError(
@@ -134,6 +140,8 @@ def _rows(arguments: argparse.Namespace, data_set: str) -> list[Row]:
     base = Settings(
         k=arguments.k,
         flow=arguments.flow,
+        weights=arguments.weights,
+        iterations=getattr(arguments, "iterations", Settings.iterations),
         model=arguments.model,
         linkage=arguments.linkage,
         device=arguments.device,
@@ -220,6 +228,11 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line], data: Mapping[s
         if swept
         else "."
     )
+    if data["waiting"]:
+        words += (
+            f" The run was not at its end: {', '.join(data['waiting'])} "
+            f"{'is' if len(data['waiting']) == 1 else 'are'} waiting."
+        )
     result = json.dumps(as_json(lines, about), indent=1, ensure_ascii=False) + "\n"
     write_atomically(arguments.out / "ablation.json", result.encode())
     write_atomically(arguments.out / "ablation.csv", as_csv(lines).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         default="dis",
         help="a flow estimator; 'cached' for the flow beside the data (ROOT/flows/*/NAME.npz); or "
         "a folder with NAME.npz or NAME/*.flo",
+    )
+    parser.add_argument(
+        "--weights", type=a_name, default=None, help="weight file of the flow estimator"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
     )
 
 
@@ -101,6 +106,17 @@ def flow_folder_of(
     return folder
 
 
+def check_flow_options(arguments: argparse.Namespace) -> None:
+    """Raise InputError for an option of RAFT where the flow is not RAFT's."""
+    from stseg.flow import check_options
+
+    given = {
+        "--weights": arguments.weights is not None,
+        "--iterations": hasattr(arguments, "iterations"),
+    }
+    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
+
+
 def check_means(arguments: argparse.Namespace, flows: Path | None) -> None:
     """Look for the device and the flow estimator: what lacks here is no fault of each sequence.
 
@@ -116,16 +132,29 @@ def check_means(arguments: argparse.Namespace, flows: Path | None) -> None:
 
     choose_device(arguments.device)
     if flows is None:
-        settings = FlowSettings(arguments.flow, device=arguments.device)
-        for option in ("weights", "iterations"):
-            if getattr(arguments, option, None) is not None:
-                settings = replace(settings, **{option: getattr(arguments, option)})
+        iterations = getattr(arguments, "iterations", FlowSettings.iterations)
+        settings = FlowSettings(arguments.flow, arguments.weights, iterations, arguments.device)
         estimator(settings)
 
 
 def work_folder(arguments: argparse.Namespace) -> WorkFolder:
     """Where results are kept."""
     from stseg.claims import WorkFolder
+
+    return WorkFolder(_work_path(arguments))
+
+
+def kept(arguments: argparse.Namespace) -> str | None:
+    """What to tell after Ctrl-C; None where no work has begun."""
+    folder = _work_path(arguments)
+    if not folder.is_dir():
+        return None
+    again = "the same command without --fresh" if arguments.fresh else "the same command"
+    return f"what is finished is kept in {folder}, and {again} goes on from there"
+
+
+def _work_path(arguments: argparse.Namespace) -> Path:
     from stseg.flow.weights import cache_folder
 
-    return WorkFolder(arguments.work or cache_folder() / "scores")
+    folder: Path = arguments.work or cache_folder() / "scores"
+    return folder

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from stseg.cli.annotated import (
     add_data_arguments,
     add_work_arguments,
+    check_flow_options,
     check_means,
     choose_data,
     flow_folder_of,
+    kept,
     work_folder,
 )
 from stseg.cli.given import a_name, a_path
@@ -31,12 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument(
         "--model", type=a_name, default="full", help="name of a variant, or a checkpoint file"
-    )
-    parser.add_argument(
-        "--weights", type=a_name, default=None, help="weight file of the flow estimator"
-    )
-    parser.add_argument(
-        "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
     )
     parser.add_argument("--k", type=int, default=4, help="number of segments, 2 to 8")
     parser.add_argument("--tau", type=int, nargs="+", default=[1], help="temporal steps")
@@ -59,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_work_arguments(parser)
     parser.add_argument("--table", action="store_true", help="print the published scores, too")
+
+
+def stopped(arguments: argparse.Namespace) -> str | None:
+    """What to tell after Ctrl-C; None where no work has begun."""
+    return kept(arguments)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -129,15 +130,10 @@ def _print_line(title: str, line: dict[str, Any], objects: str = "objects") -> N
 
 def _task(arguments: argparse.Namespace, data_set: DataSet, entries: Sequence[Entry]) -> Task:
     from stseg.evaluation import Task
-    from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
 
-    given = {
-        "--weights": arguments.weights is not None,
-        "--iterations": hasattr(arguments, "iterations"),
-    }
-    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
+    check_flow_options(arguments)
     flows = flow_folder_of(arguments, data_set, entries)
     check_means(arguments, flows)
     settings = Settings(

@@ -54,13 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="flow estimator, or your own flow: an .npz file, or a folder or .zip of fields",
     )
     parser.add_argument("--weights", type=a_name, default=None, help="weight file of the estimator")
+    parser.add_argument(
+        "--iterations", type=int, default=argparse.SUPPRESS, help="refinements of RAFT (12)"
+    )
     parser.add_argument("--no-cache", action="store_true", help="compute the flow anew")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--frames", type=int, default=None, help="read no more than this many")
 
 
+def stopped(arguments: argparse.Namespace) -> str | None:
+    """What to tell after Ctrl-C; None where no fit has begun."""
+    left: str | None = getattr(arguments, "left", None)
+    return left
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Fit and write ``fitted.safetensors``, ``losses.json`` and ``losses.png``.
+
+    Ctrl-C ends it early; what was learnt until then is written.
 
     Raises:
         InputError: something given is unusable.
@@ -80,7 +91,16 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.video import probe
 
     fit = _settings(arguments)
-    check_options(arguments.flow, [] if arguments.weights is None else ["--weights"])
+    given = {
+        "--weights": arguments.weights is not None,
+        "--iterations": hasattr(arguments, "iterations"),
+    }
+    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
+    path = arguments.out / "fitted.safetensors"
+    if path.exists():
+        raise InputError(
+            f"{arguments.out} holds a fit already. Choose another folder, or delete it."
+        )
     check_writable(arguments.out)
     settings = Settings(
         k=fit.k,
@@ -88,6 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         eta=fit.eta,
         flow=arguments.flow,
         weights=arguments.weights,
+        iterations=getattr(arguments, "iterations", Settings.iterations),
         device=arguments.device,
         max_frames=arguments.frames,
     )
@@ -103,6 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     work = Adaptation(arguments.model, clip, flow, fit, device)
     told: list[AdaptationProgress] = []
+    stop: KeyboardInterrupt | None = None
     try:
         with tqdm(total=fit.steps, desc="fitting", unit="step") as bar:
             for progress in work.run():
@@ -110,17 +132,18 @@ def run(arguments: argparse.Namespace) -> None:
                 bar.update(progress.step - bar.n)
                 if progress.clip_losses is not None:
                     bar.set_postfix(loss=f"{progress.clip_losses['loss']:.4f}")
-    except KeyboardInterrupt:
-        print(f"Stopped after {work.step} of {fit.steps} steps.")
-    if not work.step:
-        raise InputError("Nothing was learnt before the stop, so that nothing is written.")
-    path = arguments.out / "fitted.safetensors"
-    work.save(path)
+    except KeyboardInterrupt as error:
+        if not work.step:
+            arguments.left = "nothing was learnt, so that nothing is written"
+            raise
+        stop = error
     curve = [
         {"step": each.step, **each.losses, "clip": each.clip_losses} for each in told if each.step
     ]
     write_atomically(arguments.out / "losses.json", (json.dumps(curve, indent=1) + "\n").encode())
     write_atomically(arguments.out / "losses.png", chart(told))
+    work.save(path)  # the last: where it is, all is there
+    arguments.left = f"what {work.step} of {fit.steps} steps learnt is in {path}"
     measured = {
         each.step: each.clip_losses["loss"] for each in told if each.clip_losses is not None
     }
@@ -132,6 +155,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     command = command_line(clip, replace(settings, model=str(path)))
     print(f"Segment with it: {command}")
+    if stop is not None:
+        raise stop
 
 
 def _settings(arguments: argparse.Namespace) -> AdaptationSettings:

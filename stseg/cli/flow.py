@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
-    from stseg.files import check_place
     from stseg.flow import (
         ESTIMATORS,
         FlowSettings,
@@ -107,8 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_names(clips)
     places = _places(arguments.out, clips, kind)
     if kind == "npz":
-        for place in places:
-            check_place(place)
+        _check_files(places)
     else:
         _check_folders(places, clips, kind)
     for clip, place in zip(clips, places, strict=True):
@@ -140,6 +139,26 @@ def _check_names(clips: Sequence[Clip]) -> None:
                 f"{other.source} and {clip.source} are both called {clip.name!r}, and would be "
                 "written to the same place. Rename one, or run the command once for each."
             )
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Raise InputError where a file cannot be written, or would go in place of another one."""
+    from stseg.files import check_place
+
+    for file in files:
+        check_place(file)
+        if file.exists() and not _is_flow(file):
+            raise InputError(
+                f"{file} is not flow of an earlier run, and would be replaced. Choose another file."
+            )
+
+
+def _is_flow(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "flow.npy" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _check_folders(folders: Sequence[Path], clips: Sequence[Clip], kind: str) -> None:

@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge",
         type=float,
         default=UNSAID,
-        help="fuse segments whose motion over the clip is more similar than this, -1 to 1",
+        help="fuse segments whose motion over the clip (or the sub-sequence) is more similar than "
+        "this, -1 to 1",
     )
     parser.add_argument(
         "--subsequence",
@@ -168,7 +169,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tqdm(total=total, desc="segmenting", unit="frame") as bar:
         for _ in work.frames():
             bar.update()
-    segmentation = work.result()
+    segmentation, notes = work.result(), work.notes
     del work  # the network's memory is free for the encoders of the videos
     give_back()
     with tqdm(total=len(segmentation), desc="writing", unit="frame") as bar:
@@ -183,3 +184,5 @@ def run(arguments: argparse.Namespace) -> None:
         f"{clip.name}: {len(segmentation)} frames in {seconds:.1f} s "
         f"({segmentation.made_with['device']}); results in {arguments.out}"
     )
+    for note in notes:
+        print(note)

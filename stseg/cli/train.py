@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 NAME = "train"
 HELP = "Train a variant on folders of cached flow; a run that was cut goes on where it was."
 
+BEST, STATE = "best.safetensors", "state.safetensors"
+"""Files of a run: its checkpoint, and where it is."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -134,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def stopped(arguments: argparse.Namespace) -> str | None:
     """What to tell after Ctrl-C; None where no run has begun."""
-    if not (arguments.out / "state.safetensors").is_file():
+    if not (arguments.out / STATE).is_file():
         return None
     return f"the run in {arguments.out} is kept, and the same command goes on with it"
 
@@ -157,6 +160,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.training import Trainer
 
     settings = _settings(arguments)
+    _check_out(arguments)
     check_writable(arguments.out)
     names = None
     if arguments.split is not None:
@@ -209,13 +213,30 @@ def run(arguments: argparse.Namespace) -> None:
     with team(device.torch.type) as processes:
         train(processes)
         if processes.leads:
-            best = arguments.out / "best.safetensors"
+            best = arguments.out / BEST
             if not best.is_file():  # somebody took it away
                 raise InputError(
                     f"The run in {arguments.out} is at its end, but {best.name} is not there. "
                     "Delete the folder to train again."
                 )
             print(f"The checkpoint is {best}")
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    """Raise InputError where the run would replace a checkpoint that is not of its own."""
+    best = arguments.out / BEST
+    for option in ("start", "teacher"):
+        given = getattr(arguments, option)
+        if given is not None and given.resolve() == best.resolve():
+            raise InputError(
+                f"--{option} names {given}, which the run in {arguments.out} would replace. Choose "
+                "another folder with --out."
+            )
+    if best.exists() and not (arguments.out / STATE).exists():
+        raise InputError(
+            f"{best} is not of an unfinished run, and would be replaced: there is no {STATE} "
+            "beside it. Choose another folder, or delete it."
+        )
 
 
 def _settings(arguments: argparse.Namespace) -> TrainSettings:

@@ -285,6 +285,11 @@ def own_flow(
 
 def _raft(settings: FlowSettings, check: Check) -> Estimator:
     path = Path(settings.weights) if settings.weights else weights_path(settings.name)
+    if not path.is_file() and settings.weights:
+        raise InputError(
+            f"There is no file {path}. Give a weight file of {settings.name}, or leave out "
+            "--weights to take the fetched one."
+        )
     if not path.is_file():
         raise InputError(
             f"The weights of {settings.name} are not at {path}. Fetch them with "

@@ -220,11 +220,20 @@ def _npz(path: Path) -> BroughtFlow:
                 if told.dtype.kind not in "fiu" or not np.isfinite(told).all():
                     raise ValueError("its size is no number")
                 size = int(told[0]), int(told[1])
+            leads_back = False
+            if "backward.npy" in archive.namelist():
+                with archive.open("backward.npy") as member:
+                    leads_back = bool(np.all(np.load(_small(member), allow_pickle=False)))
             announced = archive.getinfo("flow.npy").file_size
     except (*UNREADABLE, NotImplementedError, RuntimeError) as error:
         raise fail(error) from error
     if len(shape) != 4 or shape[1] != 2 or not shape[0] or not shape[2] * shape[3]:
         raise InputError(f"{path} holds flow of shape {shape}, but (n - 1, 2, h, w) is expected.")
+    if leads_back:  # the sentence of ``read_flow_file``
+        raise InputError(
+            f"{path} holds backward flow, but forward flow is expected. Compute it again without "
+            "--backward."
+        )
     one = 2 * shape[2] * shape[3] * dtype.itemsize
     if announced < shape[0] * one:
         raise fail("it is cut off")
@@ -267,5 +276,5 @@ def _header(member: Any) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
 
 
 def _small(member: Any) -> io.BytesIO:
-    """The beginning of an opened member: as much as a size can need."""
+    """The beginning of an opened member: as much as a size or a flag can need."""
     return io.BytesIO(member.read(2**12))

@@ -262,6 +262,31 @@ def test_nobody_needs_to_read_to_the_end(tmp_path: Path) -> None:
     assert process.wait() == 141
 
 
+def test_nobody_needs_to_listen(tmp_path: Path) -> None:
+    """As in ``stseg … >&-``."""
+    program = (
+        "import sys; from stseg.cli import main; import stseg.cli.clips as clips\n"
+        "clips.run = lambda arguments: print('done', flush=True)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", program, "clips", "--out", str(tmp_path)]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *words], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_what_the_terminal_cannot_show_is_written_in_its_letters() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stseg", "ablate", "--help"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sweep over K, \\u03c4" in done.stdout
+
+
 @pytest.mark.parametrize(
     "option", [["--weights", "x.pth"], ["--iterations", "9"], ["--warm-start"]]
 )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stseg import clip_flow
+from stseg.adaptation import Adaptation, AdaptationProgress
 from stseg.checkpoint import load_checkpoint
 from stseg.cli import main
-from stseg.records import Clip
+from stseg.errors import InputError
+from stseg.records import Clip, Settings
 
 
 def test_fit_then_segment(
@@ -70,3 +73,57 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(
         words = ["fit", str(clip.source), "--model", str(tiny_model), "--out", str(out)]
         assert main(words) == 2
         assert f"The folder {out} cannot be written" in capsys.readouterr().err
+
+
+def test_a_fit_is_not_replaced(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_flow, "read_fields", lambda *given: pytest.fail("the flow is read"))
+    (tmp_path / "fitted.safetensors").write_bytes(b"mine")
+    assert main(["fit", str(clip.source), "--out", str(tmp_path)]) == 2
+    assert f"{tmp_path} holds a fit already. Choose another folder" in capsys.readouterr().err
+    assert (tmp_path / "fitted.safetensors").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_ctrl_c_keeps_what_was_learnt_and_says_so(
+    step: int,
+    clip: Clip,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Adaptation.run
+
+    def stopped(self: Adaptation) -> Iterator[AdaptationProgress]:
+        for progress in run(self):
+            yield progress
+            if progress.step == step:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Adaptation, "run", stopped)
+    words = ["fit", str(clip.source), "--model", str(tiny_model), "--k", "3", "--device", "cpu"]
+    more = ["--out", str(tmp_path / "fit"), "--steps", "2", "--size", "16", "28", "--batch", "1"]
+    assert main([*words, *more]) == 130
+    path, error = tmp_path / "fit/fitted.safetensors", capsys.readouterr().err
+    if step:
+        assert f"stseg: stopped; what 1 of 2 steps learnt is in {path}.\n" in error
+        assert load_checkpoint(path).network.settings.ks == (4, 2, 3)
+    else:
+        assert "stseg: stopped; nothing was learnt, so that nothing is written.\n" in error
+        assert not path.parent.exists()
+
+
+def test_iterations_reach_the_flow(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(clip: Clip, settings: Settings, *_: object) -> None:
+        raise InputError(f"Asked for {settings.iterations} of {settings.flow}.")
+
+    monkeypatch.setattr(clip_flow, "read_fields", refuse)
+    words = ["fit", str(clip.source), "--out", str(tmp_path), "--iterations", "5"]
+    assert main([*words, "--flow", "raft"]) == 2
+    assert "Asked for 5 of raft-sintel." in capsys.readouterr().err
+    assert main(words) == 2
+    assert "--iterations is for RAFT, but the flow is 'dis'" in capsys.readouterr().err

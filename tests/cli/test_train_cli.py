@@ -156,3 +156,25 @@ def test_the_card_tells_whom_the_network_imitates(words: list[str], tmp_path: Pa
         "card": dict(load_checkpoint(teacher).card),
     }
     assert "start" not in card
+
+
+def test_a_run_does_not_replace_what_it_starts_from(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(words) == 0
+    run = tmp_path / "run"
+    best = run / "best.safetensors"
+    before = best.read_bytes()
+    monkeypatch.chdir(run)
+    for option in ("--start", "--teacher"):
+        more = [option, "best.safetensors", "--reference", str(tmp_path / "flows")]
+        assert main([*words, *more]) == 2
+        said = f"{option} names best.safetensors, which the run in {run} would replace"
+        assert said in capsys.readouterr().err
+    (run / "state.safetensors").unlink()
+    assert main(words) == 2
+    assert f"{best} is not of an unfinished run" in capsys.readouterr().err
+    assert best.read_bytes() == before

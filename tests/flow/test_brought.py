@@ -14,7 +14,7 @@ from stseg.errors import InputError
 from stseg.flow import brought as brought_module
 from stseg.flow import own_flow
 from stseg.flow.brought import open_flow, read_flow
-from stseg.flow.files import write_flow_file, write_flow_folder
+from stseg.flow.files import read_flow_file, write_flow_file, write_flow_folder
 from stseg.records import Clip
 from stseg.synthetic import RenderedClip
 
@@ -202,3 +202,18 @@ def test_flow_of_another_clip_is_refused(
     other = packed(tmp_path / "o.zip", contents(tmp_path / "other"))
     with pytest.raises(InputError, match="was computed on frames of 96x63"):
         own_flow(other, clip)
+
+
+def test_backward_flow_is_not_taken_for_forward_flow(tmp_path: Path, fields: np.ndarray) -> None:
+    path = tmp_path / "a.npz"
+    write_flow_file(path, fields, (12, 20), backward=True)
+    with pytest.raises(InputError, match="Compute it again without --backward") as expected:
+        read_flow_file(path)
+    with pytest.raises(InputError) as error:
+        open_flow(path)
+    assert str(error.value) == str(expected.value)
+    np.savez(path, flow=fields, backward=np.array(False))
+    assert open_flow(path).count == 11
+    np.savez(path, flow=fields, backward=np.array([{}], object))
+    with pytest.raises(InputError, match="is not a flow file"):
+        open_flow(path)

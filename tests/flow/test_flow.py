@@ -251,6 +251,22 @@ def test_clips_of_one_name_are_not_written_over_each_other(
     assert [path.name for path in (tmp_path / "flow").iterdir()] == ["frames.1.npz"]
 
 
+def test_only_flow_is_replaced_by_flow(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "labels.npz"
+    np.savez(path, labels=np.zeros((2, 4, 5), np.uint8))
+    before = path.read_bytes()
+    words = ["flow", str(clip.source), "--size", "32x56", "--out", str(path)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"{path} is not flow of an earlier run, and would be replaced. Choose" in said
+    assert path.read_bytes() == before
+    np.savez(path, flow=np.zeros((1, 2, 4, 5), np.float32))
+    assert main(words) == 0
+    assert read_flow_file(path)[0].shape == (8, 2, 32, 56)
+
+
 def test_the_command_refuses_what_does_not_go_together(
     clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

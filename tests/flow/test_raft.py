@@ -174,6 +174,11 @@ def test_absent_weights_say_how_to_get_them(
     for name in ("raft", "raft-sintel"):
         with pytest.raises(InputError, match="python -m stseg weights raft-sintel"):
             estimator(FlowSettings(name))
+    named = tmp_path / "my.pth"
+    with pytest.raises(
+        InputError, match=r"^There is no file .*my\.pth\. Give a weight file of raft"
+    ):
+        estimator(FlowSettings("raft", str(named)))
 
 
 @pytest.mark.slow
