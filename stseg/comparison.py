@@ -23,6 +23,9 @@ from stseg.video_writer import VideoWriter
 MOST = 4
 """Variants that fit side by side."""
 
+PALE = 188
+"""What black becomes where labels agree (``difference_picture``); white stays nearly white."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -157,7 +160,7 @@ def title_of(settings: Settings, base: Settings | None = None) -> str:
     known = VARIANTS.get(settings.model)
     parts = [known.title if known else Path(settings.model).stem, f"K = {settings.k}"]
     if base is None:
-        parts.append(_told_taus(settings))
+        parts.append(told_taus(settings))
     parts += differences(settings, base or replace(settings, stride=None))
     if settings.merge is not None:
         parts.append(f"merged at {settings.merge:.2f}".replace("-", "−"))
@@ -168,7 +171,7 @@ def differences(settings: Settings, base: Settings) -> list[str]:
     """What ``base`` has otherwise, beside what every title names (``comparable``)."""
     parts = []
     if settings.taus != base.taus:
-        parts.append(_told_taus(settings))
+        parts.append(told_taus(settings))
     if settings.flow != base.flow:
         parts.append(ESTIMATORS[settings.flow].title if settings.flow in ESTIMATORS else "own flow")
     if settings.stride != base.stride and settings.step != base.step:
@@ -184,7 +187,8 @@ def differences(settings: Settings, base: Settings) -> list[str]:
     return parts
 
 
-def _told_taus(settings: Settings) -> str:
+def told_taus(settings: Settings) -> str:
+    """The temporal steps, as titles tell them."""
     return f"τ = {', '.join(f'{tau:+d}' for tau in settings.taus)}"
 
 
@@ -193,12 +197,14 @@ def difference_picture(
     labels: UInt8[np.ndarray, "H W"],
     differs: Bool[np.ndarray, "H W"],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame in gray, with the labels in full colour where they differ from those of another.
+    """The frame in pale gray, with the labels in full colour where they differ from another's.
 
-    Told by saturation and not by a colour of its own: all colours are those of labels.
+    Not told by a colour of its own: all colours are those of labels. Label 0 is gray, too, but far
+    darker than the palest black.
     """
-    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64, cv2.COLOR_GRAY2RGB)
-    return np.where(differs[..., None], colour_labels(labels), gray).astype(np.uint8)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 4 + np.uint8(PALE)
+    pale = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+    return np.where(differs[..., None], colour_labels(labels), pale).astype(np.uint8)
 
 
 def comparison_video(

@@ -160,7 +160,9 @@ def test_frames_that_repeat_the_one_before_are_not_in_the_triplets(
         doubled.forward.append(field)
         if index % 2:
             doubled.forward.append(np.zeros_like(field))
-    with_repeats = list(adaptation(tiny_model, cpu, flow=doubled).run(frame=3))  # shows frame 2 again
+    with_repeats = list(
+        adaptation(tiny_model, cpu, flow=doubled).run(frame=3)
+    )  # shows frame 2 again
     without = list(adaptation(tiny_model, cpu, flow=plain).run(frame=2))
     assert [each.losses for each in with_repeats] == [each.losses for each in without]
     for one, other in zip(with_repeats, without, strict=True):

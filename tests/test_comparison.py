@@ -101,6 +101,16 @@ def test_differences_keep_their_colour() -> None:
     assert tuple(picture[1, 2]) == COLOURS[3]
 
 
+def test_a_background_that_differs_is_not_taken_for_agreement() -> None:
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)  # all grays
+    differs = np.zeros((16, 16), bool)
+    differs[8:] = True
+    picture = difference_picture(image, np.zeros((16, 16), np.uint8), differs)
+    assert (picture[8:] == COLOURS[0]).all()
+    assert int(picture[:8].min()) - max(COLOURS[0]) > 90
+    assert (np.diff(picture[:8, :, 0].reshape(-1)[::4].astype(int)) == 1).all()  # still a frame
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_video(results: dict[int, Segmentation], tmp_path: Path, count: int) -> None:
     variants = [compare(f"K = {k}", results[k], results[3]) for k in (3, 2, 4)[:count]]

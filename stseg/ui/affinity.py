@@ -71,6 +71,10 @@ class Affinity:
         """What each label becomes when those that are more alike than ``threshold`` fuse."""
         return similarity.merge(self.whole("cosine"), threshold)
 
+    def names(self, threshold: float) -> UInt8[np.ndarray, "n k"]:
+        """The same frame by frame: where labels start anew, each sub-sequence has its own."""
+        return similarity.merged_names(self._segmentation, threshold, self._linked())
+
     def typical(self) -> tuple[int, ...]:
         """For each label the frame in which it is most like its mean over the clip."""
         with self._lock:

@@ -114,6 +114,8 @@ class Benchmark:
             fills=(board, download),
             stop=(stop.click,),
             waiting="Waiting for the machine to score …",
+            called="the scoring",
+            lasting=True,
         )
         return TabView(jobs=(job,))
 

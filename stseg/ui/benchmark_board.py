@@ -10,6 +10,7 @@ from stseg.evaluation import Failure, SequenceScore
 from stseg.published import DATA_SETS, UNSURE, caption, published
 from stseg.ui.benchmark_work import Scores
 from stseg.ui.markup import note
+from stseg.ui.told import told
 
 SHOWN = 4
 """Pictures of the best and of the worst frames."""
@@ -18,12 +19,13 @@ VERDICTS = ("found", "false", "missed")
 
 
 def board_of(latest: Scores) -> str:
-    """Table, published scores and pictures as HTML."""
+    """Settings, table, published scores and pictures as HTML."""
     result = latest.to_json()
-    pictures = _pictures(latest.scores)
+    # The left column may say something else by now.
+    scores = note(told(latest.settings)) + _table(latest, result) + _pictures(latest.scores)
     return (
-        f'<div class="benchmark"><div class="scores">{_table(latest, result)}</div>'
-        f'<div class="published">{_published(latest, result)}</div></div>{pictures}'
+        f'<div class="benchmark"><div class="scores">{scores}</div>'
+        f'<div class="published">{_published(latest, result)}</div></div>'
     )
 
 
@@ -95,7 +97,7 @@ def _published(latest: Scores, result: Mapping[str, Any]) -> str:
     return (
         f'<table><thead><tr><th scope="col">Published</th><th>J, {DATA_SETS[kind]}</th></tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table>{note(said)}"
-        f"{note(f'A {UNSURE} marks a number that nobody has looked up again.')}"
+        f"{note(f'{UNSURE} marks published numbers that could not be checked at their source.')}"
     )
 
 

@@ -15,6 +15,7 @@ from stseg.comparison import (
     Compared,
     compare,
     difference_picture,
+    differences,
     plan,
     with_variant,
 )
@@ -28,6 +29,7 @@ from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import TAUS, check_offered
 from stseg.ui.markup import ENLARGE, board, drawing, figure, note, photo
 from stseg.ui.shown import Shown
+from stseg.ui.told import told_common
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
 from stseg.ui.work import INTERVAL
 from stseg.variants import available_variants
@@ -40,6 +42,10 @@ SIDE = 480
 ALWAYS = ("several", "full", "no-lc")
 """The default, and with and without L_c: ticked from the start, where their checkpoints are."""
 
+UNSEGMENTED = (
+    "Nothing is compared yet. Variants are compared with a clip that is segmented to its end: "
+    "press Segment first."
+)
 EMPTY = (
     f"Nothing is compared yet. Tick up to {MOST} variants and press Compare: frames and flow are "
     "known, so only the network runs."
@@ -145,17 +151,25 @@ def build() -> TabView:
         tinted = gr.Checkbox(
             False,
             label="Tint differences to the first variant",
-            info="Gray where labels agree; labels are matched one-to-one by overlap first.",
+            info="The frame in pale gray where labels agree, the label's colour where they do not; "
+            "labels are matched one-to-one by overlap first.",
             elem_id="compare-tint",
         )
-    shown = gr.HTML(note(EMPTY), js_on_load=ENLARGE, elem_id="comparison")
+    shown = gr.HTML(note(UNSEGMENTED), js_on_load=ENLARGE, elem_id="comparison")
     return TabView(
         pictures=(shown,),
         draw=_draw,
-        blank=(note(EMPTY),),
+        blank=(note(UNSEGMENTED),),
         options=(tinted,),
         redraw_on=(tinted.input,),
-        jobs=(Job(start.click, _run, reads=(models, k, tau, flow, refinement)),),
+        jobs=(
+            Job(
+                start.click,
+                _run,
+                reads=(models, k, tau, flow, refinement),
+                called="the comparison",
+            ),
+        ),
     )
 
 
@@ -225,7 +239,7 @@ def _segment(
 def _draw(moment: Moment, tinted: bool) -> tuple[str]:
     variants = moment.compared
     if not variants:
-        return (note(EMPTY),)
+        return (note(UNSEGMENTED if moment.shown.footage is None else EMPTY),)
     image = shrink(from_jpeg(moment.shown.pictures[moment.frame]), SIDE)
     size = (image.shape[0], image.shape[1])
     figures = []
@@ -243,7 +257,14 @@ def _draw(moment: Moment, tinted: bool) -> tuple[str]:
             source = photo(overlay(image, labels))
         hint = "Colours as in the other tabs." + ("" if number else " Reference of differences.")
         figures.append(figure(f"variant-{number}", caption, source, hint))
-    return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants),)
+    shared = note(_shared(variants, moment.shown.result.settings))
+    return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants) + shared,)
+
+
+def _shared(variants: Sequence[Compared], base: Settings) -> str:
+    """What no title tells, since titles only tell what the shown run has otherwise."""
+    alike = not any(differences(each.result.settings, base) for each in variants)
+    return f"{'All' if alike else 'Where no name says otherwise'}: {told_common(base)}."
 
 
 def _named(variant: Compared, moment: Moment) -> Table:

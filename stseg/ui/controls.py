@@ -16,17 +16,11 @@ from stseg.records import K_RANGE, LINKAGES, Settings
 from stseg.ui.camera import build_camera
 from stseg.ui.clips import PICK
 from stseg.ui.given import number, truth, whole, whole_or_none, wholes
+from stseg.ui.told import LINKAGE_TITLES
 from stseg.variants import available_variants
 
 TAUS = (-3, -2, -1, 1, 2, 3)
 DEFAULTS = Settings()
-
-LINKAGE_TITLES = {
-    "one-to-one": "IoU, one-to-one",
-    "greedy": "IoU, greedy (the paper)",
-    "one-to-one+similarity": "IoU + similarity, one-to-one",
-    "greedy+similarity": "IoU + similarity, greedy",
-}
 
 STRIDE_TITLES = [("automatic", 0), ("at every frame (paper)", 1), ("at every second frame", 2)]
 

@@ -154,6 +154,9 @@ class Events:
             yield from self._write_missing(session, ticket)
         except Cancelled:
             yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
+        except InputError:
+            session.refused = session.current(ticket)
+            raise
         finally:
             if session.current(ticket):
                 session.keep_choice()
@@ -202,7 +205,8 @@ class Events:
         for step in steps:
             if not session.current(ticket):
                 return
-            line = markup.status(step.text, step.done, step.total, busy=not step.finished)
+            text = f"{session.said} {step.text}".lstrip() if step.finished else step.text
+            line = markup.status(text, step.done, step.total, busy=not step.finished)
             if step.shown is None:
                 yield line, *self._scene.unchanged()[1:]
                 continue
@@ -267,7 +271,7 @@ class Events:
         if session.writing_announced:
             line = markup.status(f"{text} Their files are being written …", busy=True)
         elif not session.busy:
-            line = markup.status(text)
+            line, session.refused = markup.status(text), False
         total = len(shown) + (session.to_come if shown.growing else 0)
         return self._scene.shown(session, line, self._badge(session), move=False, total=total)
 
@@ -276,6 +280,18 @@ class Events:
         session = self._session(request)
         session.controls = values
         return self._badge(session)
+
+    def retune(self, request: gr.Request, *values: Any) -> tuple[Any, str]:
+        """The same for the page: the badge, and before it a status that is true again."""
+        session, badge = self._session(request), self.estimate(request, *values)
+        if not session.refused or session.busy or session.clip is None:
+            return gr.skip(), badge
+        try:
+            own_settings(session, session.clip, *values)
+        except InputError:  # there is still something wrong
+            return gr.skip(), badge
+        session.refused = False
+        return markup.status(_at_rest(session.clip, session.shown)), badge
 
     def introduce(self, request: gr.Request) -> str:
         """The page was opened: the key under which its player may ask for frames."""
@@ -346,16 +362,16 @@ class Events:
         known = self._known(session, clip)
         # A clip that cannot be read changes nothing, so it is read first.
         board = "" if known else self._scene.first_picture(clip)
-        session.drop()
+        ended = session.turn()
         session.clip, session.frame, session.compared = clip, 0, ()
         session.choice = choice
         shown = self._known(session, clip) if known else None  # it may have ended just now
         session.shown = shown = shown and (shown.chosen(session.choice) or shown)
         gallery, badge = self._scene.gallery(session), self._badge(session)
+        line = markup.status(f"{_at_rest(clip, shown)} {ended}".rstrip())
         if shown is None:
-            return gallery, *self._scene.preview(session, clip, badge, board)
-        line = markup.status(f"{clip.name}, segmented with K = {shown.result.k}.")
-        session.begin_writing()  # of the example, only those of its own K are there
+            return gallery, *self._scene.preview(session, line, badge, board)
+        session.begin_writing(ended)
         return gallery, *self._scene.shown(session, line, badge)
 
     def _known(self, session: Session, clip: Clip) -> Shown | None:
@@ -383,6 +399,13 @@ class Events:
 
     def _session(self, request: gr.Request) -> Session:
         return self._sessions.of(request.session_hash or "")
+
+
+def _at_rest(clip: Clip, shown: Shown | None) -> str:
+    """What the status says of the chosen clip while nothing goes on."""
+    if shown is None:
+        return f"{clip.name} is chosen. Press Segment."
+    return f"{clip.name}, segmented with K = {shown.result.k}."
 
 
 def _choice(shown: Shown | None) -> Choice | None:

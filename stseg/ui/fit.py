@@ -128,6 +128,7 @@ def build() -> TabView:
         fills=fills,
         stop=(stop.click,),
         waiting="Waiting for the machine to fit …",
+        called="the fit",
     )
     add = Job(join.click, _join, reads=(fitted,), waiting="Waiting for the machine …")
     return TabView(jobs=(fit, add))
@@ -163,7 +164,9 @@ def _fit(
     # this one has learnt something that a Stop would keep.
     no_file = gr.update(label=CHECKPOINT, value=None, interactive=False)
     nothing: tuple[Any, ...] = (no_file, gr.update(interactive=False), None)
-    lost = f"The fit of {VARIANTS[base].name} to {clip.name} was broken off: nothing of it is kept."
+    lost = (
+        f"The fit of {VARIANTS[base].title} to {clip.name} was broken off: nothing of it is kept."
+    )
     broken_off: tuple[Any, ...] | None = None
     image, names = None, None
     step = FitStep("")
@@ -181,7 +184,7 @@ def _fit(
         yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
     if step.saved is None or step.flow is None:
         return
-    title = f"Fitted to this clip from {VARIANTS[base].name}, K = {settings.k}"
+    title = f"Fitted to this clip from {VARIANTS[base].title}, K = {settings.k}"
     if chosen.beta == 0:
         title += ", without L_c"
     fitted = Fitted(clip, step.saved, settings, title)
@@ -254,7 +257,7 @@ def _names(context: Context, clip: Clip, index: int, masks: np.ndarray) -> np.nd
 
 
 def _chart(clip: Clip, base: str, curves: Sequence[Curve], steps: int) -> str:
-    text = f"Losses of the fit of {VARIANTS[base].name} to {clip.name}"
+    text = f"Losses of the fit of {VARIANTS[base].title} to {clip.name}"
     return f'<div class="caption">{escape(text)}</div>{curves_svg(curves, steps)}'
 
 

@@ -24,6 +24,7 @@ from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.pace import expected_frames
 from stseg.ui.shown import Footage
+from stseg.ui.told import model_title
 from stseg.ui.work import INTERVAL, told_flow
 from stseg.video import read_frames
 from stseg.volume import FlowFields
@@ -115,7 +116,7 @@ def fit_clip(
             step = replace(step, first=first, latest=progress.masks)
         if progress.masks is None and time.perf_counter() - last < INTERVAL:
             continue
-        text = f"Fitting {base} to {clip.name}: step {progress.step} of {fit.steps}"
+        text = f"Fitting {model_title(base)} to {clip.name}: step {progress.step} of {fit.steps}"
         step = replace(step, text=text, done=progress.step, told=tuple(told))
         yield step
         last = time.perf_counter()

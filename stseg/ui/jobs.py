@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from stseg.comparison import Compared, compare, differences, title_of, with_variant
-from stseg.errors import Cancelled, Stop
+from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import markup
@@ -36,7 +36,8 @@ def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
     """Answers the press at once: what ran before for this visitor ends."""
 
     def announce(request: gr.Request) -> str:
-        sessions.of(request.session_hash or "").begin(id(job))
+        session = sessions.of(request.session_hash or "")
+        session.begin(id(job), called=job.called, lasting=job.lasting)
         return markup.status(job.waiting, busy=True)
 
     return guarded(announce)
@@ -76,12 +77,15 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
                 yield line, pulse, *(unchanged() if latest.values is None else latest.values)
         except Cancelled:
             latest = Progress("Stopped.")
+        except InputError:
+            session.refused = session.current(ticket)
+            raise
         finally:
             session.end(ticket)
             steps.close()
             waited_for = session.current(ticket)
             if waited_for:
-                session.begin_writing()  # K or the threshold may have moved meanwhile
+                session.begin_writing(latest.text)  # K or the threshold may have moved meanwhile
         if waited_for:
             yield markup.status(latest.text), time.monotonic(), *unchanged()
         elif broken_off is not None:
@@ -110,7 +114,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         if shown is not None:
             title = ", ".join([title, *differences(result.settings, shown.settings)])
             if not known and shown is not result:
-                known = (compare(title_of(shown.settings), shown, stop=stop),)
+                known = (compare(title_of(shown.settings, shown.settings), shown, stop=stop),)
         first = known[0].result if known else None
         keep(with_variant(known, compare(title, result, first, stop, brought=True)))
 

@@ -68,8 +68,14 @@ def hidden_labels(value: object) -> list[int]:
 
 
 def labels_of(shown: Shown) -> dict[int, str]:
-    """The labels of a result and what they are called: those that are fused are one."""
+    """The labels of a result and what they are called: those that are fused are one.
+
+    Where labels start anew, what is fused differs from one sub-sequence to the next, and has the
+    name of the label that is left.
+    """
     merge = shown.choice.merge
+    if merge is not None and shown.result.settings.subsequence:
+        return {int(label): str(label) for label in np.unique(shown.result.assignment)}
     names = np.arange(shown.result.k) if merge is None else shown.affinity.merged(merge)
     return {
         int(label): " + ".join(map(str, np.flatnonzero(names == label)))

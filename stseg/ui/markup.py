@@ -97,7 +97,8 @@ def figure(
     return (
         f'<figure data-name="{name}"{reached} title="{escape(told)}">'
         f'<div class="frame"><img src="{source}" alt="{escape(caption)}">{extra}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        # Whole in a hint: a narrow page cuts it.
+        f'<figcaption title="{escape(caption)}">{escape(caption)}</figcaption></figure>'
     )
 
 

@@ -16,6 +16,9 @@ _SIDE = 1024
 _FLOW = {"dis": 0.7, "dis-plain": 0.5}
 _SLOW_FLOW = 10.0
 
+SMALLEST = 0.05
+"""Megapixels below which a frame takes no less time, and tells nothing of that of a larger one."""
+
 
 class Pace:
     """Seconds a frame of each stage, from what was measured last; safe between threads."""
@@ -31,12 +34,9 @@ class Pace:
             return
         flow, network = result.seconds.get("flow", 0.0), result.seconds.get("network", 0.0)
         with self._lock:
-            if flow > 0 and result.settings.flow in ESTIMATORS:
-                work = (
-                    len(result)
-                    * _megapixels(result.clip, result.settings)
-                    * _passes(result.settings)
-                )
+            megapixels = _megapixels(result.clip, result.settings)
+            if flow > 0 and result.settings.flow in ESTIMATORS and megapixels > SMALLEST:
+                work = len(result) * megapixels * _passes(result.settings)
                 self._flow[result.settings.flow] = flow / work
             if network > 0:
                 self._network = network / (len(result) * _triplets(result.settings))
@@ -74,7 +74,7 @@ def in_words(seconds: float) -> str:
 
 def _megapixels(clip: Clip, settings: Settings) -> float:
     ratio = min(1.0, _SIDES.get(settings.flow, _SIDE) / max(clip.size))
-    return clip.size[0] * clip.size[1] * ratio**2 / 1e6
+    return max(SMALLEST, clip.size[0] * clip.size[1] * ratio**2 / 1e6)
 
 
 def _triplets(settings: Settings) -> float:

@@ -39,6 +39,17 @@
     }, PERIOD);
   }
 
+  // Without frames there is nothing to step or to run through.
+  function offer() {
+    const none = !range() || range().disabled;
+    document.querySelectorAll('#previous, #play, #next').forEach((button) => {
+      if (button.disabled !== none) button.disabled = none;  // this is observed, too
+    });
+  }
+  new MutationObserver(offer).observe(
+    document.body, {subtree: true, attributes: true, attributeFilter: ['disabled']});
+  offer();
+
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;

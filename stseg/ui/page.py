@@ -209,9 +209,9 @@ class App:
                 )
             gr.on(
                 [each.change for each in controls.settings],
-                guarded(events.estimate),
+                guarded(events.retune),
                 [*controls.settings],
-                controls.badge,
+                [status, controls.badge],
                 trigger_mode="always_last",
                 **light,
             )

@@ -129,13 +129,13 @@ class Scene:
         """The board of a clip without a result. Raises InputError where it cannot be read."""
         return preview(clip, thumbnail(clip, PREVIEW_HEIGHT))
 
-    def preview(self, session: Session, clip: Clip, badge: str, board: str) -> tuple[Any, ...]:
+    def preview(self, session: Session, line: str, badge: str, board: str) -> tuple[Any, ...]:
         """All of the scene for a clip without a result, of which ``board`` is ``first_picture``."""
         # Those of the last clip must not stay; the first picture is the board of the segments.
         blank = [value for view in self.views for value in view.blank]
         blank[0] = board
         return (
-            markup.status(f"{clip.name} is chosen. Press Segment."),
+            line,
             badge,
             slider_update(0, 0),
             *blank,
@@ -213,6 +213,8 @@ def _changed(shown: Shown, settings: Settings) -> str:
     """What differs from the settings of the result so that Segment is needed, or nothing."""
     own = shown.result.settings
     names = [name for key, name in NAMES.items() if getattr(own, key) != getattr(settings, key)]
+    if own.stride == settings.stride and NAMES["step"] in names:
+        names.remove(NAMES["step"])  # nobody touched it: it follows from τ
     if settings.k != own.k and settings.k not in shown.others:
         names.insert(0, "K")
     if not names:

@@ -30,7 +30,7 @@ from stseg.ui.view import Moment, TabView
 
 TITLE = "Segments"
 
-VIDEO = "Frame, flow, masks and linked labels as one video, here as soon as it is written."
+VIDEO = "Frame, flow, masks and linked labels as one video"
 
 EMPTY = note("No clip is chosen.")
 
@@ -92,7 +92,7 @@ def build() -> TabView:
             min_width=120,
         )
     shown = gr.HTML(EMPTY, js_on_load=BOARD, elem_id="board")
-    gr.HTML(note(VIDEO), elem_classes="heading")
+    heading = gr.HTML(_heading(None), elem_classes="heading", elem_id="grid-heading")
     video = gr.Video(
         show_label=False,
         interactive=False,
@@ -108,7 +108,7 @@ def build() -> TabView:
         blank=(EMPTY,),
         options=(opacity, style, hidden, scale, soft),
         redraw_on=(opacity.input, style.input, hidden.input, scale.input, soft.input),
-        details=(hidden, video, soft),
+        details=(hidden, heading, video, soft),
         fill=_fill,
         update=_update,
     )
@@ -122,13 +122,13 @@ def preview(clip: Clip, image: np.ndarray) -> str:
 
 
 def _fill(shown: Shown | None) -> tuple[Any, ...]:
-    return legend_update(shown, clear=True), _video(shown), _soft_choices(shown)
+    return legend_update(shown, clear=True), _heading(shown), _video(shown), _soft_choices(shown)
 
 
 def _update(shown: Shown) -> tuple[Any, ...]:
     """The shares of the frames so far; what is hidden stays hidden. The video comes last."""
-    video = gr.skip() if shown.growing else _video(shown)
-    return legend_update(shown, clear=False), video, gr.skip()
+    video = (gr.skip(), gr.skip()) if shown.growing else (_heading(shown), _video(shown))
+    return legend_update(shown, clear=False), *video, gr.skip()
 
 
 def _soft_choices(shown: Shown | None) -> Any:
@@ -141,6 +141,11 @@ def _soft_choices(shown: Shown | None) -> Any:
 def _softened(names: Mapping[int, str], chosen: int) -> int:
     """The label that was chosen, or the last one before it that is there."""
     return max((label for label in names if label <= chosen), default=0)
+
+
+def _heading(shown: Shown | None) -> str:
+    there = shown is not None and "grid.mp4" in shown.files
+    return note(f"{VIDEO}{'' if there else ', here as soon as it is written'}.")
 
 
 def _video(shown: Shown | None) -> Any:

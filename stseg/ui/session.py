@@ -83,6 +83,8 @@ class Session:
         key: by which the page's own script is known (``Sessions.with_key``); nobody can guess it.
         to_come: frames that the running work will still add to what is shown.
         following: whether the page runs along with the work; False once they moved the slider.
+        refused: whether the status says that a setting made no sense.
+        said: what the work before the writing of files said at last: it stays, with what that says.
     """
 
     def __init__(self, scratch: Path, served: Path, door: Door) -> None:
@@ -97,6 +99,8 @@ class Session:
         self.controls: Sequence[Any] = ()
         self.looks: Sequence[Any] = ()
         self.following = True
+        self.refused = False
+        self.said = ""
         self.frame = 0
         self.to_come = 0
         self.choice = Choice(Settings().k)
@@ -111,30 +115,38 @@ class Session:
         self._lock = threading.RLock()
         self._ticket = 0
         self._kind: object = None
+        self._called = ""
+        self._lasting = False
         self._claimed = True
         self._working = False
         self._stopped = threading.Event()
 
-    def begin(self, kind: object = None) -> None:
+    def begin(
+        self, kind: object = None, said: str = "", called: str = "", lasting: bool = False
+    ) -> None:
         """Announce work: what runs for this visitor ends.
 
         Args:
             kind: which handler is to take it; one that was queued for other work must not.
+            said: see the attribute.
+            called: what it is, for a sentence; see ``Job``.
+            lasting: whether it goes on when another clip is chosen.
         """
         with self._lock:
             self._settle()
-            self._kind = kind
+            self._kind, self._called, self._lasting = kind, called, lasting
+            self.said, self.refused = said, False
             self._ticket += 1
             self._claimed = self._working = False
             self._stopped.clear()
             self.following = True
 
-    def begin_writing(self) -> bool:
+    def begin_writing(self, said: str = "") -> bool:
         """Announce the files of what is shown, where they are missing and nothing else goes on."""
         with self._lock:
             if self.busy or self.shown is None or not self.shown.unwritten:
                 return False
-            self.begin(WRITE)
+            self.begin(WRITE, said)
             return True
 
     def choose(self, choice: Choice) -> Shown | None:
@@ -206,6 +218,20 @@ class Session:
             self._ticket += 1
             self._claimed = True
             self._working = False
+
+    def turn(self) -> str:
+        """Turn to another clip: what runs ends, unless it has nothing to do with one.
+
+        Gives a sentence on what becomes of it, or nothing.
+        """
+        with self._lock:
+            self.refused = False
+            running = self._called if self.busy else ""
+            told = f"{running[:1].upper()}{running[1:]}"
+            if self.busy and self._lasting:
+                return f"{told} goes on; other work ends it."
+            self.drop()
+            return f"{told} was stopped." if told else ""
 
     def show(self, shown: Shown, folder: Path) -> Shown:
         """Put a result on the page, with the labels that are looked at; its files go to ``folder``.

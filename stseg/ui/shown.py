@@ -128,7 +128,7 @@ class Shown:
         affinity = self.affinity if choice.k == self.result.k else Affinity(own)
         result = own
         if choice.merge is not None and affinity.known:
-            result = relabelled(own, choice.merge, affinity.merged(choice.merge))
+            result = relabelled(own, choice.merge, affinity.names(choice.merge))
         areas = result.areas()
         return replace(
             self,

@@ -137,8 +137,8 @@ def _keep(context: Context, threshold: float) -> Iterator[Progress]:
     """The merged labels as a variant in the tab Compare."""
     if context.shown is None or not context.shown.affinity.known:
         raise InputError("No result with latent representations is shown. Segment a clip first.")
-    names = context.shown.affinity.merged(threshold)
-    if (names == np.arange(len(names))).all():
+    names = context.shown.affinity.names(threshold)
+    if (names == np.arange(names.shape[1])).all():
         raise InputError("Nothing is merged at this threshold. Move it down until labels fuse.")
     own = context.shown.unmerged
     fused = merged(own, threshold)

@@ -133,6 +133,9 @@ class Job:
         fills: components that ``Progress.values`` fill.
         stop: listeners of the tab's own Stop button, beside that of the left column.
         waiting: the status line until it begins.
+        called: what it is ("the fit"), for the sentence on what becomes of it when another clip is
+            chosen; empty says nothing.
+        lasting: whether it goes on then: it has nothing to do with the chosen clip.
     """
 
     start: Callable[..., Any]
@@ -141,6 +144,8 @@ class Job:
     fills: Sequence[Component] = ()
     stop: Sequence[Callable[..., Any]] = ()
     waiting: str = "Waiting for the machine …"
+    called: str = ""
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

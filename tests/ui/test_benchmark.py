@@ -77,6 +77,9 @@ def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
     assert whole.scores[0] == latest.scores[0]
     assert whole.to_json()["unscored"] == []
     assert ">Mean</th>" in board_of(whole)
+    # The pictures are below the table, beside what was published and not below that.
+    board = board_of(whole)
+    assert board.index("</table>") < board.index("Worst frames") < board.index('class="published"')
 
 
 def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -111,6 +111,37 @@ def test_the_chosen_tile_leaves_the_variants_alone(page: Page) -> None:
     assert titles(page) == ["Shown", "Fitted"]
 
 
+def test_what_no_title_tells_stands_below(page: Page) -> None:
+    session = page.session
+    assert session.shown is not None
+    base = session.shown.result
+    alike = (
+        compare("a", base),
+        compare("b", replace(base, settings=replace(base.settings, model="full"))),
+    )
+    (board,) = tab._draw(Moment(session.shown, 1, 0.01, alike), False)
+    told = "All: τ = +1 · DIS (OpenCV), corrected · triplets at every second frame."
+    assert told in board
+    other = replace(base, settings=replace(base.settings, taus=(-1,), refine=True))
+    text = tab._shared([*alike, compare("c", other)], base.settings)
+    assert text == told.replace("All", "Where no name says otherwise")
+    assert tab._shared(alike[:1], replace(base.settings, refine=True)).endswith(" · refined.")
+
+
+def test_a_clip_that_is_not_segmented_is_not_promised_a_comparison(page: Page) -> None:
+    (view,) = [each for each in page.views if each.draw is tab._draw]
+    (blank,) = view.blank
+    assert session_lacks(blank)
+    shown = page.session.shown
+    assert shown is not None
+    assert "only the network runs" in tab._draw(Moment(shown, 0, 0.01), False)[0]
+    assert session_lacks(tab._draw(Moment(replace(shown, footage=None), 0, 0.01), False)[0])
+
+
+def session_lacks(board: str) -> bool:
+    return "press Segment first" in board and "are known" not in board
+
+
 def test_a_segment_has_the_colour_that_it_has_in_the_other_tabs(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

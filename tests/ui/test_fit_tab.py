@@ -48,7 +48,7 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     assert fitted["clip"] == "orbit"
     assert fitted["steps"] == 5
     page.get_by_role("tab", name="Compare").click()
-    page.wait_for_selector("text=Fitted to this clip from several", timeout=20_000)
+    page.wait_for_selector("text=Fitted to this clip from Several motions", timeout=20_000)
     assert not visit.errors
     assert not visit.outside
 
@@ -57,7 +57,9 @@ def test_stop_keeps_what_there_is(visit: Visit) -> None:
     page = visit.page
     open_tab(visit, 1000)
     page.click("#fit-start")
-    visit.wait_status("step 1 of 1000", 60)
+    # Not every step is told: on a quick machine there is a second one within the same second.
+    done = "/step [1-9][0-9]* of 1000/.test(document.querySelector('#status').innerText)"
+    page.wait_for_function(done, timeout=60_000 * PATIENCE)
     begun = time.monotonic()
     page.click("#fit-stop")
     visit.wait_status("What it learnt is kept", 10)
@@ -71,7 +73,7 @@ def test_stop_keeps_what_there_is(visit: Visit) -> None:
     assert page.is_disabled("#fit-join")
     assert page.locator("#fit-pictures img").count() == 2
     visit.pick("crossing")
-    broken = "The fit of several to orbit was broken off: nothing of it is kept."
+    broken = "The fit of Several motions to orbit was broken off: nothing of it is kept."
     page.wait_for_selector(f"#fit-chart:has-text('{broken}')")
     assert page.inner_text("#fit-download").strip() == "Checkpoint"
     assert page.is_disabled("#fit-download")

@@ -151,7 +151,7 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
         context(clip, tmp_path, added), "tiny", False, 1.0, 5.0, "Coarse"
     )
     seen = list(work)
-    assert added == ["Fitted to this clip from tiny, K = 2, without L_c: 6"]
+    assert added == ["Fitted to this clip from Tiny, K = 2, without L_c: 6"]
     values = [each.values for each in seen if each.values is not None]
     assert all(len(each) == 5 for each in values)
     drawn = [each[1] for each in values if isinstance(each[1], str) and "<figure" in each[1]]

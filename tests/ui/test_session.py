@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from stseg.export import command_line
 from stseg.flow import write_flow_file
 from stseg.limits import Limits
 from stseg.pipeline import segment
-from stseg.records import Clip, Settings
+from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import work
 from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
@@ -392,6 +393,25 @@ def test_the_end_of_a_generator_leaves_the_page_as_it_is() -> None:
     assert next(left) == 0
     left.close()
     assert closed == [0, 2, 3]
+
+
+def test_a_tiny_clip_tells_nothing_of_the_pace_of_large_ones(
+    results: dict[int, Segmentation],
+) -> None:
+    pace, large = Pace(), Clip(Path("x.mp4"), "x", (480, 854), 24.0, 47)
+    before = pace.seconds(large, Settings(), flow_known=False)
+    tiny = replace(results[3], seconds={"flow": 5.0})  # what a frame costs, whatever its size
+    assert tiny.clip.size[0] * tiny.clip.size[1] < 10_000
+    pace.learn(tiny)
+    assert pace.seconds(large, Settings(), flow_known=False) == before
+    pace.learn(replace(tiny, clip=large))
+    after = pace.seconds(large, Settings(), flow_known=False)
+    known = pace.seconds(large, Settings(), flow_known=True)
+    assert after is not None
+    assert known is not None
+    assert after - known == pytest.approx(5.0 * 47 / len(tiny))
+    tinier = replace(tiny.clip, size=(18, 32))
+    assert pace.seconds(tinier, Settings(), False) == pace.seconds(tiny.clip, Settings(), False)
 
 
 def test_pace(clip: Clip) -> None:

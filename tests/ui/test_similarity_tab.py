@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
 from stseg.similarity import merged
+from stseg.spool import Spool
 from stseg.ui import api_similarity
 from stseg.ui import similarity as tab
 from stseg.ui.affinity import Affinity, spread
 from stseg.ui.api_similarity import summary
+from stseg.ui.legend import labels_of
+from stseg.ui.shown import Choice, shown_of
 
 SEEN = """name => {
   const image = document.querySelector(`#similarity figure[data-name=${name}] img`);
@@ -164,6 +168,24 @@ def test_answer_and_merged_result_agree(result: Segmentation) -> None:
     assert np.shape(answer["across_time"]) == (3, len(result), len(result))
     assert answer["across_time_frames"] == list(range(len(result)))
     assert np.shape(answer["plane"]) == (len(result), 3, 2)
+
+
+def test_the_page_merges_each_sub_sequence_by_itself(result: Segmentation) -> None:
+    """As ``segment --merge --subsequence`` does: the command of the page makes the same labels."""
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(3, 4)) for _ in range(3)]  # of 9 frames, by sub-sequences of 3
+    for part, (one, other) in zip(parts, [(0, 1), (1, 2), (0, 2)], strict=True):
+        part[one] = part[other]
+    latents = np.repeat(np.stack(parts), 3, axis=0).astype(np.float32)
+    settings = replace(result.settings, subsequence=3)
+    own = replace(result, settings=settings, latents=latents)
+    own = replace(own, assignment=np.tile(np.arange(3, dtype=np.uint8), (9, 1)))
+    shown = shown_of({3: own}, 3, Spool()).chosen(Choice(3, 0.999))
+    assert shown is not None
+    expected = merged(own, 0.999)
+    np.testing.assert_array_equal(shown.result.assignment, expected.assignment)
+    assert shown.result.assignment[::3].tolist() == [[0, 0, 2], [0, 1, 1], [0, 1, 0]]
+    assert labels_of(shown) == {0: "0", 1: "1", 2: "2"}
 
 
 def test_the_answer_does_not_grow_with_the_square_of_the_frames(

@@ -1,0 +1,130 @@
+"""What the status says is true, and stays where it has to: without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from unseen_page import REQUEST, Page, finished, given
+
+from stseg.errors import InputError
+from stseg.records import Clip
+from stseg.ui import benchmark, fit, segments
+from stseg.ui.controls import SETTINGS
+from stseg.ui.jobs import announcement, handler
+from stseg.ui.session import WRITE
+from stseg.ui.shown import Shown
+from stseg.ui.view import Context, Job, Progress
+
+OTHER = gr.EventData(None, {"key": "0-0"})
+
+
+@pytest.fixture(scope="module")
+def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    return finished(clip, tiny_model, tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def page(shown: Shown) -> Iterator[Page]:
+    page = Page(shown)
+    yield page
+    page.sessions.close_all()
+
+
+def endless(context: Context) -> Iterator[Progress]:
+    while not context.stop():
+        yield Progress("busy")
+    yield Progress("Stopped. It is kept.")
+
+
+def started(page: Page, **about: Any) -> Iterator[Any]:
+    job = Job(start=print, run=endless, **about)
+    announcement(page.sessions, job)(REQUEST)
+    steps = iter(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))
+    assert "busy" in next(steps)[0]
+    return steps
+
+
+def test_work_that_needs_no_clip_goes_on_when_another_is_chosen(page: Page) -> None:
+    steps = started(page, called="the scoring", lasting=True)
+    _, line, *_ = page.events.pick(OTHER, REQUEST, *page.values)
+    assert "crossing is chosen. Press Segment. The scoring goes on; other work ends it." in line
+    assert "busy" in next(steps)[0]
+    page.events.stop(REQUEST)
+    assert "Stopped. It is kept." in given(steps)[-1][0]
+    # At rest another choice has nothing to tell of it, and ends what was drawn for the last one.
+    ticket = page.session._ticket
+    _, line, *_ = page.events.pick(gr.EventData(None, {"key": "0-1"}), REQUEST, *page.values)
+    assert "scoring" not in line
+    assert not page.session.current(ticket)
+
+
+def test_work_on_the_clip_ends_and_is_said_to(page: Page) -> None:
+    steps = started(page, called="the fit")
+    _, line, *_ = page.events.pick(OTHER, REQUEST, *page.values)
+    assert "crossing is chosen. Press Segment. The fit was stopped." in line
+    assert given(steps) == []
+
+
+def test_which_work_is_which(page: Page) -> None:
+    jobs = [job for view in page.views for job in view.jobs]
+    lasting = [job for job in jobs if job.lasting]
+    assert [getattr(job.run, "__func__", None) for job in lasting] == [benchmark.Benchmark._run]
+    assert [job.called for job in jobs if job.run is fit._fit] == ["the fit"]
+
+
+def test_what_a_stopped_job_said_outlives_the_files_after_it(page: Page) -> None:
+    steps = started(page)
+    page.events.choose_k(REQUEST, 3.0, *page.values[1:])
+    page.events.stop(REQUEST)
+    list(steps)
+    assert page.session.writing_announced
+    *_, last = page.events.write(REQUEST)
+    assert "Stopped. It is kept. small: files of K = 3 are written." in last[0]
+    page.events.choose_k(REQUEST, 2.0, *page.values[1:])
+    *_, last = page.events.write(REQUEST)
+    assert "It is kept" not in last[0]
+    assert page.session.claim(WRITE) is None
+
+
+def test_a_mistake_is_not_told_any_longer_than_it_is_there(page: Page) -> None:
+    events, without = page.events, [4.0, [], *page.values[2:SETTINGS]]
+    settings = page.values[:SETTINGS]
+    events.announce(REQUEST, *page.values)
+    with pytest.raises(InputError, match="No τ is given"):
+        list(events.segment(REQUEST, *without))
+    assert events.retune(REQUEST, 5.0, *without[1:])[0] == gr.skip()  # still none
+    line, badge = events.retune(REQUEST, *settings)
+    assert "small, segmented with K = 4." in line
+    assert badge == events.estimate(REQUEST, *settings)
+    assert events.retune(REQUEST, *settings)[0] == gr.skip()
+    # Nor is a job's, but other words are left alone.
+    page.session.refused = True
+    page.session.begin("work")
+    assert events.retune(REQUEST, *settings)[0] == gr.skip()
+
+
+def test_only_what_was_touched_is_said_to_have_changed(page: Page, shown: Shown) -> None:
+    own = shown.result.settings
+    scene = page.events._scene
+    assert (own.stride, own.step) == (None, 2)
+    for changed, told in (
+        ({"taus": (-3,)}, "τ changed"),
+        ({"stride": 1}, "The triplets changed"),
+        ({"taus": (2,), "stride": 1}, "τ and the triplets changed"),
+    ):
+        assert f"<span>{told}: press Segment" in scene.badge(page.session, replace(own, **changed))
+
+
+def test_the_heading_of_the_video_promises_it_until_it_is_there(shown: Shown) -> None:
+    heading = slice(1, 2)
+    assert "as soon as it is written" in segments._fill(None)[heading][0]
+    without = replace(shown, written={})
+    assert "as soon as it is written" in segments._fill(without)[heading][0]
+    for told in (segments._fill(shown), segments._update(shown)):
+        assert told[heading][0].endswith("as one video.</p>")
+    assert segments._update(replace(without, growing=True))[heading][0] == gr.skip()
