@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stseg import memory
+from stseg import memory, threads
 from stseg.cli.given import a_path
 from stseg.logs import Lines
 
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not os.environ.get(PORT):
         os.environ.pop(PORT, None)
     memory.share_heaps()
+    threads.wait_briefly()
     # Imported late, so that --help answers at once.
     from stseg.errors import InputError
     from stseg.limits import read_limits

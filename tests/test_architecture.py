@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
     "stseg.bounded": 1,
     "stseg.logs": 1,
     "stseg.memory": 1,
+    "stseg.threads": 1,
     "stseg.records": 1,
     "stseg.tensor_files": 2,
     # One thing each: files, numbers, modules.

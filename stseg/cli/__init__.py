@@ -14,6 +14,7 @@ from stseg.cli import ablate, benchmark, clips, evaluate, fit, flow, segment, tr
 from stseg.cli.given import HelpFormatter
 from stseg.errors import Cancelled, InputError
 from stseg.files import denied, no_space, too_long
+from stseg.threads import wait_briefly
 
 # Each offers NAME, HELP, add_arguments(parser) and run(arguments). What is heavy (torch, OpenCV)
 # is imported only when a command runs: --help answers at once. One that leaves something behind
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 2 for unusable input, 130 when interrupted, 141 when nobody reads on.
     """
     _mend_streams()
+    wait_briefly()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     words = sys.argv[1:] if argv is None else argv
     arguments, unknown = build_parser().parse_known_args(words)
