@@ -26,6 +26,23 @@ CUT = """() => [...document.querySelectorAll('.matrix button')].filter((button) 
 """Cells of the matrices whose number is wider than they are."""
 
 
+THROUGH = """() => {
+  const seen = new Set(), bar = document.querySelector('#status');
+  for (let scrolled = 0; scrolled < 600; scrolled += 7) {
+    scrollTo(0, scrolled);
+    const box = bar.getBoundingClientRect();
+    for (let x = box.left + 2; x < box.right; x += 20)
+      for (let y = box.top + 2; y < box.bottom; y += 6) {
+        const top = document.elementFromPoint(x, y);
+        if (top && !bar.contains(top)) seen.add(`${top.tagName} ${top.textContent.slice(0, 20)}`);
+      }
+  }
+  scrollTo(0, 0);
+  return [...seen];
+}"""
+"""What lies over the status somewhere, while the page is scrolled under it."""
+
+
 @pytest.fixture(params=[(1280, 720, "light"), (1024, 768, "dark"), (390, 844, "light")])
 def sized(request: pytest.FixtureRequest, browser: Browser, served: Served) -> Iterator[Visit]:
     width, height, scheme = request.param
@@ -53,6 +70,10 @@ def test_the_status_is_there_wherever_segment_is_pressed(sized: Visit) -> None:
     assert wide is not None
     assert page.evaluate("document.documentElement.scrollWidth") <= wide["width"]
     assert not sized.errors
+
+
+def test_nothing_shows_through_the_status(sized: Visit) -> None:
+    assert sized.page.evaluate(THROUGH) == []
 
 
 def test_numbers_and_captions_can_be_read_on_a_narrow_page(visit: Visit) -> None:
