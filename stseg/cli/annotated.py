@@ -106,17 +106,6 @@ def flow_folder_of(
     return folder
 
 
-def check_flow_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError for an option of RAFT where the flow is not RAFT's."""
-    from stseg.flow import check_options
-
-    given = {
-        "--weights": arguments.weights is not None,
-        "--iterations": hasattr(arguments, "iterations"),
-    }
-    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
-
-
 def check_means(arguments: argparse.Namespace, flows: Path | None) -> None:
     """Look for the device and the flow estimator: what lacks here is no fault of each sequence.
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from stseg.cli.annotated import (
     add_data_arguments,
     add_work_arguments,
-    check_flow_options,
     check_means,
     choose_data,
     flow_folder_of,
     kept,
     work_folder,
 )
-from stseg.cli.given import a_name, a_path
+from stseg.cli.given import a_name, a_path, check_flow_options
 from stseg.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from stseg.cli.given import a_name, a_path
+from stseg.cli.given import a_name, a_path, check_flow_options
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,18 +84,13 @@ def run(arguments: argparse.Namespace) -> None:
     from stseg.clip_flow import read_fields
     from stseg.device import choose_device
     from stseg.files import check_writable, write_atomically
-    from stseg.flow import check_options
     from stseg.flow.cache import FlowCache
     from stseg.records import Settings
     from stseg.summary import command_line
     from stseg.video import probe
 
     fit = _settings(arguments)
-    given = {
-        "--weights": arguments.weights is not None,
-        "--iterations": hasattr(arguments, "iterations"),
-    }
-    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])
+    check_flow_options(arguments)
     path = arguments.out / "fitted.safetensors"
     if path.exists():
         raise InputError(

@@ -26,3 +26,14 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if action.required or empty:
             return action.help
         return super()._get_help_string(action)
+
+
+def check_flow_options(arguments: argparse.Namespace) -> None:
+    """Raise InputError for an option of RAFT where the flow is not RAFT's."""
+    from stseg.flow import check_options
+
+    given = {
+        "--weights": arguments.weights is not None,
+        "--iterations": hasattr(arguments, "iterations"),
+    }
+    check_options(arguments.flow, [option for option, is_given in given.items() if is_given])

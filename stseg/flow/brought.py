@@ -20,6 +20,7 @@ from stseg.errors import InputError
 from stseg.files import natural_key
 from stseg.flow.files import (
     Size,
+    check_direction,
     check_finite,
     check_range,
     decode_flo,
@@ -229,11 +230,7 @@ def _npz(path: Path) -> BroughtFlow:
         raise fail(error) from error
     if len(shape) != 4 or shape[1] != 2 or not shape[0] or not shape[2] * shape[3]:
         raise InputError(f"{path} holds flow of shape {shape}, but (n - 1, 2, h, w) is expected.")
-    if leads_back:  # the sentence of ``read_flow_file``
-        raise InputError(
-            f"{path} holds backward flow, but forward flow is expected. Compute it again without "
-            "--backward."
-        )
+    check_direction(leads_back, False, path)
     one = 2 * shape[2] * shape[3] * dtype.itemsize
     if announced < shape[0] * one:
         raise fail("it is cut off")

@@ -70,12 +70,7 @@ def read_flow_file(path: Path, backward: bool = False) -> tuple[np.ndarray, Size
         raise InputError(
             f"{path} holds flow of shape {flow.shape}, but (n - 1, 2, h, w) is expected."
         )
-    if leads_back != backward:
-        raise InputError(
-            f"{path} holds {'backward' if leads_back else 'forward'} flow, but "
-            f"{'backward' if backward else 'forward'} flow is expected. Compute it again "
-            f"{'with' if backward else 'without'} --backward."
-        )
+    check_direction(leads_back, backward, path)
     check_finite(flow, path)
     check_range(flow, path)
     return flow.astype(np.float16), (int(size[0]), int(size[1]))
@@ -324,6 +319,16 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def check_direction(leads_back: bool, backward: bool, path: Path) -> None:
+    """Raise InputError for flow that leads the other way than is expected."""
+    if leads_back != backward:
+        raise InputError(
+            f"{path} holds {'backward' if leads_back else 'forward'} flow, but "
+            f"{'backward' if backward else 'forward'} flow is expected. Compute it again "
+            f"{'with' if backward else 'without'} --backward."
+        )
 
 
 def check_finite(flow: np.ndarray, path: Path, first: int = 0) -> None:
