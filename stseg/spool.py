@@ -40,15 +40,27 @@ class Spool:
                 self._held.append(array.copy())
                 self._in_memory += array.nbytes
                 return
-            if self._file is None:
-                self._file, path = tempfile.mkstemp(prefix="stseg-")
-                os.unlink(path)
-            view = memoryview(array.tobytes())
-            written = 0
-            while written < len(view):
-                written += os.pwrite(self._file, view[written:], self._end + written)
-            self._held.append((self._end, array.shape, array.dtype))
-            self._end += array.nbytes
+            self._held.append(self._written(array))
+
+    def leave_memory(self) -> None:
+        """Move what is held in memory to the file, too; what is appended later goes there."""
+        with self._lock:
+            for index, held in enumerate(self._held):
+                if isinstance(held, np.ndarray):
+                    self._held[index] = self._written(held)
+            self._memory = self._in_memory = 0
+
+    def _written(self, array: np.ndarray) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+        """Where in the file the array is now, and what it is."""
+        if self._file is None:
+            self._file, path = tempfile.mkstemp(prefix="stseg-")
+            os.unlink(path)
+        view = memoryview(array.tobytes())
+        written = 0
+        while written < len(view):
+            written += os.pwrite(self._file, view[written:], self._end + written)
+        self._end += array.nbytes
+        return self._end - array.nbytes, array.shape, array.dtype
 
     def __len__(self) -> int:
         return len(self._held)

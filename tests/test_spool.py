@@ -43,6 +43,22 @@ def test_what_goes_in_comes_out_wherever_it_lies(memory: int, rng: np.random.Gen
     np.testing.assert_array_equal(spool[-1], given_[-1])
 
 
+@pytest.mark.parametrize("memory", [0, 3000, 2**20])
+def test_what_leaves_memory_is_still_there(memory: int, rng: np.random.Generator) -> None:
+    spool = Spool(memory)
+    given_ = arrays(rng)
+    for array in given_[:4]:
+        spool.append(array)
+    spool.leave_memory()
+    spool.leave_memory()
+    for array in given_[4:]:
+        spool.append(array)
+    assert not any(isinstance(part, np.ndarray) for part in spool._held)
+    for read, array in zip(spool, given_, strict=True):
+        assert read.dtype == array.dtype
+        np.testing.assert_array_equal(read, array, strict=True)
+
+
 @pytest.mark.parametrize("memory", [0, 2**20])
 def test_a_single_number_keeps_its_shape(memory: int) -> None:
     spool = Spool(memory)

@@ -366,6 +366,7 @@ class Events:
         session.clip, session.frame, session.compared = clip, 0, ()
         session.choice = choice
         shown = self._known(session, clip) if known else None  # it may have ended just now
+        self._leave(session, clip)
         session.shown = shown = shown and (shown.chosen(session.choice) or shown)
         gallery, badge = self._scene.gallery(session), self._badge(session)
         line = markup.status(f"{_at_rest(clip, shown)} {ended}".rstrip())
@@ -376,10 +377,19 @@ class Events:
 
     def _known(self, session: Session, clip: Clip) -> Shown | None:
         """A result of this clip that need not be computed."""
-        kept = (session.shown, self._example.shown())
+        kept = (session.shown, session.earlier.of(clip), self._example.shown())
         return next(
             (each for each in kept if each and each.result.clip.source == clip.source), None
         )
+
+    def _leave(self, session: Session, clip: Clip) -> None:
+        """Turn to ``clip``: keep what is shown of another one; the example is kept anyway."""
+        shown, example = session.shown, self._example.shown()
+        if shown is None or shown.result.clip.source == clip.source:
+            return
+        session.folder = session.new_folder()
+        if example is None or shown.others is not example.others:
+            session.earlier.keep(shown)
 
     def _unmoved(self) -> tuple[Any, ...]:
         return self._scene.unchanged()[2:]

@@ -22,6 +22,7 @@ from stseg.limits import Limits
 from stseg.naming import Naming
 from stseg.records import Clip, Segmentation, Settings
 from stseg.scratch import Scratch
+from stseg.ui.earlier import Earlier
 from stseg.ui.machine import Machine
 from stseg.ui.private import private_folder
 from stseg.ui.shown import Choice, Shown
@@ -69,6 +70,7 @@ class Session:
     Attributes:
         clip: the clip that Segment will take.
         shown: the result on the page.
+        earlier: results of the clips before.
         compared: variants of the chosen clip in the tab Compare, the first as reference.
         naming: of their labels as in what is shown.
         own_flow: the flow that the visitor brought last, or None.
@@ -90,6 +92,7 @@ class Session:
     def __init__(self, scratch: Path, served: Path, door: Door) -> None:
         self.clip: Clip | None = None
         self.shown: Shown | None = None
+        self.earlier = Earlier()
         self.compared: tuple[Compared, ...] = ()
         self.naming = Naming()
         self.uploads: dict[Clip, str] = {}
@@ -312,6 +315,7 @@ class Session:
         used = {clip, self.clip, *(result.clip for result in self._results())}
         for old in self._surplus(self.uploads, used):
             del self.uploads[old]
+            self.earlier.forget(old)
             shutil.rmtree(old.source.parent, ignore_errors=True)
 
     def take_flow(self, path: Path, clip: Clip, max_frames: int | None = None) -> OwnFlow:
@@ -393,6 +397,7 @@ class Session:
         self.drop()
         # No spool is closed by hand: a picture may be in the making; the last reference does it.
         self.shown = self.clip = None
+        self.earlier = Earlier()
         self.compared = ()
         self.uploads = {}
         for folder in (self.private, self.served):

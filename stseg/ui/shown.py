@@ -114,6 +114,15 @@ class Shown:
         """Whether these labels are those of a whole clip and have no files yet."""
         return self.footage is not None and not self.files
 
+    def leave_memory(self) -> None:
+        """Move masks, flow and frames to the disk. Reading them takes a little longer then."""
+        flow = (
+            () if self.footage is None else (self.footage.flow.forward, self.footage.flow.backward)
+        )
+        masks = (each.masks for each in self.others.values())
+        for spool in (self.pictures, self.result.flow, *flow, *masks):
+            spool.leave_memory()
+
     def chosen(self, choice: Choice) -> Shown | None:
         """Other labels of the same run, or None where it did not make this K.
 
