@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from stseg.errors import InputError
 from stseg.flow.files import read_flow_file
+from stseg.repeats import moving_fields
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ def read_training_flows(
 ) -> list[FlowSequence]:
     """All sequences of the folders; unusable files are named in a warning and left out.
 
+    So are fields between frames that repeat each other (``stseg.repeats``).
+
     Args:
         folders: folders with one ``.npz`` a sequence (RAFT, DIS, ...).
         names: take only these sequences; None takes all.
@@ -70,13 +73,21 @@ def read_training_flows(
         for path in paths:
             try:
                 flow, frame = read_flow_file(path)
-                if len(flow) < MIN_FLOWS:
-                    raise InputError(f"{path} has {len(flow)} fields; a triplet needs {MIN_FLOWS}.")
+                moving = list(moving_fields(flow))
+                if len(moving) < MIN_FLOWS:
+                    told = "" if len(moving) == len(flow) else " that differ"
+                    raise InputError(
+                        f"{path} has {len(moving)} fields{told}; a triplet needs {MIN_FLOWS}."
+                    )
             except InputError as error:
                 logger.warning("%s It is left out.", error)
                 skipped += 1
                 continue
             better = _reference(reference, folder, path.name, flow.shape, frame)
+            if len(moving) < len(flow):
+                still = len(flow) - len(moving)
+                logger.warning("%s: %d of its frames repeat others and are left out.", path, still)
+                flow, better = flow[moving], None if better is None else better[moving]
             sequences.append(FlowSequence(path.stem, torch.from_numpy(flow), better, frame))
     if not sequences:
         raise InputError(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 from stseg.linkage import match, overlap
 from stseg.timeline import FramePrediction, Timeline
@@ -179,6 +179,17 @@ class ClipLine:
 
 def _segments(prediction: FramePrediction) -> UInt8[np.ndarray, "1 h w"]:
     return prediction.masks.argmax(0).astype(np.uint8)[None]
+
+
+def moving_fields(flow: Float16[np.ndarray, "n 2 h w"]) -> tuple[int, ...]:
+    """Which fields of a clip's flow are between frames that differ."""
+    fields = FlowFields()
+    for field in flow:
+        fields.forward.append(field)
+    distinct = DistinctFrames(fields)
+    distinct.look(len(flow) + 1, ended=True)
+    fields.close()
+    return distinct.moving
 
 
 def _strength(field: np.ndarray) -> float:

@@ -58,7 +58,7 @@ FLOORS: dict[str, int] = {
     "stseg.augment": 3,
     "stseg.pasting": 3,
     "stseg.timeline": 3,
-    "stseg.repeats": 4,
+    "stseg.repeats": 3.5,
     "stseg.selection": 2,
     "stseg.layouts": 3,
     "stseg.annotations": 3,

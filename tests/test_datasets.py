@@ -179,6 +179,35 @@ def test_a_short_sequence_is_named_and_left_out(
     assert "short.npz has 2 fields; a triplet needs 3. It is left out." in caplog.text
 
 
+def test_frames_that_repeat_are_left_out_of_flow_and_reference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(5)
+    moving = rng.normal(0, 4, (8, 2, 8, 14)).astype(np.float16)
+    places = [0, 1, 2, 4, 5, 6, 8, 9]  # of ten fields, two are between a frame and its copy
+    for folder, scale in (("rough", 1), ("better", 2)):
+        (tmp_path / folder).mkdir()
+        flow = np.full((10, 2, 8, 14), 0.01, np.float16)
+        flow[places] = moving * scale
+        np.savez(tmp_path / folder / "a.npz", flow=flow, size=np.array([48, 84]))
+    (sequence,) = read_training_flows([tmp_path / "rough"], reference=tmp_path / "better")
+    np.testing.assert_array_equal(sequence.flow.numpy(), moving)
+    assert sequence.reference is not None
+    np.testing.assert_array_equal(sequence.reference.numpy(), 2 * moving)
+    assert "a.npz: 2 of its frames repeat others" in caplog.text
+
+
+def test_what_is_short_without_its_repeats_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = np.ones((MIN_FLOWS, 2, 8, 14), np.float16)
+    flow[1] = 0
+    np.savez(tmp_path / "short.npz", flow=flow)
+    write(tmp_path / "whole.npz")
+    assert [each.name for each in read_training_flows([tmp_path])] == ["whole"]
+    assert f"has {MIN_FLOWS - 1} fields that differ" in caplog.text
+
+
 def test_good_files_give_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "a.npz")
     read_training_flows([tmp_path])
