@@ -4,9 +4,10 @@ First the network (``stseg.flow.correction``) learns to choose what is nearest t
 flow of the training sequences of DAVIS2016 (MP4 frames), or to the exact flow of rendered clips.
 Then masks judge it, too: two segmentation networks that ship, as they are, should give on the
 corrected flow what they give on the better one; collages (``benchmarks.collages``) are in the
-material now, and the sequences a second time, coded anew with less quality. At the end it prints
-the error on dev-val, on which it was not trained. On two cores with bf16 that is about an hour and
-a quarter: nine minutes, twelve for the material, and the rest where masks judge.
+material now, and the sequences two times more, coded anew with less quality, once with half of each
+frame in the dark (``benchmarks.recoded``). At the end it prints the error on dev-val, on which it
+was not trained. On two cores with bf16 that is about an hour and a half: nine minutes, a quarter of
+an hour for the material, and the rest where masks judge; it takes 21 GiB of memory.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class CorrectionSettings:
         return self.learning_rate * cosine * min(1.0, (step + 1) / 100)
 
 
-JUDGED = CorrectionSettings(steps=4400, learning_rate=4e-4)
+JUDGED = CorrectionSettings(steps=6000, learning_rate=4e-4)
 
 
 def moving(flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n h w"]:
@@ -236,6 +237,28 @@ def judges_that_ship() -> list[tuple[SegmentationNetwork, float]]:
     return [(network.channels_last().requires_grad_(False), often) for network, often in loaded]
 
 
+def judged_material(
+    root: Path, names: Sequence[str], sequences: Pairs, scenes: Pairs
+) -> tuple[Pairs, Pairs, Pairs]:
+    """What masks judge, as ``SHARES`` has it; the sequences are there three times.
+
+    Args:
+        root: folder of DAVIS2016.
+        names: of the sequences.
+        sequences: as they are.
+        scenes: rendered clips.
+    """
+    crfs = CRFS * math.ceil((len(names) + 2) / len(CRFS))
+    coded = [sequence_pairs(root, *each) for each in zip(names, crfs, strict=False)]
+    dark = [
+        sequence_pairs(root, name, crf, night=seed)
+        for seed, (name, crf) in enumerate(zip(names, crfs[2:], strict=False))
+    ]
+    cut_from = pictures(root, names)
+    collages = joined([collage_pairs(index, cut_from) for index in range(COLLAGES)])
+    return joined([sequences, *coded, *dark]), scenes, collages
+
+
 def errors(pairs: Pairs, network: CorrectionNetwork, device: Device) -> tuple[float, float]:
     """Mean L1 distance to the target as a share of it: of what is filled in, and corrected."""
     shares = []
@@ -277,13 +300,9 @@ def main() -> None:
     print(f"{len(sequences)} pairs of sequences, {len(scenes)} of rendered clips", flush=True)
     settings = CorrectionSettings()
     network, _ = finish(train(joined([sequences, scenes]), settings, device))
-    cut_from = pictures(root, names)
-    collages = joined([collage_pairs(index, cut_from) for index in range(COLLAGES)])
-    coded = joined(
-        [sequence_pairs(root, name, CRFS[i % len(CRFS)]) for i, name in enumerate(names)]
-    )
-    print(f"{len(collages)} pairs of collages; masks judge", flush=True)
-    kinds = joined([sequences, coded]), scenes, collages
+    kinds = judged_material(root, names, sequences, scenes)
+    del sequences
+    print(f"{len(kinds[-1])} pairs of collages; masks judge", flush=True)
     network, loss = finish(train_judged(network, kinds, judges_that_ship(), JUDGED, device))
     card = {
         "data": "DAVIS2016 training sequences (MP4 frames, RAFT flow), rendered clips, collages",

@@ -79,20 +79,23 @@ def joined(parts: Sequence[Pairs]) -> Pairs:
     return Pairs(Offered(*stacked), torch.cat([part.target for part in parts]), lengths)
 
 
-def sequence_pairs(root: Path, name: str, crf: int | None = None) -> Pairs:
+def sequence_pairs(
+    root: Path, name: str, crf: int | None = None, night: int | None = None
+) -> Pairs:
     """Every pair of a sequence of ``davis16``, with its cached RAFT flow.
 
     Args:
         root: folder of the data set.
         name: of the sequence.
         crf: code the video anew with this quality of x264; the flow stays that of the source.
+        night: seed of the dusk that falls on what is coded anew (``recoded.dusk``); None: none.
     """
     cached, size = read_flow_file(root / f"flows/raft-sintel/{name}.npz")
     sites = np.divide(GRID, size, dtype=np.float32)[::-1].reshape(2, 1, 1)
     video = root / f"videos/{name}.mp4"
     with TemporaryDirectory() as folder:
         if crf is not None:
-            recode(video, Path(folder) / f"{name}.mp4", crf)
+            recode(video, Path(folder) / f"{name}.mp4", crf, night=night)
             video = Path(folder) / f"{name}.mp4"
         offered = _offered(read_frames(probe(video)))
     return pairs_of(offered, [field.astype(np.float32) * sites for field in cached])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.correction_data import sequence_pairs
-from benchmarks.recoded import recode
+from benchmarks.recoded import DARKEST, dusk, recode
 from stseg.records import Clip
 from stseg.video import probe, read_frames
 
@@ -42,6 +42,27 @@ def test_less_quality_takes_fewer_bytes(clip: Clip, tmp_path: Path) -> None:
         recode(clip.source, tmp_path / f"{crf}.mp4", crf)
         sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dusk_leaves_half_of_the_frame_in_the_dark_and_has_no_edge(seed: int) -> None:
+    light = dusk((480, 854), seed)
+    assert light.shape == (480, 854, 1)
+    assert DARKEST <= light.min() < 0.3
+    assert 0.9 < light.max() <= 1
+    assert 0.45 < (light < (1 + DARKEST) / 2).mean() < 0.55
+    assert max(np.abs(np.diff(light, axis=axis)).max() for axis in (0, 1)) < 0.03
+    assert (light == dusk((480, 854), seed)).all()
+    assert (light != dusk((480, 854), seed + 1)).any()
+
+
+def test_a_dusk_falls_on_all_frames_alike(clip: Clip, tmp_path: Path) -> None:
+    recode(clip.source, tmp_path / "dark.mp4", 12, night=1)
+    light = dusk(clip.size, 1)
+    for before, after in zip(
+        read_frames(clip), read_frames(probe(tmp_path / "dark.mp4")), strict=True
+    ):
+        assert np.abs(before * light - after).mean() < 4
 
 
 def test_a_sequence_coded_anew_is_measured_against_the_flow_of_its_source(shared: Path) -> None:

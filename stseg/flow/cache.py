@@ -20,7 +20,7 @@ from stseg.volume import FlowFields
 
 logger = logging.getLogger(__name__)
 
-FLOW_VERSION = (9,)
+FLOW_VERSION = (10,)
 """Part of the key of cached flow: raise it when the code of an estimator gives other numbers.
 
 What else decides them is in ``stseg.flow.flow_origin``.

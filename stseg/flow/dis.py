@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 
 from stseg.flow.candidates import Candidates, Field, Plane, difference, frame_motion, turned_back
 from stseg.flow.correction import Correction
-from stseg.flow.edge_aware import confidence, fill_in
+from stseg.flow.edge_aware import confidence, fill_in, texture
 from stseg.records import grid_for
 
 MAX_SIDE = 427
@@ -28,10 +28,12 @@ class Frame:
     Attributes:
         gray: the frame, reduced where it is large, and slightly blurred.
         guide: its colours from 0 to 1, on the network's grid (a smaller frame keeps its size).
+        texture: how far there is anything to be found (``edge_aware.texture``).
     """
 
     gray: UInt8[np.ndarray, "H W"]
     guide: Float32[np.ndarray, "3 h w"]
+    texture: Float32[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class DIS:
         height, width = (min(sides) for sides in zip(grid, gray.shape, strict=True))
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         guide = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255
-        return Frame(gray, guide)
+        return Frame(gray, guide, texture(gray, (height, width)))
 
     def between(
         self, first: Frame, second: Frame, size: tuple[int, int]
@@ -120,7 +122,7 @@ class DIS:
             for each in (_motion(self._there, first.gray, second.gray), other.result())
         )
         looks = (frame.guide.mean(axis=0) for frame in (first, second))
-        return _Found(there, back, confidence(there, back, *looks))
+        return _Found(there, back, confidence(there, back, *looks) * first.texture)
 
 
 def _search(refinements: int) -> cv2.DISOpticalFlow:

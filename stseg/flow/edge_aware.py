@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 STEPS = (16, 8, 4, 2, 1)
 """Distances between the sites that are averaged, one pass each; without the last one every second
@@ -23,6 +23,31 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Half of the eight neighbours (rows, columns); the other half are these, seen from there."""
 
 _LEAST = 1e-6
+
+BLOCK = 7
+"""Pixels a side of the block in which texture counts."""
+
+FAINT = 1.8e-5
+"""Smaller eigenvalue of the structure tensor, as OpenCV scales it, of texture that half believes:
+slopes of half a gray level a pixel in every direction, about what a codec may leave out."""
+
+_BLIND = 1e-4
+"""What is left of the confidence without any texture."""
+
+
+def texture(gray: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+    """How far there is anything to be found at each site, from almost 0 to 1.
+
+    Of an even surface, or a straight edge, nobody sees the motion (Shi and Tomasi, CVPR 1994).
+    What little texture it has a codec often leaves where it was, and a search finds, consistently
+    to and fro, that it stands still.
+
+    Args:
+        gray: brightness of the frame.
+        size: of the grid, (h, w).
+    """
+    least = cv2.resize(cv2.cornerMinEigenVal(gray, BLOCK), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.maximum(least / (least + FAINT), _BLIND)
 
 
 def confidence(

@@ -115,6 +115,14 @@ def test_what_ships_is_nearer_to_raft_on_videos(shared: Path) -> None:
         assert corrected < filled
 
 
+def test_ground_that_the_codec_leaves_where_it_was_moves_all_the_same(shared: Path) -> None:
+    """Dark asphalt, of which x264 keeps hardly any texture: the search finds that it stands."""
+    pairs = sequence_pairs(shared / "davis16", "car-shadow", crf=26)
+    filled, corrected = errors(pairs, load_correction(), EXACT)
+    assert filled > 0.15
+    assert corrected < 0.5 * filled
+
+
 def test_the_default_is_corrected_and_the_plain_one_is_there() -> None:
     assert list(ESTIMATORS)[:2] == ["dis", "dis-plain"]
     frame = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stseg.flow.edge_aware import confidence, fill_in
+from stseg.flow.edge_aware import confidence, fill_in, texture
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -69,3 +69,38 @@ def test_a_shift_is_believed_and_one_that_does_not_come_back_is_not() -> None:
     assert astray.max() < 0.01
     elsewhere = np.roll(first, 9, axis=1)
     assert confidence(flow, -flow, first, elsewhere)[inside].max() < 0.05
+
+
+def rough(strength: float) -> np.ndarray:
+    """A picture with random texture of that many gray levels."""
+    noise = np.random.default_rng(6).normal(128, strength, (240, 427))
+    return noise.round().clip(0, 255).astype(np.uint8)
+
+
+def test_texture_is_what_has_slopes_in_every_direction() -> None:
+    grid = (128, 224)
+    even = np.full((240, 427), 90, np.uint8)
+    assert texture(even, grid).max() < 1e-3
+    edge = even.copy()
+    edge[:, 200:] = 200
+    assert texture(edge, grid).max() < 1e-3  # nobody sees how it moves along itself
+    edge[120:, :] = 30
+    told = texture(edge, grid)
+    assert told[64, 105] > 0.99  # the corner
+    assert told[20, 20] < 1e-3
+
+
+def test_texture_counts_by_its_strength() -> None:
+    means = [texture(rough(strength), (128, 224)).mean() for strength in (0, 0.5, 1, 10)]
+    assert means == sorted(means)
+    assert means[0] < 1e-3
+    assert 0.2 < means[2] < 0.5
+    assert means[3] > 0.95
+
+
+def test_texture_does_not_depend_on_the_axes() -> None:
+    gray = rough(0.5)
+    told = texture(gray, (240, 427))
+    np.testing.assert_allclose(texture(gray.T.copy(), (427, 240)), told.T, rtol=1e-3)
+    np.testing.assert_allclose(texture(gray[:, ::-1].copy(), (240, 427)), told[:, ::-1], rtol=1e-3)
+    assert told.dtype == np.float32
