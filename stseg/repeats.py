@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, UInt8
 
 from stseg.linkage import match, overlap
+from stseg.spool import Spool
 from stseg.timeline import FramePrediction, Timeline
 from stseg.volume import FlowFields
 
@@ -183,7 +184,7 @@ def _segments(prediction: FramePrediction) -> UInt8[np.ndarray, "1 h w"]:
 
 def moving_fields(flow: Float16[np.ndarray, "n 2 h w"]) -> tuple[int, ...]:
     """Which fields of a clip's flow are between frames that differ."""
-    fields = FlowFields()
+    fields = FlowFields(Spool(flow.nbytes))
     for field in flow:
         fields.forward.append(field)
     distinct = DistinctFrames(fields)

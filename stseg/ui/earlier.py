@@ -1,53 +1,82 @@
-"""Results of clips that a visitor turned away from: coming back shows them as they were."""
+"""Results of clips that a visitor turned away from: coming back needs no new run."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 from stseg.records import Clip
+from stseg.segment_motion import SegmentMotion
+from stseg.spool import Spool
+from stseg.ui.affinity import Affinity
 from stseg.ui.shown import Shown
 
 FRAMES = 1000
 """Of all results that one visitor turned away from; a frame is about 1.3 MiB, on the disk."""
 
+RESULTS = 4
+"""No more of them: each takes some ten open files."""
+
 
 class Earlier:
-    """The latest results of other clips, one a clip, as many as have so many frames in all.
+    """The latest results of other clips, one a clip, within bounds.
 
-    They leave memory, and their files are not kept: those are written anew.
+    What is large of them leaves memory, what can be computed again goes, and so do their files.
+
+    Args:
+        frames: of all results together.
+        results: how many.
     """
 
-    def __init__(self, frames: int = FRAMES) -> None:
+    def __init__(self, frames: int = FRAMES, results: int = RESULTS) -> None:
         self._frames = frames
+        self._results = results
         self._kept: tuple[Shown, ...] = ()
+        self._lock = threading.Lock()
 
-    def keep(self, shown: Shown) -> None:
-        """Keep a result, if its run went to the end; what is older may go."""
-        self.forget(shown.result.clip)
-        if shown.footage is None or shown.growing:
+    def keep(self, shown: Shown, stays: Sequence[Spool] = ()) -> None:
+        """Keep a result, if its run went to the end; what is older may go.
+
+        Args:
+            shown: the result.
+            stays: what is not moved to the disk.
+        """
+        if shown.footage is None or shown.growing or len(shown) > self._frames:
             return
-        if len(shown) > self._frames:
-            return
-        total, kept = 0, list[Shown]()
-        for each in (replace(shown, written={}), *self._kept):
-            total += len(each)
-            if total > self._frames:
-                break
-            kept.append(each)
-        self._kept = tuple(kept)
+        own = replace(
+            shown,
+            written={},
+            motion=SegmentMotion(shown.result),
+            affinity=Affinity(shown.unmerged),
+        )
+        with self._lock:
+            total, kept = 0, list[Shown]()
+            for each in (own, *self._others(shown.result.clip)):
+                total += len(each)
+                if total > self._frames or len(kept) == self._results:
+                    break
+                kept.append(each)
+            self._kept = tuple(kept)
         try:
-            shown.leave_memory()
+            for spool in own.spools:
+                if not any(spool is each for each in stays):
+                    spool.leave_memory()
         except OSError:  # the disk is full, and segmenting again takes less
             self.forget(shown.result.clip)
 
     def of(self, clip: Clip) -> Shown | None:
         """The result of this clip, or None."""
-        return next((each for each in self._kept if _same(each, clip)), None)
+        return next((each for each in self._kept if _is_of(each, clip)), None)
 
     def forget(self, clip: Clip) -> None:
         """Let the result of this clip go."""
-        self._kept = tuple(each for each in self._kept if not _same(each, clip))
+        with self._lock:
+            self._kept = self._others(clip)
+
+    def _others(self, clip: Clip) -> tuple[Shown, ...]:
+        return tuple(each for each in self._kept if not _is_of(each, clip))
 
 
-def _same(shown: Shown, clip: Clip) -> bool:
+def _is_of(shown: Shown, clip: Clip) -> bool:
     return shown.result.clip.source == clip.source

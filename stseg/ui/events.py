@@ -211,7 +211,9 @@ class Events:
                 yield line, *self._scene.unchanged()[1:]
                 continue
             before, place = session.shown, session.folder
-            shown = session.show(step.shown, folder)
+            shown = session.show(step.shown, folder, ticket)
+            if shown is None:
+                return
             anew = folder != place or shown.choice != _choice(before)
             # What is known is not drawn again: the visitor may look elsewhere by now.
             draw = not _same(shown, before)
@@ -362,12 +364,10 @@ class Events:
         known = self._known(session, clip)
         # A clip that cannot be read changes nothing, so it is read first.
         board = "" if known else self._scene.first_picture(clip)
-        ended = session.turn()
-        session.clip, session.frame, session.compared = clip, 0, ()
-        session.choice = choice
-        shown = self._known(session, clip) if known else None  # it may have ended just now
-        self._leave(session, clip)
-        session.shown = shown = shown and (shown.chosen(session.choice) or shown)
+        shown = known and (known.chosen(choice) or known)
+        before, ended = session.turn(clip, shown, choice)
+        if before is not None:
+            self._keep(session, before)
         gallery, badge = self._scene.gallery(session), self._badge(session)
         line = markup.status(f"{_at_rest(clip, shown)} {ended}".rstrip())
         if shown is None:
@@ -382,14 +382,13 @@ class Events:
             (each for each in kept if each and each.result.clip.source == clip.source), None
         )
 
-    def _leave(self, session: Session, clip: Clip) -> None:
-        """Turn to ``clip``: keep what is shown of another one; the example is kept anyway."""
-        shown, example = session.shown, self._example.shown()
-        if shown is None or shown.result.clip.source == clip.source:
-            return
-        session.folder = session.new_folder()
-        if example is None or shown.others is not example.others:
-            session.earlier.keep(shown)
+    def _keep(self, session: Session, before: Shown) -> None:
+        """Keep a result for when its clip is looked at again; the example is kept anyway."""
+        example = self._example.shown()
+        if example is None:
+            session.earlier.keep(before)
+        elif before.others is not example.others:
+            session.earlier.keep(before, example.spools)  # which all visitors read
 
     def _unmoved(self) -> tuple[Any, ...]:
         return self._scene.unchanged()[2:]

@@ -222,27 +222,53 @@ class Session:
             self._claimed = True
             self._working = False
 
-    def turn(self) -> str:
-        """Turn to another clip: what runs ends, unless it has nothing to do with one.
+    def turn(self, clip: Clip, shown: Shown | None, choice: Choice) -> tuple[Shown | None, str]:
+        """Turn to a clip: what runs ends, unless it has nothing to do with one.
 
-        Gives a sentence on what becomes of it, or nothing.
+        Args:
+            clip: that Segment will take.
+            shown: a result of it that is known.
+            choice: the labels to look at.
+
+        Returns:
+            what was shown of another clip, and a sentence on what becomes of the work, or nothing.
         """
         with self._lock:
             self.refused = False
             running = self._called if self.busy else ""
             told = f"{running[:1].upper()}{running[1:]}"
             if self.busy and self._lasting:
-                return f"{told} goes on; other work ends it."
-            self.drop()
-            return f"{told} was stopped." if told else ""
+                told = f"{told} goes on; other work ends it."
+            else:
+                self.drop()
+                told = f"{told} was stopped." if told else ""
+            before = self.shown
+            if before is not None and before.result.clip.source == clip.source:
+                before = None
+            else:
+                self.folder = self.new_folder()
+            self.clip, self.shown, self.choice = clip, shown, choice
+            self.frame, self.compared = 0, ()
+            self._settle()
+            return before, told
 
-    def show(self, shown: Shown, folder: Path) -> Shown:
+    def show(self, shown: Shown, folder: Path, ticket: int | None = None) -> Shown | None:
         """Put a result on the page, with the labels that are looked at; its files go to ``folder``.
 
         Variants of a run with other settings do not stay: their titles tell what differs from it.
         Those that waited for a first result get what differs from it into their titles.
+
+        Args:
+            shown: the result.
+            folder: where its files go.
+            ticket: of the work that made it; None where nobody could have turned away meanwhile.
+
+        Returns:
+            what is shown now, or None where the page does not wait for that work any more.
         """
         with self._lock:
+            if ticket is not None and not self.current(ticket):
+                return None
             shown = shown.chosen(self.choice) or shown
             before, settings = self.shown, shown.result.settings
             if before is None:

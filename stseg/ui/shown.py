@@ -114,14 +114,13 @@ class Shown:
         """Whether these labels are those of a whole clip and have no files yet."""
         return self.footage is not None and not self.files
 
-    def leave_memory(self) -> None:
-        """Move masks, flow and frames to the disk. Reading them takes a little longer then."""
-        flow = (
-            () if self.footage is None else (self.footage.flow.forward, self.footage.flow.backward)
-        )
+    @property
+    def spools(self) -> tuple[Spool, ...]:
+        """Frames, flow and the masks of every K."""
+        known = self.footage
+        flow = () if known is None else (known.flow.forward, known.flow.backward)
         masks = (each.masks for each in self.others.values())
-        for spool in (self.pictures, self.result.flow, *flow, *masks):
-            spool.leave_memory()
+        return self.pictures, self.result.flow, *flow, *masks
 
     def chosen(self, choice: Choice) -> Shown | None:
         """Other labels of the same run, or None where it did not make this K.

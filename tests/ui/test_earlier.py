@@ -124,6 +124,56 @@ def test_the_example_stays_where_it_is(
     assert in_memory(shown) > 10_000
 
 
+def test_frames_and_flow_of_the_example_stay_when_a_run_of_ones_own_is_kept(
+    page: Page, shown: Shown, clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(shown, others=dict(shown.others))  # with another model, say
+    page.session.shown = own
+    monkeypatch.setattr(page.events._example, "shown", lambda: shown)
+    upload(page, clip, tmp_path / "other.mp4")
+    kept = page.session.earlier.of(clip)
+    assert kept is not None
+    assert kept.others is own.others
+    assert in_memory(shown) > 10_000
+    # Once the visitor is back, what they made goes before the example.
+    event = gr.EventData(None, {"key": "0-0"})
+    monkeypatch.setattr(page.catalogue, "find", lambda key, uploads: clip)
+    page.events.pick(event, REQUEST, *page.values)
+    assert page.session.shown is not None
+    assert page.session.shown.others is own.others
+
+
+def test_a_run_that_was_broken_off_does_not_replace_a_whole_one(shown: Shown) -> None:
+    kept = Earlier()
+    kept.keep(shown)
+    kept.keep(replace(shown, footage=None))
+    kept.keep(replace(shown, growing=True))
+    whole = kept.of(shown.result.clip)
+    assert whole is not None
+    assert whole.footage is shown.footage
+    assert not whole.growing
+
+
+def test_there_are_only_so_many(shown: Shown) -> None:
+    kept = Earlier(results=2)
+    for name in "abc":
+        kept.keep(of_clip(shown, name))
+    there = [kept.of(of_clip(shown, name).result.clip) is not None for name in "abc"]
+    assert there == [False, True, True]
+
+
+def test_work_that_nobody_waits_for_shows_nothing(page: Page, shown: Shown, clip: Clip) -> None:
+    session = page.session
+    session.begin()
+    ticket = session.claim()
+    assert ticket is not None
+    other = replace(clip, source=Path("other.mp4"), name="other")
+    assert session.turn(other, None, Choice(4)) == (shown, "")
+    assert session.show(shown, session.folder, ticket) is None
+    assert session.shown is None
+    assert session.clip == other
+
+
 def test_the_oldest_make_room(shown: Shown) -> None:
     kept = Earlier(frames=2 * len(shown))
     for name in "abca":
