@@ -305,8 +305,8 @@ def main() -> None:
     print(f"{len(kinds[-1])} pairs of collages; masks judge", flush=True)
     network, loss = finish(train_judged(network, kinds, judges_that_ship(), JUDGED, device))
     card = {
-        "data": "DAVIS2016 training sequences (MP4 frames, also coded anew, and so with half of each "
-        "frame in the dark; RAFT flow), rendered clips, collages of frames of these sequences",
+        "data": "DAVIS2016 training sequences (MP4 frames, also coded anew, and so with half of "
+        "each frame in the dark; RAFT flow), rendered clips, collages of frames of the sequences",
         "licence": "Apache-2.0; DAVIS2016 is CC BY-NC 4.0",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {device.name}, torch {torch.__version__}",
