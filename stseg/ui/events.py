@@ -19,6 +19,7 @@ from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS, settings_on_page
 from stseg.ui.example import Example
 from stseg.ui.jobs import own_settings
 from stseg.ui.pace import Pace
+from stseg.ui.player import slider_update
 from stseg.ui.scene import Scene
 from stseg.ui.session import SEGMENT, WRITE, Session, Sessions
 from stseg.ui.shown import Choice, Shown
@@ -80,6 +81,16 @@ class Events:
         session.shown = shown = shown.chosen(session.choice) or shown
         text = f"An example, finished: {shown.result.clip.name}, K = {shown.result.k}. {REST}"
         return self._scene.shown(session, markup.status(text), self._badge(session))
+
+    def settle(self, request: gr.Request) -> Any:
+        """The slider once more: on a slow machine Gradio 6.31 loses what comes while it is mounted.
+
+        It stayed off then, with all pictures there.
+        """
+        session = self._session(request)
+        if session.shown is None or session.busy:
+            return gr.skip()  # whatever goes on fills it
+        return slider_update(len(session.shown), session.frame)
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""

@@ -123,13 +123,14 @@ class App:
             looks = [frame, controls.eta, tab_open, *(o for view in views for o in view.options)]
             scene = [status, controls.badge, frame, *pictures, *details]
 
-            blocks.load(
+            arrived = blocks.load(
                 guarded(events.arrive, unchanged=lambda: (gr.skip(), *self._scene.unchanged())),
                 [*controls.settings, *looks],
                 [controls.gallery, *scene],
                 **light,
                 queue=True,
             )
+            arrived.then(guarded(events.settle), None, frame, **light)
             blocks.load(guarded(events.introduce), None, player.looker, **light)
             blocks.unload(events.leave)
             picked = controls.gallery.click(

@@ -81,6 +81,22 @@ def test_a_clip_that_cannot_be_read_any_more_changes_nothing(
     assert page.session.clip.name == "pause"
 
 
+def test_the_slider_comes_twice_to_a_page_that_opens(page: Page) -> None:
+    """Gradio loses what comes while a slow machine still mounts it."""
+    session = page.session
+    session.frame = 1
+    assert session.shown is not None
+    told = page.events.settle(REQUEST)
+    assert told["maximum"] == len(session.shown) - 1
+    assert told["interactive"]
+    assert told["value"] == 1
+    session.begin()
+    assert page.events.settle(REQUEST) == gr.skip()
+    session.drop()
+    session.shown = None
+    assert page.events.settle(REQUEST) == gr.skip()
+
+
 def test_nothing_of_the_last_clip_stays(page: Page) -> None:
     assert all(len(view.blank) == len(view.pictures) for view in page.views)
     _, _, _, _, *scene = pick(page, "pause")
