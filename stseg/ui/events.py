@@ -85,7 +85,7 @@ class Events:
     def settle(self, request: gr.Request) -> Any:
         """The slider once more: on a slow machine Gradio 6.31 loses what comes while it is mounted.
 
-        It stayed off then, with all pictures there.
+        It stayed off then, with all pictures there (gradio-app/gradio#12904 tells of such a loss).
         """
         session = self._session(request)
         if session.shown is None or session.busy:
