@@ -30,7 +30,7 @@ from stseg.stability import (
     flicker_of,
     identity_switches_of,
     joined,
-    long_term_of,
+    long_term,
     region_similarities,
 )
 from stseg.timeline import Predict, Prediction, Timeline, Triplet
@@ -282,7 +282,7 @@ def _figures(
             without += region_similarities(own, moving_labels(segmentation, part, distances))
     whole = joined(segmentation)
     carried = list(carried_counts(segmentation))
-    once = long_term_of(_linked(counts, whole.assignment[list(frames)]), frames, n).whole
+    once = long_term(_linked(counts, whole.assignment[list(frames)]), frames, n).whole
     return Figures(
         float(np.mean(with_truth)),
         float(np.mean(without)),

@@ -27,7 +27,7 @@ from stseg.stability import (
     flicker_of,
     identity_switches_of,
     joined,
-    long_term_of,
+    long_term,
 )
 from stseg.truth import GroundTruth, ground_truth, oddities, present_codes, uniform
 
@@ -158,7 +158,7 @@ def score(
             f"{len(empty)} of the masks {verb} empty (frame {empty[0]}{more}), which is valid."
         )
     carried = list(carried_counts(segmentation))
-    once = long_term_of(np.stack(linked_counts), scored, n, subsequence).whole
+    once = long_term(np.stack(linked_counts), scored, n, subsequence).whole
     return SequenceScore(
         clip.name,
         list(j.values()),

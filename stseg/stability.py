@@ -5,7 +5,7 @@ Three measures, from the strictest to the coarsest:
 - *label flicker*, per site: the label of frame t is carried along the flow to frame t + 1 and
   compared with the label there;
 - *identity switches*, per label: the label's region as a whole is found under another label at
-  t + 1, or, with ground truth, lies on another object than before;
+  t + 1;
 - *long-term stability*, per video: J where the foreground is chosen once for the whole video,
   against once per sub-sequence.
 
@@ -19,16 +19,15 @@ Elsewhere the carried label of q is the one with the largest weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
-from stseg.errors import InputError
 from stseg.linkage import match
 from stseg.records import Segmentation
-from stseg.selection import label_counts, oracle_foreground, subsequences
+from stseg.selection import oracle_foreground, subsequences
 
 OCCLUSION = 0.25
 """Sites whose density of arriving sites is further than this from 1 are left out."""
@@ -160,41 +159,6 @@ def identity_switches_of(carried: Iterable[Int64[np.ndarray, "k k"]]) -> Switche
     return Switches(count, chances)
 
 
-def object_switches(
-    segmentation: Segmentation, truths: Mapping[int, Integer[np.ndarray, "H W"]]
-) -> Switches:
-    """Switches with ground truth: labels that go over to another object.
-
-    In each annotated frame a present label is matched to the object (background is one, 0) that
-    holds most of its sites; with a binary mask that is its membership in the foreground. It
-    switches where the match differs from the one in the last annotated frame in which the label
-    was present, in the same sub-sequence of the linkage. Each such comparison is a chance.
-
-    Args:
-        segmentation: what to judge.
-        truths: object of each site of each annotated frame, at the size of the source; 0 is none
-            (``stseg.truth.GroundTruth.codes``).
-    """
-    count = chances = 0
-    for part in subsequences(len(segmentation), segmentation.settings.subsequence):
-        last: dict[int, int] = {}
-        for frame in (index for index in sorted(truths) if index in part):
-            for label, found in _matches(segmentation.labels(frame), truths[frame]).items():
-                chances += label in last
-                count += last.get(label, found) != found
-                last[label] = found
-    return Switches(count, chances)
-
-
-def _matches(labels: UInt8[np.ndarray, "H W"], truth: Integer[np.ndarray, "H W"]) -> dict[int, int]:
-    """The object that holds most of each present label."""
-    objects, numbers = np.unique(truth, return_inverse=True)
-    pairs = labels.astype(np.int64).ravel() * len(objects) + numbers.ravel()
-    joint = np.bincount(pairs, minlength=256 * len(objects)).reshape(256, -1)
-    present = np.flatnonzero(joint.sum(axis=1) >= _least(labels.size))
-    return {int(label): int(objects[joint[label].argmax()]) for label in present}
-
-
 def _least(sites: int) -> float:
     return max(PRESENT * sites, 1)
 
@@ -218,7 +182,7 @@ class LongTerm:
 
 
 def long_term(
-    segmentation: Segmentation, truths: Mapping[int, Bool[np.ndarray, "H W"]], length: int = 10
+    counts: Int64[np.ndarray, "m 2 k"], frames: Sequence[int], n: int, length: int = 10
 ) -> LongTerm:
     """Long-term stability: J of a foreground chosen once, against once per ``length`` frames.
 
@@ -226,28 +190,7 @@ def long_term(
     whole video; where linkage started anew its parts are joined first, see ``joined``.
 
     Args:
-        segmentation: what to judge.
-        truths: foreground of the frames that are scored, at the size of the source.
-        length: frames of a sub-sequence.
-
-    Raises:
-        InputError: there is no frame to score.
-    """
-    if not truths:
-        raise InputError(f"{segmentation.clip.name} has no ground truth to score. Leave it out.")
-    whole = joined(segmentation)
-    frames = sorted(truths)
-    counts = np.stack([label_counts(whole.labels(t), truths[t], whole.k) for t in frames])
-    return long_term_of(counts, frames, len(segmentation), length)
-
-
-def long_term_of(
-    counts: Int64[np.ndarray, "m 2 k"], frames: Sequence[int], n: int, length: int = 10
-) -> LongTerm:
-    """``long_term`` from the ``label_counts`` of the scored frames.
-
-    Args:
-        counts: of each scored frame, for labels linked through the whole video.
+        counts: ``stseg.selection.label_counts`` of each frame that is scored, at least one.
         frames: their numbers.
         n: frames of the video.
         length: frames of a sub-sequence.

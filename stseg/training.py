@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -453,9 +453,3 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 
     plain: dict[str, Any] = listed(asdict(settings))
     return plain
-
-
-def train(trainer: Trainer, report: Callable[[Progress], None]) -> None:
-    """Run ``trainer`` to the end and hand each step's progress to ``report``."""
-    for progress in trainer.run():
-        report(progress)

@@ -18,7 +18,7 @@ from stseg.motion import MODELS, FitSettings
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.objectives import Imitation, MotionObjective, agreement_loss
 from stseg.train_settings import Stage, TrainSettings
-from stseg.training import Trainer, train
+from stseg.training import Trainer
 
 SIZE = (3, 8, 12)
 PAPER = MotionObjective(MODELS["affine-time"], FitSettings())
@@ -149,9 +149,7 @@ def test_a_pupil_comes_to_agree_with_its_teacher(tmp_path: Path, cpu: Device) ->
     sequences = rough_sequences()
     run = Trainer(settings(60, 3e-3), sequences, tmp_path, cpu, start=network(1), teacher=teacher)
     first = run._validate()
-    seen: list[float | None] = []
-    train(run, lambda progress: seen.append(progress.validation))
-    last = seen[-1]
+    last = [progress.validation for progress in run.run()][-1]
     assert first is not None
     assert last is not None
     assert last < 0.6 * first
@@ -171,7 +169,7 @@ def test_the_teacher_sees_the_better_flow(tmp_path: Path, cpu: Device) -> None:
         run = Trainer(
             settings(1, 1e-5), [sequence], tmp_path / name, cpu, start=teacher, teacher=teacher
         )
-        train(run, lambda progress: losses.append(progress.losses["loss"]))
+        losses += [progress.losses["loss"] for progress in run.run()]
     assert losses[0] == pytest.approx(0, abs=1e-5)
     assert losses[1] > 1e-3
 

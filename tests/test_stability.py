@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stseg.errors import InputError
 from stseg.records import Clip, Segmentation, Settings
 from stseg.selection import label_counts
 from stseg.spool import Spool
 from stseg.stability import (
+    LongTerm,
     Switches,
     carried_labels,
     flicker,
@@ -22,8 +22,6 @@ from stseg.stability import (
     joined,
     linked_pairs,
     long_term,
-    long_term_of,
-    object_switches,
     transitions,
 )
 
@@ -139,32 +137,6 @@ def test_pairs_that_cannot_disagree_or_need_not_agree_are_left_out() -> None:
     assert np.isnan(flicker(made(1)))
 
 
-def test_ground_truth_sees_labels_go_over_to_another_object() -> None:
-    truths = {index: large((square(index) == 1).astype(np.uint8)) for index in range(N)}
-    assert object_switches(made(), truths) == Switches(0, K * (N - 1))
-    assert object_switches(made(assignment=swapped), truths) == Switches(2 * (N - 1), K * (N - 1))
-    # Frames without ground truth in between: the last known match counts.
-    even = {index: truths[index] for index in truths if index % 2 == 0}
-    assert object_switches(made(assignment=swapped), even).count == 0
-
-
-def test_objects_may_have_any_codes() -> None:
-    # 24-bit colours, as FBMS-59 has them; the label at rest is an object, too.
-    codes = np.array([0, 0xFF0000, 0x00FF00], np.int32)
-    truths = {index: codes[large(square(index))] for index in range(N)}
-    assert object_switches(made(), truths) == Switches(0, K * (N - 1))
-    assert object_switches(made(assignment=swapped), truths).count == 2 * (N - 1)
-
-
-def test_a_label_that_is_gone_for_a_while_is_remembered() -> None:
-    def hidden(index: int) -> np.ndarray:
-        return np.where((square(index) == 1) & (3 <= index < 6), 0, square(index)).astype(np.uint8)
-
-    truths = {index: large((square(index) == 1).astype(np.uint8)) for index in range(N)}
-    got = object_switches(made(labels=hidden), truths)
-    assert got == Switches(0, K * (N - 1) - 3)
-
-
 def test_small_labels_count_and_specks_do_not() -> None:
     # A thousandth of 64 x 96 pixels are 6.1: label 2 has 8 of them, or 4.
     def small(width: int) -> Callable[[int], np.ndarray]:
@@ -175,22 +147,21 @@ def test_small_labels_count_and_specks_do_not() -> None:
 
         return labels
 
-    truths = {index: large((square(index) == 1).astype(np.uint8)) for index in range(N)}
-    assert object_switches(made(labels=small(2)), truths).chances == 3 * (N - 1)
-    assert object_switches(made(labels=small(1)), truths).chances == 2 * (N - 1)
+    pairs = len(linked_pairs(made()))
+    assert identity_switches(made(labels=small(3))).chances == 3 * pairs
+    assert identity_switches(made(labels=small(1))).chances == 2 * pairs
     for sites, switches in ((10, Switches(1, 2)), (9, Switches(0, 1))):
         counts = np.array([[10_000 - sites, 0, 0], [sites, 0, 0], [0, 0, 0]])
         assert identity_switches_of([counts]) == switches
 
 
 def test_a_new_subsequence_is_no_switch() -> None:
-    truths = {index: large((square(index) == 1).astype(np.uint8)) for index in range(N)}
     renamed = made(
         settings=Settings(k=K, subsequence=6),
         assignment=lambda index: (1, 0, 2) if index >= 6 else (0, 1, 2),
     )
     assert flicker(renamed) == 0.0
-    assert object_switches(renamed, truths).count == 0
+    assert identity_switches(renamed).count == 0
 
 
 @pytest.mark.parametrize("linkage", ["one-to-one", "greedy"])
@@ -221,12 +192,20 @@ def test_labels_that_nobody_sees_at_a_seam_stay_apart(linkage: str) -> None:
 
 
 def test_choosing_once_costs_what_the_lost_identity_is_worth() -> None:
-    truths = {index: large(square(index) == 1) for index in range(1, N - 1)}
-    kept = long_term(made(), truths)
+    def stability(segmentation: Segmentation, length: int) -> LongTerm:
+        scored = range(1, N - 1)
+        truths = (large(square(index) == 1) for index in scored)
+        counts = [
+            label_counts(segmentation.labels(t), truth, K)
+            for t, truth in zip(scored, truths, strict=True)
+        ]
+        return long_term(np.stack(counts), scored, N, length)
+
+    kept = stability(made(), 10)
     assert (kept.whole, kept.parts, kept.loss) == (1.0, 1.0, 0.0)
     # From frame 6 on, the square has label 0 and the ground label 1.
     lost = made(assignment=lambda index: (1, 0, 2) if index >= 6 else (0, 1, 2))
-    got = long_term(lost, truths, length=6)
+    got = stability(lost, 6)
     assert got.parts == 1.0
     # Label 1 in frames 1 to 5 is right; in frames 6 to 10 it is the ground. The best single choice
     # is {1} or {0, 1}: by hand, from the areas of the square, of label 2 and of the rest.
@@ -234,18 +213,6 @@ def test_choosing_once_costs_what_the_lost_identity_is_worth() -> None:
     union = 10 * area + 5 * ground
     assert 5 * area / union < 10 * area / (10 * (area + ground))
     assert got.whole == pytest.approx(area / (area + ground))
-
-
-def test_long_term_from_counts_is_the_same() -> None:
-    lost = made(assignment=lambda index: (1, 0, 2) if index >= 6 else (0, 1, 2))
-    truths = {index: large(square(index) == 1) for index in range(1, N - 1)}
-    counts = np.stack([label_counts(lost.labels(t), truths[t], K) for t in truths])
-    assert long_term_of(counts, list(truths), N, 6) == long_term(lost, truths, 6)
-
-
-def test_without_ground_truth_long_term_says_so() -> None:
-    with pytest.raises(InputError, match="no ground truth to score"):
-        long_term(replace(made(), settings=Settings(k=K)), {})
 
 
 def test_golden_values_of_noisy_labels(rng: np.random.Generator) -> None:

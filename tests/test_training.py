@@ -25,7 +25,7 @@ from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.tensor_files import read_tensors, write_tensors
 from stseg.train_settings import Stage, TrainSettings
-from stseg.training import Progress, Trainer, train
+from stseg.training import Progress, Trainer
 
 GRID = (16, 28)
 TINY = TrainSettings(
@@ -66,9 +66,7 @@ def trainer(
 
 
 def finish(run: Trainer) -> list[Progress]:
-    seen: list[Progress] = []
-    train(run, seen.append)
-    return seen
+    return list(run.run())
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
