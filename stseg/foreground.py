@@ -2,10 +2,11 @@
 
 The background is what moves like the border of the frame: a quadratic field is fitted to the sites
 along the border with the L1 distance (``stseg.motion.fit_motion``), which the objects that cross
-the border hardly bend. A site moves on its own where its flow is many times as far from that field
-as the border itself is, and a label as far as its sites do. Labels that hold a good part of the
-border are background all the same: what a camera passes close by has parallax, and objects are
-looked at.
+the border hardly bend. How far a site's flow is from that field, measured by how far the border
+itself is and on a logarithmic scale, says how sure it is that the site moves on its own; a label
+does as its sites do. What is sure but slow beside what moves most is something that the camera
+passes by, or waves. Labels that hold a good part of the border are background all the same: objects
+are looked at.
 
 ``benchmarks/README.md`` tells which rules were tried, and what they lose against a choice with the
 ground truth.
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from stseg.motion import fit_motion, motion_model
 from stseg.records import Segmentation
@@ -29,14 +30,18 @@ CHOICE = 10
 BACKGROUND_MODEL = "quadratic"
 """Motion model of the background of one frame."""
 
-FAR = 12.0
-"""A site moves on its own that is this many times as far from the background as the border is."""
+NEAR, FAR = 6.0, 48.0
+"""Distances to the background, in medians of the border, at which a site surely belongs to it and
+surely moves on its own."""
 
 ROUNDING = 0.002
 """Distances to the background, as shares of the mean flow, that are none: flow is in float16."""
 
 MOVES = 0.6
-"""Labels are foreground of whose sites at least this share moves of that of the best label."""
+"""Labels are foreground whose score is at least this share of the best label's."""
+
+SLOW = 0.15
+"""Labels are background whose distance is below this share of that of the label that moves most."""
 
 BORDER = 0.25
 """A label that holds more than this share of the border of the frame is background."""
@@ -67,11 +72,13 @@ def moving_labels(
 ) -> tuple[int, ...]:
     """The labels that make up the foreground of some frames, chosen without ground truth.
 
-    Score of a label: the share of its sites whose flow is further from the motion of the background
-    (L1) than ``FAR`` medians of the border, averaged over the frames that have the label.
-    Candidates hold at most ``BORDER`` of the border and at least ``LEAST`` of the frame; the
-    foreground are those with at least ``MOVES`` of the best candidate's score. It is empty where
-    there is no candidate, or no motion but that of the background.
+    Score of a site: 0 where its flow is no further from the motion of the background (L1) than
+    ``NEAR`` medians of the border, 1 from ``FAR`` on, by the logarithm in between. Score and
+    distance of a label: the means over its sites, and over the frames that have the label.
+    Candidates hold at most ``BORDER`` of the border and at least ``LEAST`` of the frame. The one
+    whose area times distance is largest moves most. Foreground are the candidates with at least
+    ``MOVES`` of the best one's score and ``SLOW`` of the distance of the one that moves most. It is
+    empty where there is no candidate, or no motion but that of the background.
 
     Args:
         segmentation: what to choose from.
@@ -79,24 +86,42 @@ def moving_labels(
         distances: ``own_motion`` of every frame of the clip, where somebody has it already.
     """
     k = segmentation.k
-    scores = np.zeros((len(frames), k))
-    present = np.zeros((len(frames), k), bool)
-    areas, border = np.zeros(k), np.zeros(k)
+    shape = (len(frames), k)
+    scores, far, areas, border = (np.zeros(shape) for _ in range(4))
     for row, frame in enumerate(frames):
         labels = segmentation.labels_on_grid(frame)
         distance = distances[frame] if distances else own_motion(segmentation.motion(frame))
-        usual = float(np.median(distance[_ring((labels.shape[0], labels.shape[1]))]))
-        moving = labels[distance > max(FAR * usual, ROUNDING)]
         sites = np.bincount(labels.ravel(), minlength=k)
-        areas += sites / labels.size
-        border += border_shares(labels, k)
-        scores[row] = np.bincount(moving, minlength=k) / np.maximum(sites, 1)
-        present[row] = sites > 0
-    score = scores.sum(axis=0) / np.maximum(present.sum(axis=0), 1)
-    candidate = (border <= BORDER * len(frames)) & (areas >= LEAST * len(frames))
+        areas[row] = sites / labels.size
+        border[row] = border_shares(labels, k)
+        far[row] = _means(distance, labels, sites)
+        scores[row] = _means(_certainty(distance), labels, sites)
+    seen = np.maximum((areas > 0).sum(axis=0), 1)
+    score, reach = scores.sum(axis=0) / seen, far.sum(axis=0) / seen
+    area = areas.mean(axis=0)
+    candidate = (border.mean(axis=0) <= BORDER) & (area >= LEAST)
     score[~candidate] = 0
-    chosen = (score > 0) & (score >= MOVES * score.max())
+    most = reach[np.argmax(area * reach * candidate)]
+    chosen = (score > 0) & (score >= MOVES * score.max()) & (reach >= SLOW * most)
     return tuple(int(label) for label in np.flatnonzero(chosen))
+
+
+def _certainty(distance: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """How sure it is that each site moves on its own, from 0 to 1."""
+    usual = float(np.median(distance[_ring((distance.shape[0], distance.shape[1]))]))
+    near = max(NEAR * usual, ROUNDING)
+    times = np.maximum(distance, near) / near
+    sure: Float32[np.ndarray, "h w"] = np.minimum(np.log(times) / np.log(FAR / NEAR), 1)
+    return sure.astype(np.float32, copy=False)
+
+
+def _means(
+    values: Float32[np.ndarray, "h w"],
+    labels: UInt8[np.ndarray, "h w"],
+    sites: Int64[np.ndarray, " k"],
+) -> Float64[np.ndarray, " k"]:
+    """Mean over the sites of each label; 0 for one that has none."""
+    return np.bincount(labels.ravel(), values.ravel(), len(sites)) / np.maximum(sites, 1)
 
 
 def own_motion(flow: Float32[np.ndarray, "2 h w"]) -> Float32[np.ndarray, "h w"]:

@@ -67,6 +67,31 @@ def test_what_moves_little_beside_a_fast_thing_is_foreground_too() -> None:
     assert moving_labels(made(with_motion(l2=(9, 0), l3=(1.5, 0))), range(4)) == (2, 3)
 
 
+def test_what_hardly_moves_beside_a_fast_thing_is_background() -> None:
+    """Both surely move on their own, one of them at a tenth of the other's speed."""
+    assert moving_labels(made(with_motion(l3=(1.2, 0))), range(4)) == (3,)
+    assert moving_labels(made(with_motion(l2=(12, 0), l3=(1.2, 0))), range(4)) == (2,)
+
+
+def test_a_speck_that_is_fast_does_not_make_the_rest_slow() -> None:
+    labels = np.where(LABELS == 2, LABELS, 0)
+    labels[20:22, 60:62] = 1  # four sites with ten times the motion of the object
+    flow = CAMERA.copy()
+    flow[0, labels == 2] += 2
+    flow[0, labels == 1] += 20
+    assert moving_labels(made(flow, labels), range(4)) == (1, 2)
+
+
+@pytest.mark.parametrize(("times", "chosen"), [(12, (2,)), (20, (2,)), (30, (2, 3))])
+def test_the_border_says_what_is_sure_to_move(times: float, chosen: tuple[int, ...]) -> None:
+    """By the logarithm, 12 times the border's distance is a third of the way from 6 to 48."""
+    distance = np.full((H, W), 0.01, np.float32)
+    distance[LABELS == 2] = 0.6
+    distance[LABELS == 3] = 0.01 * times
+    found = moving_labels(made(np.zeros((2, H, W))), range(4), [distance] * 4)
+    assert found == chosen
+
+
 @pytest.mark.parametrize(("share", "chosen"), [(0.55, (2,)), (0.65, (2, 3))])
 def test_a_label_is_foreground_if_enough_of_it_moves(share: float, chosen: tuple[int, ...]) -> None:
     """Label 2 moves as a whole; so many of the 20 rows of label 3 do."""
