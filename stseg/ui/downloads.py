@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,19 @@ FILES = {
 }
 
 NONE_YET = "Files appear here when a clip has been segmented to its end."
+BROKEN_OFF = "The run was stopped: {frames} are there. Press Write files to have theirs."
 PENDING = (
     "The files of {choice} are not written yet: they appear here when they are. If they were "
-    "stopped, {remedy}."
+    "stopped, press Write files."
 )
-SEGMENT_ANEW, MERGE_ANEW = "press Segment", 'tick "Use merged labels" anew in the tab Similarity'
 
 
 def build() -> TabView:
     """Lay out the tab."""
     state = gr.HTML(note(NONE_YET), elem_id="download-state")
+    write = gr.Button(
+        "Write files", interactive=False, size="sm", scale=0, min_width=230, elem_id="write-files"
+    )
     buttons = []
     for name, hint in FILES.items():
         with gr.Row(elem_classes="download", equal_height=True):
@@ -71,32 +73,35 @@ def build() -> TabView:
             for name in FILES
         ]
         line = _command(shown) if shown else ""
-        return note(_state(shown)), *labelled, line
+        missing = shown is not None and not shown.growing and not files
+        ask = gr.update(interactive=missing)
+        return note(_state(shown)), ask, *labelled, line
 
     def update(shown: Shown) -> tuple[Any, ...]:
         """The files come when the run has ended; those of a run that goes on are none."""
         return tuple(gr.skip() for _ in details) if shown.growing else fill(shown)
 
-    details = (state, *buttons, command)
-    return TabView(details=details, fill=fill, update=update)
+    details = (state, write, *buttons, command)
+    return TabView(details=details, fill=fill, update=update, write_on=(write.click,))
 
 
 def _state(shown: Shown | None) -> str:
-    if shown is None or (shown.footage is None and not shown.files):
+    if shown is None or shown.growing:
         return NONE_YET
-    choice = told_choice(shown.choice)
-    if not shown.files:
-        remedy = SEGMENT_ANEW if shown.choice.merge is None else MERGE_ANEW
-        return PENDING.format(choice=choice, remedy=remedy)
-    return f"Files of {shown.result.clip.name}, {choice}."
+    choice, frames = told_choice(shown.choice), _frames(len(shown))
+    if shown.files:
+        part = f", its first {frames}" if shown.broken_off else ""
+        return f"Files of {shown.result.clip.name}, {choice}{part}."
+    return (BROKEN_OFF if shown.broken_off else PENDING).format(choice=choice, frames=frames)
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"
 
 
 def _command(shown: Shown) -> str:
     """The source of an upload is its name alone: where it lies at home is not known here."""
-    result = shown.result
-    clip, settings = result.clip, result.settings
-    if shown.footage is None and not shown.growing:  # stopped: so many frames are there
-        settings = replace(settings, max_frames=len(result))
+    clip, settings = shown.record.clip, shown.record.settings
     return command_line(clip, settings, f"out/{clip.name}", told_path)
 
 

@@ -173,8 +173,15 @@ class Events:
                 session.keep_choice()
             session.end(ticket)
 
+    def ask_files(self, request: gr.Request) -> Any:
+        """Write files was pressed: those of what is shown are announced; other work goes on."""
+        session = self._session(request)
+        if session.begin_files():
+            return markup.status("The files are being written …", busy=True)
+        return gr.skip()
+
     def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """After other labels were chosen: write the files of what is shown, if it was announced."""
+        """Write the files of what is shown, if they were announced."""
         session = self._session(request)
         ticket = session.claim(WRITE)
         if ticket is None:

@@ -199,7 +199,12 @@ class App:
                 )
                 for stop in job.stop:
                     stop(guarded(events.stop), None, status, **light)
-            for announcing in (picked, *labels_moved, *jobs_ended):
+            asked = [
+                ask(guarded(events.ask_files), None, status, **light)
+                for view in views
+                for ask in view.write_on
+            ]
+            for announcing in (picked, *labels_moved, *jobs_ended, *asked):
                 announcing.then(
                     guarded(events.write, events.failed, self._scene.unchanged),
                     None,

@@ -152,6 +152,14 @@ class Session:
             self.begin(WRITE, said)
             return True
 
+    def begin_files(self) -> bool:
+        """Announce the files of what is shown, for somebody asks: those of a stopped run, too."""
+        with self._lock:
+            if self.busy or self.shown is None or self.shown.files:
+                return False
+            self.begin(WRITE)
+            return True
+
     def choose(self, choice: Choice) -> Shown | None:
         """Look at other labels: what is shown now, or None where that is what was shown before.
 

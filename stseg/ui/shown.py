@@ -110,6 +110,19 @@ class Shown:
         return self.written.get(self.choice, {})
 
     @property
+    def broken_off(self) -> bool:
+        """Whether these are the first frames of a run that was stopped."""
+        return self.footage is None and not self.growing
+
+    @property
+    def record(self) -> Segmentation:
+        """The result as its files tell of it: of a run that was stopped, one of so many frames."""
+        if not self.broken_off:
+            return self.result
+        settings = replace(self.result.settings, max_frames=len(self))
+        return replace(self.result, settings=settings)
+
+    @property
     def unwritten(self) -> bool:
         """Whether these labels are those of a whole clip and have no files yet."""
         return self.footage is not None and not self.files

@@ -186,6 +186,7 @@ class TabView:
             with their files; None leaves them as ``fill`` made them.
         jobs: long work that the tab can start.
         merging: controls that merge labels on all tabs, in the one tab that has them.
+        write_on: listeners that ask for the files of what is shown.
         lazy: draw only while the tab is open: for pictures that take more than a moment.
     """
 
@@ -200,4 +201,5 @@ class TabView:
     update: Callable[[Shown], tuple[Any, ...]] | None = None
     jobs: Sequence[Job] = ()
     merging: Merging | None = None
+    write_on: Sequence[Callable[..., Any]] = ()
     lazy: bool = False

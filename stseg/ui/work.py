@@ -36,6 +36,9 @@ INTERVAL = 1.0
 DRAWING = 2.0
 """Seconds between two steps of a growing result with pictures, which take time from the work."""
 
+TO_WRITE = "for their files, press Write files in the tab Downloads"
+"""What a visitor can do who stopped a run or its files."""
+
 EVERY = tuple(EXTRAS)
 """Names of all extra files: the page offers them all."""
 
@@ -127,7 +130,7 @@ def segment_clip(
                 last = time.perf_counter()
     except Cancelled:
         partial = _shown(run, pictures, wanted, latest) if done > 1 else None
-        kept = f" The {done} frames done so far are shown." if partial else ""
+        kept = f" The {done} frames done so far are shown; {TO_WRITE}." if partial else ""
         yield Step(f"Stopped.{kept}", done, total, partial, finished=True)
         return
     footage = known or Footage(clip, settings, run.flow, pictures)
@@ -185,7 +188,7 @@ def write_files(
             files = yield from writing
         except Cancelled:
             if stop():
-                text = "Stopped while writing the files. All frames are shown."
+                text = f"Stopped while writing the files. All frames are shown; {TO_WRITE}."
                 yield Step(text, len(shown), len(shown), shown, finished=True)
                 return
             shown = shown.chosen(_looked_at(shown, wanted)) or shown
@@ -228,7 +231,7 @@ def _write(
     shown: Shown, folder: Path, stop: Stop, extras: Collection[str]
 ) -> Generator[Step, None, dict[str, Path]]:
     """``export_all`` in a thread of its own, since it does not pause to tell how far it is."""
-    result, left = shown.result, threading.Event()
+    result, left = shown.record, threading.Event()
     done, total = 0, len(result)
 
     def report(count: int, of: int) -> None:

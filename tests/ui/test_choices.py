@@ -177,12 +177,15 @@ def test_a_k_that_the_run_did_not_make_does_not_end_the_writing(page: Page) -> N
 
 def test_files_of_merged_labels_that_were_stopped_can_be_had(page: Page) -> None:
     scene = page.events.use_merged(REQUEST, True, -1.0, *page.values)
-    told = html.unescape(page.filled(scene, "download-state"))
-    assert 'tick "Use merged labels" anew' in told
-    scene = page.events.choose_k(REQUEST, 3.0, *page.values[1:])
-    page.session.choice = Choice(3)
-    scene = page.events.use_merged(REQUEST, False, 0.0, *page.values)
-    assert "press Segment" in page.filled(scene, "download-state")
+    assert "press Write files" in html.unescape(page.filled(scene, "download-state"))
+    page.session.stop()  # before they were begun
+    assert list(page.events.write(REQUEST)) == []
+    assert not page.session.shown.files
+    page.events.ask_files(REQUEST)
+    last = list(page.events.write(REQUEST))[-1]
+    assert "merged at −1.00 are written" in last[0]
+    assert page.session.shown.choice == Choice(4, -1.0)
+    assert page.session.shown.files["labels.npz"].exists()
 
 
 def test_fused_segments_have_one_name_in_the_tab_motion(page: Page) -> None:

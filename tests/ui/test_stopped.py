@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
+import numpy as np
 import pytest
-from unseen_page import REQUEST, Page, finished, given, stopped
+from unseen_page import REQUEST, Page, finished, given, stopped, stopped_steps
 
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
@@ -76,3 +79,50 @@ def test_what_was_stopped_is_told_as_what_it_is(page: Page) -> None:
     session.to_come = 5
     scene = page.events.choose_k(REQUEST, 2.0, *page.values[1:])
     assert scene[2]["maximum"] == len(session.shown) + 4
+
+
+def test_the_files_of_a_stopped_run_are_written_when_asked_for(page: Page) -> None:
+    session, events = page.session, page.events
+    shown = session.shown
+    assert shown is not None
+    assert shown.broken_off
+    n = len(shown)
+    # Looking at another K does not begin what was stopped; a press on the button does.
+    scene = events.choose_k(REQUEST, 3.0, *page.values[1:])
+    assert page.filled(scene, "write-files")["interactive"]
+    assert f"The run was stopped: {n} frames are there." in page.filled(scene, "download-state")
+    assert session.claim(WRITE) is None
+    assert "The files are being written" in events.ask_files(REQUEST)
+    scenes = list(events.write(REQUEST))
+    assert "files of K = 3 are written" in scenes[-1][0]
+    assert not page.filled(scenes[-1], "write-files")["interactive"]
+    state = page.filled(scenes[-1], "download-state")
+    assert f"K = 3, its first {n} frames." in state
+    files = session.shown.files
+    summary = json.loads(files["summary.json"].read_text(encoding="utf-8"))
+    assert summary["clip"]["frames"] == summary["settings"]["max_frames"] == n
+    assert f"--frames {n}" in summary["command"]
+    with np.load(files["labels.npz"]) as labels:
+        assert labels["labels"].shape == (n, *shown.result.clip.size)
+        np.testing.assert_array_equal(labels["labels"][2], session.shown.result.labels(2))
+    # They are there now: another press changes nothing.
+    assert events.ask_files(REQUEST) == gr.skip()
+    assert session.claim(WRITE) is None
+
+
+def test_files_are_not_asked_for_while_a_run_goes_on(page: Page) -> None:
+    session = page.session
+    assert session.shown is not None
+    session.shown = replace(session.shown, growing=True)
+    scene = page.events.choose_k(REQUEST, 3.0, *page.values[1:])
+    assert not page.filled(scene, "write-files")["interactive"]
+    session.begin(SEGMENT)
+    assert page.events.ask_files(REQUEST) == gr.skip()
+    assert session.claim(SEGMENT) is not None
+
+
+def test_stop_tells_how_to_have_the_files(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
+    last = list(stopped_steps(clip, tiny_model, tmp_path, frames=3))[-1]
+    assert last.shown is not None
+    told = f"The {len(last.shown)} frames done so far are shown; for their files, press Write files"
+    assert told in last.text

@@ -88,15 +88,20 @@ def finished(clip: Clip, model: Path, folder: Path) -> Shown:
 
 def stopped(clip: Clip, model: Path, folder: Path, frames: int) -> Shown:
     """What the same run leaves on the page when it is stopped after at least so many frames."""
+    shown = list(stopped_steps(clip, model, folder, frames))[-1].shown
+    assert shown is not None
+    return shown
+
+
+def stopped_steps(clip: Clip, model: Path, folder: Path, frames: int) -> Iterator[work.Step]:
+    """The steps of that run."""
     stop: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work, "INTERVAL", 0.0)
         for step in _steps(clip, model, folder, lambda: bool(stop)):
-            shown = step.shown
             if step.done == frames:
                 stop.append(True)
-    assert shown is not None
-    return shown
+            yield step
 
 
 def _steps(clip: Clip, model: Path, folder: Path, stop: Stop) -> Iterator[work.Step]:
