@@ -107,7 +107,8 @@ def export_all(
                 each.result()
         finally:
             ended.set()
-        told = {**summary(segmentation), "files": list(names)}
+        extra = tuple(dict.fromkeys(also))
+        told = {**summary(segmentation, str(folder), extra), "files": list(names)}
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (staging / SUMMARY).write_text(text + "\n", encoding="utf-8")
         replaced = _replaced(folder, names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 from weakref import ref
 
@@ -15,8 +15,14 @@ from stseg.records import Segmentation, label_map
 _LOOKED_AT = 48
 """Frames, evenly spread, by which ``Naming`` tells labels apart: a long clip costs no more."""
 
+_TRUTHS = 12
+"""The same of masks of the ground truth, which are read from files at their full size."""
+
 _REMEMBERED = 8
 """Pairs of results."""
+
+Truths: TypeAlias = Callable[[int, tuple[int, int]], UInt8[np.ndarray, "h w"] | None]
+"""Objects of a frame at a size (h, w), 0 for none, or None where nobody knows them."""
 
 Table: TypeAlias = UInt8[np.ndarray, "256"]
 """Of names by label."""
@@ -49,6 +55,7 @@ class Naming:
 
     def __init__(self) -> None:
         self._known: list[tuple[ref[Segmentation], ref[Segmentation], Table]] = []
+        self._truth: tuple[ref[Segmentation], Table] | None = None
 
     def table(self, shown: Segmentation, other: Segmentation) -> Table:
         """Entry a is what label a of ``other`` is called in ``shown``: a permutation.
@@ -63,14 +70,46 @@ class Naming:
         self._known = [*known[1 - _REMEMBERED :], (ref(shown), ref(other), table)]
         return table
 
+    def of_truth(self, shown: Segmentation, truths: Truths) -> Table:
+        """Entry a is the label of ``shown`` that object a of the ground truth overlaps: as above.
+
+        Args:
+            shown: the result.
+            truths: the ground truth of its clip.
+        """
+        known = self._truth
+        if known is None or known[0]() is not shown:
+            known = self._truth = ref(shown), _truth_table(shown, truths)
+        return known[1]
+
+
+def _truth_table(shown: Segmentation, truths: Truths) -> Table:
+    pairs = []
+    for index in _spread(len(shown), _TRUTHS):
+        labels = shown.labels_on_grid(index)
+        objects = truths(index, (labels.shape[0], labels.shape[1]))
+        if objects is not None:
+            pairs.append((labels, objects))
+    count = 1 + max((int(objects.max()) for _, objects in pairs), default=0)
+    joint = np.zeros((shown.k, count))
+    for labels, objects in pairs:
+        joint += _shared(labels, objects, joint.shape)
+    return permutation(np.arange(count, dtype=np.uint8), _one_to_one(joint))
+
 
 def _table(shown: Segmentation, other: Segmentation) -> Table:
     own = np.arange(other.k, dtype=np.uint8)
     if shown is other:
         return permutation(own, own)
-    frames = min(len(shown), len(other))
-    spread = np.unique(np.linspace(0, frames - 1, min(frames, _LOOKED_AT)).round().astype(int))
-    return permutation(own, _matching(shown, other, spread.tolist()))
+    frames = _spread(min(len(shown), len(other)), _LOOKED_AT)
+    return permutation(own, _matching(shown, other, frames))
+
+
+def _spread(frames: int, most: int) -> list[int]:
+    """At most so many frames of a clip, evenly spread."""
+    spread = np.linspace(0, frames - 1, min(frames, most)).round().astype(int)
+    found: list[int] = np.unique(spread).tolist()
+    return found
 
 
 def permutation(labels: UInt8[np.ndarray, " k"], names: UInt8[np.ndarray, " k"]) -> Table:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stseg import __version__
 from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
 from stseg.errors import InputError, heed
@@ -324,17 +325,28 @@ def _own_version() -> str:
     try:
         return version("stseg")
     except PackageNotFoundError:
-        return "source"
+        return f"{__version__} from source"
 
 
 def segment(
     clip: Clip,
-    settings: Settings,
+    settings: Settings | None = None,
     network: SegmentationNetwork | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Segmentation:
-    """Segment a whole clip: ``SegmentationRun`` from end to end. See there."""
-    run = SegmentationRun(clip, settings, network, stop=stop)
+    """Segment a whole clip: ``SegmentationRun`` from end to end.
+
+    Args:
+        clip: what ``stseg.probe`` says of the video.
+        settings: how; None takes the usual ones, ``Settings()``.
+        network: the model, where somebody has it; None loads that of the settings.
+        stop: asked all the time; True ends the run.
+
+    Raises:
+        InputError: clip or settings are unusable; the sentence says what to do.
+        Cancelled: ``stop`` said so.
+    """
+    run = SegmentationRun(clip, settings or Settings(), network, stop=stop)
     for _ in run.frames():
         pass
     return run.result()

@@ -24,6 +24,8 @@ OWN = "your data"
 UNSURE = "?"
 """Mark of a number that nobody has looked up."""
 
+UNSURE_NOTE = f"{UNSURE} marks a number from memory: nobody could look it up at its source."
+
 
 @dataclass(frozen=True)
 class Published:
@@ -143,6 +145,6 @@ def table(
     lines += [
         "",
         caption(data_set, sequences, frames, refined),
-        f"A {UNSURE} marks a number that was written from memory and not looked up.",
+        UNSURE_NOTE,
     ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from stseg.render import COLOURS
 
 
 def command_line(
-    clip: Clip, settings: Settings, folder: str = "results", told: Callable[[Path], str] = str
+    clip: Clip,
+    settings: Settings,
+    folder: str = "results",
+    told: Callable[[Path], str] = str,
+    also: Sequence[str] = (),
 ) -> str:
     """The command that makes a result again and writes it to ``folder``.
 
@@ -25,6 +29,7 @@ def command_line(
         settings: how.
         folder: where the command writes.
         told: how a path is told, where it is not to be told as it is.
+        also: extra files that it writes, by their names in ``stseg.formats.EXTRAS``.
     """
     kind = ESTIMATORS.get(settings.flow)
     flow = _path(told(Path(settings.flow))) if kind is None else settings.flow
@@ -44,13 +49,13 @@ def command_line(
     weighted = uses_similarity(settings.linkage)  # for others it is refused
     if weighted and settings.similarity_weight != Settings.similarity_weight:
         words += ["--similarity-weight", str(settings.similarity_weight)]
-    if settings.stride is not None:
-        words += ["--stride", str(settings.stride)]
+    words += ["--stride", str(settings.step)]  # whatever a later version takes by itself
     if settings.refine:
         words.append("--refine")
     if settings.merge is not None:
         # In full: -1e-05 would be taken for an option.
         words += ["--merge", np.format_float_positional(settings.merge, trim="0")]
+    words += ["--also", *also] if also else []
     return shlex.join(words)
 
 
@@ -59,13 +64,22 @@ def _path(path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def summary(segmentation: Segmentation) -> dict[str, Any]:
+def summary(
+    segmentation: Segmentation, folder: str = "results", also: Sequence[str] = ()
+) -> dict[str, Any]:
     """Settings, versions, statistics of each segment and timings, as JSON values.
 
     ``segments`` has, for each label, its colour, mean share of the frame, number of frames in
-    which it has a site, and mean motion (u right, v down, in pixels a frame).
+    which it has a site, and mean motion (u right, v down, in pixels a frame) of its sites over all
+    frames. The settings are what they came to: the stride is told where it was left open.
+
+    Args:
+        segmentation: what to tell of.
+        folder: where it is written to.
+        also: extra files that are written with it.
     """
-    clip, n, k = segmentation.clip, len(segmentation), segmentation.k
+    clip, settings = segmentation.clip, segmentation.settings
+    n, k = len(segmentation), segmentation.k
     areas = segmentation.areas()
     motion = np.zeros((k, 2))
     weight = np.zeros(k)
@@ -84,8 +98,8 @@ def summary(segmentation: Segmentation) -> dict[str, Any]:
             "width": clip.size[1],
             "fps": clip.fps,
         },
-        "settings": segmentation.settings.to_json(),
-        "command": command_line(clip, segmentation.settings),
+        "settings": {**settings.to_json(), "stride": settings.step},
+        "command": command_line(clip, settings, folder, also=also),
         "made_with": dict(segmentation.made_with),
         "seconds": dict(segmentation.seconds),
         "segments": [

@@ -70,3 +70,51 @@ def test_names_keep_no_result(results: dict[int, Segmentation]) -> None:
     del shown
     gc.collect()
     assert gone() is None
+
+
+def test_ground_truth_takes_the_names_of_the_labels_that_it_overlaps(
+    results: dict[int, Segmentation],
+) -> None:
+    shown = results[3]
+    codes = np.array([0, 2, 1], np.uint8)  # of labels 0, 1 and 2
+
+    def truths(index: int, size: tuple[int, int]) -> np.ndarray | None:
+        labels = shown.labels_on_grid(index)
+        assert size == labels.shape
+        return codes[labels] if index % 2 == 0 else None  # every second frame is annotated
+
+    table = Naming().of_truth(shown, truths)
+    np.testing.assert_array_equal(table[codes], [0, 1, 2])
+    assert sorted(table) == list(range(256))
+
+
+def test_names_of_the_ground_truth_are_looked_up_once(results: dict[int, Segmentation]) -> None:
+    asked: list[int] = []
+
+    def truths(index: int, _: tuple[int, int]) -> None:
+        asked.append(index)
+
+    naming, shown = Naming(), results[3]
+    table = naming.of_truth(shown, truths)
+    np.testing.assert_array_equal(table, np.arange(256))  # nobody knows any
+    count = len(asked)
+    assert 0 < count <= 12
+    naming.of_truth(shown, truths)
+    assert len(asked) == count
+    naming.of_truth(replace(shown), truths)  # another result
+    assert len(asked) == 2 * count
+
+
+def test_objects_that_no_label_is_left_for_have_names_of_their_own(
+    results: dict[int, Segmentation],
+) -> None:
+    shown = results[2]
+
+    def truths(index: int, _: tuple[int, int]) -> np.ndarray:
+        objects = shown.labels_on_grid(index) * 2
+        objects[:, ::3] += 1  # each label is two objects
+        return objects
+
+    names = Naming().of_truth(shown, truths)[:4]
+    assert len(set(names.tolist())) == 4
+    assert set(names.tolist()) == {0, 1, 2, 3}

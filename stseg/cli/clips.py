@@ -70,3 +70,4 @@ def run(arguments: argparse.Namespace) -> None:
             stop=arguments.stop,
         )
         write_clip(render(settings), arguments.out, name)
+    print(f"{', '.join(names.values())}: in {arguments.out}")

@@ -29,6 +29,11 @@ HELP = "Score a model on a data set: J and F as DAVIS measures them, by sub-sequ
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = (
+        "J and F are in percent, with the foreground chosen with the ground truth once per "
+        "sub-sequence. J no truth: chosen without it, as segment --foreground does. J once: chosen "
+        "with it, once for the whole video. flicker: sites whose label changes along the flow."
+    )
     add_data_arguments(parser)
     parser.add_argument(
         "--model", type=a_name, default="full", help="name of a variant, or a checkpoint file"

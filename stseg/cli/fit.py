@@ -148,7 +148,9 @@ def run(arguments: argparse.Namespace) -> None:
         f"{clip.name}: {work.step} steps in {told[-1].seconds:.0f} s on {device.name}; L on the "
         f"clip {measured[0]:.4f} before{learnt}"
     )
-    command = command_line(clip, replace(settings, model=str(path)))
+    command = command_line(
+        clip, replace(settings, model=str(path)), str(arguments.out / "segments")
+    )
     print(f"Segment with it: {command}")
     if stop is not None:
         raise stop

@@ -119,6 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
             write_flow_file(place, fields, clip.size, backward=arguments.backward)
         else:
             write_flow_folder(place, fields, kind)
+        print(f"{clip.name}: its flow is in {place}")
 
 
 def _places(out: Path, clips: Sequence[Clip], kind: str) -> list[Path]:

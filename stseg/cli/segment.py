@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=UNSAID,
         dest="taus",
-        help="temporal steps of the triplets (1); negative ones run backwards; the first is the "
-        "reference, the others are averaged with it",
+        help="temporal steps of the triplets, 1 to 8 or -1 to -8 (1); negative ones run backwards; "
+        "the first is the reference, the others are averaged with it",
     )
     parser.add_argument(
         "--eta",

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from stseg.evaluation import Failure, SequenceScore
-from stseg.published import DATA_SETS, UNSURE, caption, published
+from stseg.published import DATA_SETS, UNSURE_NOTE, caption, published
 from stseg.ui.benchmark_work import Scores
 from stseg.ui.markup import note
 from stseg.ui.told import told
@@ -97,7 +97,7 @@ def _published(latest: Scores, result: Mapping[str, Any]) -> str:
     return (
         f'<table><thead><tr><th scope="col">Published</th><th>J, {DATA_SETS[kind]}</th></tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table>{note(said)}"
-        f"{note(f'{UNSURE} marks published numbers that could not be checked at their source.')}"
+        f"{note(UNSURE_NOTE)}"
     )
 
 

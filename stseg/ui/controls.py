@@ -164,10 +164,11 @@ def build_controls(limits: Limits) -> Controls:
             info="Moves borders to where the flow changes, which takes longer; not in the paper.",
             elem_id="refine",
         )
-    with gr.Row():
-        segment = gr.Button("Segment", variant="primary", elem_id="segment", min_width=80)
-        stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
-    badge = gr.HTML("", elem_id="badge")
+    with gr.Column(elem_id="run"):
+        with gr.Row():
+            segment = gr.Button("Segment", variant="primary", elem_id="segment", min_width=80)
+            stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
+        badge = gr.HTML("", elem_id="badge")
     settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride, refine)
     return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.export import command_line
 from stseg.formats import EXTRAS
 from stseg.ui.markup import note
-from stseg.ui.private import told_path
 from stseg.ui.shown import Shown
 from stseg.ui.view import TabView
-from stseg.ui.work import told_choice
+from stseg.ui.work import command_of, told_choice
 
 TITLE = "Downloads"
 
@@ -101,8 +99,7 @@ def _frames(count: int) -> str:
 
 def _command(shown: Shown) -> str:
     """The source of an upload is its name alone: where it lies at home is not known here."""
-    clip, settings = shown.record.clip, shown.record.settings
-    return command_line(clip, settings, f"out/{clip.name}", told_path)
+    return command_of(shown.record)
 
 
 def _size(path: Path) -> str:

@@ -124,6 +124,7 @@ class Events:
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
         chosen = [OWN_FLOW if place == FLOW else value for place, value in enumerate(values)]
+        session.stale = self._stale(session, session.clip, chosen)  # which the line says
         return OWN_FLOW, line, self.estimate(request, *chosen)
 
     def announce(self, request: gr.Request, *values: Any) -> str:
@@ -304,14 +305,21 @@ class Events:
     def retune(self, request: gr.Request, *values: Any) -> tuple[Any, str]:
         """The same for the page: the badge, and before it a status that is true again."""
         session, badge = self._session(request), self.estimate(request, *values)
-        if not session.refused or session.busy or session.clip is None:
+        if session.busy or session.clip is None:
             return gr.skip(), badge
         try:
-            own_settings(session, session.clip, *values)
+            stale = self._stale(session, session.clip, values)
         except InputError:  # there is still something wrong
             return gr.skip(), badge
-        session.refused = False
-        return markup.status(_at_rest(session.clip, session.shown)), badge
+        if stale == session.stale and not session.refused:
+            return gr.skip(), badge
+        session.refused, session.stale = False, stale
+        told = f"{stale}: press Segment. What is shown was made before that." if stale else ""
+        return markup.status(told or _at_rest(session.clip, session.shown)), badge
+
+    def _stale(self, session: Session, clip: Clip, values: Sequence[Any]) -> str:
+        """What of the controls the shown result does not have. Raises InputError as they do."""
+        return self._scene.changed(session, own_settings(session, clip, *values[:SETTINGS]))
 
     def introduce(self, request: gr.Request) -> str:
         """The page was opened: the key under which its player may ask for frames."""

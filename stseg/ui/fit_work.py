@@ -129,8 +129,14 @@ def fit_clip(
     work.save(path)
     seconds = told[-1].seconds if told else 0.0
     ended = "Fitted" if work.step == fit.steps else f"Stopped after {work.step} of"
-    text = f"{ended} {fit.steps} steps on {clip.name} in {seconds:.0f} s."
+    text = f"{ended} {fit.steps} steps on {clip.name} in {seconds:.0f} s{_learnt(told)}."
     yield replace(step, text=text, done=work.step, told=tuple(told), saved=path)
+
+
+def _learnt(told: Sequence[AdaptationProgress]) -> str:
+    """L of the clip before the fit and when it was measured last."""
+    losses = [each.clip_losses["loss"] for each in told if each.clip_losses is not None]
+    return f": L of the clip {losses[0]:.4f} before, {losses[-1]:.4f} after" if losses[1:] else ""
 
 
 def flow_of(

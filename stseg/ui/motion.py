@@ -188,7 +188,7 @@ def _models(moment: Moment, fitted: FrameMotion) -> list[str]:
         elif inside.sum() < SMALLEST * inside.size:
             text, flow = "too small to tell", np.zeros_like(flow)  # as in the table
         else:
-            text = f"{np.hypot(*flow)[inside].mean():.1f} px a frame on average"
+            text = f"{np.hypot(*flow)[inside].mean():.1f} px a frame, mean of its sites"
         picture = segment_flow(flow, inside, moment.shown.scale, label)
         pictures.append(
             figure(
@@ -251,8 +251,8 @@ def _table(told: MotionOverTime, shown: Shown, parameter: str, frame: int) -> st
     return (
         '<div class="scroll"><table class="numbers"><thead><tr><th scope="col">Segment</th>'
         f'<th scope="col">Area</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<div class="caption">Frame {frame}, per frame of the clip. L_r of the triplet: '
-        f"{loss:.3f}.</div>"
+        f'<div class="caption">Frame {frame}, per frame of the clip, at the centroid of each '
+        f"segment. L_r of the triplet: {loss:.3f}.</div>"
     )
 
 

@@ -71,13 +71,18 @@ class Scene:
         time = "" if seconds is None else f"about {in_words(seconds)}"
         if known:
             time = f"{time}, its flow is known" if time else "its flow is known"
-        changed = _changed(shown, settings) if shown else ""
+        changed = self.changed(session, settings)
         if changed:
             told = f" ({time})" if time else ""
             return markup.badge(self._device, f"{changed}: press Segment{told}.", urgent=True)
         if seconds is None:
             return self.badge_text(f"The length of {clip.name} is not known yet.")
         return self.badge_text(f"{clip.name}: {time}.")
+
+    @staticmethod
+    def changed(session: Session, settings: Settings) -> str:
+        """What differs from the settings of what is shown so that Segment is needed, or nothing."""
+        return _changed(session.shown, settings) if session.shown else ""
 
     def badge_text(self, text: str) -> str:
         """The badge with a sentence of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
 import gradio as gr
@@ -27,6 +28,7 @@ from stseg.ui.legend import build_legend, hidden_labels, labels_of, legend_updat
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
+from stseg.ui.work import TO_WRITE
 
 TITLE = "Segments"
 
@@ -144,8 +146,11 @@ def _softened(names: Mapping[int, str], chosen: int) -> int:
 
 
 def _heading(shown: Shown | None) -> str:
-    there = shown is not None and "grid.mp4" in shown.files
-    return note(f"{VIDEO}{'' if there else ', here as soon as it is written'}.")
+    if shown is not None and "grid.mp4" in shown.files:
+        return note(f"{VIDEO}.")
+    wanting = shown is not None and shown.broken_off
+    when = f"; {TO_WRITE}" if wanting else ", here as soon as it is written"
+    return note(f"{VIDEO}{when}.")
 
 
 def _video(shown: Shown | None) -> Any:
@@ -210,10 +215,12 @@ def _draw(
         )
 
     def true() -> str:
-        truth = _truth(result.clip, frame, size_of(small))
+        truth = truth_at(result.clip, frame, size_of(small))
         if truth is None:
             return ""
-        return figure("truth", "Ground truth", labels(truth), "Its colours are its own.")
+        named = moment.naming.of_truth(result, partial(truth_at, result.clip))[truth]
+        hint = "Each object in the colour of the label that overlaps it most over the clip."
+        return figure("truth", "Ground truth", labels(_coloured(named)), hint)
 
     # Encoding takes most of the time, and lets others compute meanwhile.
     parts = (segments, measured, masks, linked_labels, softly, discarded, true)
@@ -228,12 +235,9 @@ def size_of(image: np.ndarray) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def _truth(clip: Clip, frame: int, size: tuple[int, int]) -> np.ndarray | None:
-    found = truth_at(clip, frame, size)
-    if found is None:
-        return None
-    # There are more objects than colours, but only the background has its own.
-    return np.where(found == 0, 0, (found - 1) % (len(COLOURS) - 1) + 1).astype(np.uint8)
+def _coloured(names: np.ndarray) -> np.ndarray:
+    """Names beyond the last colour begin anew after the neutral one: there may be more objects."""
+    return np.where(names == 0, 0, (names - 1) % (len(COLOURS) - 1) + 1).astype(np.uint8)
 
 
 def _timeline(shown: Shown, frame: int) -> str:

@@ -86,6 +86,7 @@ class Session:
         to_come: frames that the running work will still add to what is shown.
         following: whether the page runs along with the work; False once they moved the slider.
         refused: whether the status says that a setting made no sense.
+        stale: what the status says to have changed since the shown result, or nothing.
         said: what the work before the writing of files said at last: it stays, with what that says.
     """
 
@@ -103,6 +104,7 @@ class Session:
         self.looks: Sequence[Any] = ()
         self.following = True
         self.refused = False
+        self.stale = ""
         self.said = ""
         self.frame = 0
         self.to_come = 0
@@ -138,7 +140,7 @@ class Session:
         with self._lock:
             self._settle()
             self._kind, self._called, self._lasting = kind, called, lasting
-            self.said, self.refused = said, False
+            self.said, self.refused, self.stale = said, False, ""
             self._ticket += 1
             self._claimed = self._working = False
             self._stopped.clear()
@@ -242,7 +244,7 @@ class Session:
             what was shown of another clip, and a sentence on what becomes of the work, or nothing.
         """
         with self._lock:
-            self.refused = False
+            self.refused, self.stale = False, ""
             running = self._called if self.busy else ""
             told = f"{running[:1].upper()}{running[1:]}"
             if self.busy and self._lasting:

@@ -19,7 +19,7 @@ from stseg.flow import ESTIMATORS
 from stseg.flow.cache import FlowCache
 from stseg.formats import EXTRAS
 from stseg.pipeline import SegmentationRun, load_network
-from stseg.records import Clip, Settings
+from stseg.records import Clip, Segmentation, Settings
 from stseg.render import jpeg, shrink
 from stseg.settings_file import write_settings
 from stseg.spool import Spool
@@ -147,6 +147,11 @@ def segment_clip(
             yield step
 
 
+def command_of(result: Segmentation) -> str:
+    """The command that makes a result again, which tells of no folder of this machine."""
+    return command_line(result.clip, result.settings, f"out/{result.clip.name}", told_path)
+
+
 def told_flow(settings: Settings) -> str:
     """What is being done for the flow of a clip, as a visitor reads it."""
     return "Estimating flow" if settings.flow in ESTIMATORS else "Reading your flow"
@@ -263,7 +268,7 @@ def _write(
         summary["settings"]["flow"] = told
         if "settings" in extras:
             write_settings(replace(result.settings, flow=told), folder / EXTRAS["settings"].file)
-    summary["command"] = command_line(result.clip, result.settings, told=told_path)
+    summary["command"] = command_of(result)
     write_atomically(others[-1], json.dumps(summary, indent=2, ensure_ascii=False).encode())
     files = {"labels-png.zip": _zipped(labels, "labels-png")}
     for path in others:

@@ -45,10 +45,14 @@ def test_the_printed_command_and_the_settings_make_it_again(
 
     command = shlex.split(str(first["command"]))
     assert command[:4] == ["python", "-m", "stseg", "segment"]
-    assert command[command.index("--out") + 1] == "results"
+    assert command[command.index("--out") + 1] == "one"
+    assert command[-2:] == ["--also", "settings"]
+    assert "--stride" in command  # told also where it was left open
+    kept = Path("one").rename("kept")
     assert main(command[3:]) == 0
-    assert told(Path("results"))["settings"] == first["settings"]
-    np.testing.assert_array_equal(labels(Path("results")), labels(Path("one")))
+    assert told(Path("one"))["settings"] == first["settings"]
+    assert told(Path("one"))["files"] == told(kept)["files"]
+    np.testing.assert_array_equal(labels(Path("one")), labels(kept))
 
     again = ["segment", str(clip.source), "--settings", "one/settings.json", "--out", "again"]
     assert main(again) == 0

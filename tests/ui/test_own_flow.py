@@ -100,6 +100,14 @@ def test_the_badge_of_flow_that_was_brought(page: Page, clip: Clip, tmp_path: Pa
     assert f"(about {in_words(seconds)})" in badge
 
 
+def test_what_was_said_of_brought_flow_stays(page: Page, tmp_path: Path) -> None:
+    """The control that it changes has nothing to add."""
+    assert "is taken" in bring(page, tmp_path)[1]
+    assert page.events.retune(REQUEST, *page.values[:SETTINGS])[0] == gr.skip()
+    page.values[1] = [1, 2]
+    assert "press Segment" in page.events.retune(REQUEST, *page.values[:SETTINGS])[0]
+
+
 def test_the_badge_of_a_clip_of_unknown_length(page: Page, clip: Clip) -> None:
     page.session.clip = replace(clip, frames=0)
     badge = page.events.estimate(REQUEST, *page.values[:SETTINGS])

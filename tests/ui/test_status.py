@@ -92,8 +92,8 @@ def test_what_a_stopped_job_said_outlives_the_files_after_it(page: Page) -> None
 
 
 def test_a_mistake_is_not_told_any_longer_than_it_is_there(page: Page) -> None:
-    events, without = page.events, [4.0, [], *page.values[2:SETTINGS]]
-    settings = page.values[:SETTINGS]
+    events, settings = page.events, as_shown(page)
+    without = [4.0, [], *settings[2:]]
     events.announce(REQUEST, *page.values)
     with pytest.raises(InputError, match="No τ is given"):
         list(events.segment(REQUEST, *without))
@@ -106,6 +106,32 @@ def test_a_mistake_is_not_told_any_longer_than_it_is_there(page: Page) -> None:
     page.session.refused = True
     page.session.begin("work")
     assert events.retune(REQUEST, *settings)[0] == gr.skip()
+
+
+def as_shown(page: Page) -> list[Any]:
+    """The left column; what is shown is as if it had been made with it."""
+    shown = page.session.shown
+    assert shown is not None
+    settings = replace(shown.result.settings, model="full", stride=1)
+    page.session.shown = replace(shown, result=replace(shown.result, settings=settings))
+    return page.values[:SETTINGS]
+
+
+def test_a_change_that_needs_segment_is_told_above_the_pictures(page: Page) -> None:
+    events, settings = page.events, as_shown(page)
+    other = [settings[0], [1, 2], *settings[2:]]
+    assert events.retune(REQUEST, *settings)[0] == gr.skip()
+    line, badge = events.retune(REQUEST, *other)
+    assert "τ changed: press Segment. What is shown was made before that." in line
+    assert "τ changed: press Segment" in badge
+    assert events.retune(REQUEST, *other)[0] == gr.skip()  # it says so already
+    eta = [*other[:2], 5.0, *other[3:]]
+    assert events.retune(REQUEST, *eta)[0] == gr.skip()  # η changes no label
+    line, _ = events.retune(REQUEST, *settings)
+    assert "small, segmented with K = 4." in line
+    # What goes on tells of itself.
+    page.session.begin("work")
+    assert events.retune(REQUEST, *other)[0] == gr.skip()
 
 
 def test_only_what_was_touched_is_said_to_have_changed(page: Page, shown: Shown) -> None:

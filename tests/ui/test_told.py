@@ -58,4 +58,4 @@ def test_a_table_says_which_settings_it_is_of() -> None:
 def test_the_mark_of_an_unchecked_number_is_explained(tmp_path: Path) -> None:
     data_set = replace(chosen(offered([]), SHIPPED), kind="davis16")
     board = board_of(Scores(data_set, data_set.choose()[0], [], Settings(stride=1)))
-    assert f"{UNSURE} marks published numbers that could not be checked at their source." in board
+    assert f"{UNSURE} marks a number from memory" in board
