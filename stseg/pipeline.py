@@ -237,12 +237,22 @@ class SegmentationRun:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the clip or the memory of this machine made different, as sentences."""
-        changed = tuple(self._predictor.notes) if self._predictor else ()
+        said = list(self._predictor.notes) if self._predictor else []
         repeated = self._distinct.repeated if self._distinct else 0
-        if not repeated:
-            return changed
-        repeat = "frame repeats" if repeated == 1 else "frames repeat"
-        return *changed, f"{repeated} {repeat} the one before and have its masks."
+        if repeated:
+            repeat = "frame repeats" if repeated == 1 else "frames repeat"
+            said.append(f"{repeated} {repeat} the one before and have its masks.")
+        reference, frames = self.settings.taus[0], self._frames - repeated
+        for tau in self.settings.taus:
+            if frames >= 2 * (abs(tau) + 1):
+                continue
+            done = (
+                "the flow at its ends is repeated"
+                if tau == reference
+                else "it has no part in the mean"
+            )
+            said.append(f"No triplet of τ = {tau:+d} fits into {frames} frames: {done}.")
+        return tuple(said)
 
     def _check(self) -> None:
         """Raise ``Cancelled`` if the run is to stop."""

@@ -393,3 +393,23 @@ def test_a_video_that_has_gone_gets_a_sentence(
 ) -> None:
     with pytest.raises(InputError):
         segment(replace(clip, source=tmp_path / "gone.mp4"), SETTINGS, tiny_network)
+
+
+@pytest.mark.parametrize(
+    ("taus", "limit", "told"),
+    [
+        ((2,), 6, ()),  # frames 0 to 5 have five fields: those of one triplet
+        ((2,), 5, ("No triplet of τ = +2 fits into 5 frames: the flow at its ends is repeated.",)),
+        ((1, -2), 5, ("No triplet of τ = -2 fits into 5 frames: it has no part in the mean.",)),
+    ],
+)
+def test_a_tau_too_long_for_the_clip_is_told(
+    clip: Clip,
+    tiny_network: SegmentationNetwork,
+    taus: tuple[int, ...],
+    limit: int,
+    told: tuple[str, ...],
+) -> None:
+    run = SegmentationRun(clip, replace(SETTINGS, taus=taus, max_frames=limit), tiny_network)
+    assert len(worked(run)[0]) == limit
+    assert run.notes == told
