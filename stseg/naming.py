@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 from weakref import ref
 
@@ -70,22 +70,25 @@ class Naming:
         self._known = [*known[1 - _REMEMBERED :], (ref(shown), ref(other), table)]
         return table
 
-    def of_truth(self, shown: Segmentation, truths: Truths) -> Table:
+    def of_truth(self, shown: Segmentation, frames: Sequence[int], truths: Truths) -> Table:
         """Entry a is the label of ``shown`` that object a of the ground truth overlaps: as above.
 
         Args:
             shown: the result.
+            frames: those whose ground truth is known, in order; at most 12 are looked at.
             truths: the ground truth of its clip.
         """
         known = self._truth
         if known is None or known[0]() is not shown:
-            known = self._truth = ref(shown), _truth_table(shown, truths)
+            known = self._truth = ref(shown), _truth_table(shown, frames, truths)
         return known[1]
 
 
-def _truth_table(shown: Segmentation, truths: Truths) -> Table:
+def _truth_table(shown: Segmentation, frames: Sequence[int], truths: Truths) -> Table:
     pairs = []
-    for index in _spread(len(shown), _TRUTHS):
+    there = [index for index in frames if index < len(shown)]
+    for place in _spread(len(there), _TRUTHS):
+        index = there[place]
         labels = shown.labels_on_grid(index)
         objects = truths(index, (labels.shape[0], labels.shape[1]))
         if objects is not None:

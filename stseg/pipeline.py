@@ -242,17 +242,7 @@ class SegmentationRun:
         if repeated:
             repeat = "frame repeats" if repeated == 1 else "frames repeat"
             said.append(f"{repeated} {repeat} the one before and have its masks.")
-        reference, frames = self.settings.taus[0], self._frames - repeated
-        for tau in self.settings.taus:
-            if frames >= 2 * (abs(tau) + 1):
-                continue
-            done = (
-                "the flow at its ends is repeated"
-                if tau == reference
-                else "it has no part in the mean"
-            )
-            said.append(f"No triplet of τ = {tau:+d} fits into {frames} frames: {done}.")
-        return tuple(said)
+        return (*said, *_without_triplet(self.settings.taus, self._frames - repeated))
 
     def _check(self) -> None:
         """Raise ``Cancelled`` if the run is to stop."""
@@ -329,6 +319,28 @@ class _Kept:
     masks: Spool
     assignments: list[np.ndarray] = field(default_factory=list)
     latents: list[np.ndarray] = field(default_factory=list)
+
+
+def _without_triplet(taus: Sequence[int], frames: int) -> Iterator[str]:
+    """Sentences on the τ of which no triplet fits into so many frames, beside the reference's."""
+
+    def centres(tau: int) -> range:
+        first, last = (0, frames - 2) if tau > 0 else (1, frames - 1)  # frames with a field
+        return range(first + abs(tau), last - abs(tau) + 1)
+
+    reference, *others = taus
+    fits = centres(reference)
+    if not fits:
+        yield (
+            f"No triplet of τ = {reference:+d} fits into {frames} frames: the flow at its ends is "
+            "repeated."
+        )
+    for tau in others:
+        if not set(fits).intersection(centres(tau)):
+            yield (
+                f"No triplet of τ = {tau:+d} fits into {frames} frames beside one of τ = "
+                f"{reference:+d}: it has no part in the mean."
+            )
 
 
 def _own_version() -> str:

@@ -71,7 +71,7 @@ def summary(
 
     ``segments`` has, for each label, its colour, mean share of the frame, number of frames in
     which it has a site, and mean motion (u right, v down, in pixels a frame) of its sites over all
-    frames. The settings are what they came to: the stride is told where it was left open.
+    frames. ``stride`` is what that of the settings came to, where it was left open.
 
     Args:
         segmentation: what to tell of.
@@ -98,7 +98,8 @@ def summary(
             "width": clip.size[1],
             "fps": clip.fps,
         },
-        "settings": {**settings.to_json(), "stride": settings.step},
+        "settings": settings.to_json(),
+        "stride": settings.step,
         "command": command_line(clip, settings, folder, also=also),
         "made_with": dict(segmentation.made_with),
         "seconds": dict(segmentation.seconds),

@@ -226,6 +226,14 @@ def _numbered_truth(clip: Clip) -> tuple[GroundTruth, dict[int, int]]:
     return truth, {code: number for number, code in enumerate(sorted(codes - {0}), 1)}
 
 
+def annotated(clip: Clip) -> list[int]:
+    """The frames of which ``truth_at`` has a mask, in order; none where they cannot be told."""
+    try:
+        return list(_numbered_truth(clip)[0].files)
+    except InputError:
+        return []
+
+
 def truth_at(clip: Clip, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"] | None:
     """Objects of frame ``index`` for a picture of ``size`` (h, w); None without a usable mask.
 

@@ -83,9 +83,22 @@ def test_ground_truth_takes_the_names_of_the_labels_that_it_overlaps(
         assert size == labels.shape
         return codes[labels] if index % 2 == 0 else None  # every second frame is annotated
 
-    table = Naming().of_truth(shown, truths)
+    table = Naming().of_truth(shown, range(len(shown)), truths)
     np.testing.assert_array_equal(table[codes], [0, 1, 2])
     assert sorted(table) == list(range(256))
+
+
+def test_ground_truth_of_one_frame_is_enough(results: dict[int, Segmentation]) -> None:
+    """FBMS-59 has a mask of every twentieth frame, also of frames that no run has come to."""
+    shown = results[3]
+    last = len(shown) - 1
+
+    def truths(index: int, _: tuple[int, int]) -> np.ndarray:
+        assert index == last
+        return np.array([2, 0, 1], np.uint8)[shown.labels_on_grid(index)]
+
+    table = Naming().of_truth(shown, [last, last + 20], truths)
+    np.testing.assert_array_equal(table[[2, 0, 1]], [0, 1, 2])
 
 
 def test_names_of_the_ground_truth_are_looked_up_once(results: dict[int, Segmentation]) -> None:
@@ -95,13 +108,13 @@ def test_names_of_the_ground_truth_are_looked_up_once(results: dict[int, Segment
         asked.append(index)
 
     naming, shown = Naming(), results[3]
-    table = naming.of_truth(shown, truths)
+    table = naming.of_truth(shown, range(len(shown)), truths)
     np.testing.assert_array_equal(table, np.arange(256))  # nobody knows any
     count = len(asked)
     assert 0 < count <= 12
-    naming.of_truth(shown, truths)
+    naming.of_truth(shown, range(len(shown)), truths)
     assert len(asked) == count
-    naming.of_truth(replace(shown), truths)  # another result
+    naming.of_truth(replace(shown), range(len(shown)), truths)  # another result
     assert len(asked) == 2 * count
 
 
@@ -115,6 +128,6 @@ def test_objects_that_no_label_is_left_for_have_names_of_their_own(
         objects[:, ::3] += 1  # each label is two objects
         return objects
 
-    names = Naming().of_truth(shown, truths)[:4]
+    names = Naming().of_truth(shown, range(len(shown)), truths)[:4]
     assert len(set(names.tolist())) == 4
     assert set(names.tolist()) == {0, 1, 2, 3}

@@ -395,12 +395,22 @@ def test_a_video_that_has_gone_gets_a_sentence(
         segment(replace(clip, source=tmp_path / "gone.mp4"), SETTINGS, tiny_network)
 
 
+REPEATED = "No triplet of τ = {:+d} fits into {} frames: the flow at its ends is repeated."
+BESIDE = (
+    "No triplet of τ = {:+d} fits into {} frames beside one of τ = {:+d}: it has no part in the "
+    "mean."
+)
+
+
 @pytest.mark.parametrize(
     ("taus", "limit", "told"),
     [
         ((2,), 6, ()),  # frames 0 to 5 have five fields: those of one triplet
-        ((2,), 5, ("No triplet of τ = +2 fits into 5 frames: the flow at its ends is repeated.",)),
-        ((1, -2), 5, ("No triplet of τ = -2 fits into 5 frames: it has no part in the mean.",)),
+        ((2,), 5, (REPEATED.format(2, 5),)),
+        ((1, -2), 6, ()),
+        ((1, -2), 5, (BESIDE.format(-2, 5, 1),)),
+        ((-1, 1), 4, (BESIDE.format(1, 4, -1),)),  # centres 2 and 1 do not meet
+        ((3, 1), 5, (REPEATED.format(3, 5), BESIDE.format(1, 5, 3))),
     ],
 )
 def test_a_tau_too_long_for_the_clip_is_told(

@@ -29,7 +29,7 @@ FILES = {
 }
 
 NONE_YET = "Files appear here when a clip has been segmented to its end."
-BROKEN_OFF = "The run was stopped: {frames} are there. Press Write files to have theirs."
+BROKEN_OFF = "The run was stopped after {frames}. Press Write files to have the files of these."
 PENDING = (
     "The files of {choice} are not written yet: they appear here when they are. If they were "
     "stopped, press Write files."

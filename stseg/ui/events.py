@@ -124,7 +124,8 @@ class Events:
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
         chosen = [OWN_FLOW if place == FLOW else value for place, value in enumerate(values)]
-        session.stale = self._stale(session, session.clip, chosen)  # which the line says
+        if not session.busy:
+            session.stale = self._stale(session, session.clip, chosen)  # which the line says
         return OWN_FLOW, line, self.estimate(request, *chosen)
 
     def announce(self, request: gr.Request, *values: Any) -> str:
@@ -165,7 +166,7 @@ class Events:
             yield from self._follow(session, ticket, steps, folder)
             yield from self._write_missing(session, ticket)
         except Cancelled:
-            yield markup.status("Stopped before it began."), *self._scene.unchanged()[1:]
+            yield self._ended(session, markup.status("Stopped before it began."))
         except InputError:
             session.refused = session.current(ticket)
             raise
@@ -179,6 +180,8 @@ class Events:
         session = self._session(request)
         if session.begin_files():
             return markup.status("The files are being written …", busy=True)
+        if session.busy:
+            raise InputError("Work goes on. Press Write files when it has ended.")
         return gr.skip()
 
     def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
@@ -227,7 +230,8 @@ class Events:
             text = f"{session.said} {step.text}".lstrip() if step.finished else step.text
             line = markup.status(text, step.done, step.total, busy=not step.finished)
             if step.shown is None:
-                yield line, *self._scene.unchanged()[1:]
+                unchanged = line, *self._scene.unchanged()[1:]
+                yield self._ended(session, line) if step.finished else unchanged
                 continue
             before, place = session.shown, session.folder
             shown = session.show(step.shown, folder, ticket)
@@ -239,6 +243,7 @@ class Events:
             settled = step.finished or not shown.growing
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
+            if step.finished and (shown.footage is not None or shown.files):
                 session.keep_only(folder)
             move = session.following
             if move:
@@ -252,6 +257,12 @@ class Events:
             if not session.current(ticket):  # they turned to another clip while this was drawn
                 return
             yield scene
+
+    def _ended(self, session: Session, line: str) -> tuple[Any, ...]:
+        """The page where work ended without a result; of a run before it no more frames come."""
+        if session.shown is None or not session.shown.broken_off:
+            return line, *self._scene.unchanged()[1:]
+        return self._scene.refilled(session, line, self._badge(session))
 
     def failed(self, sentence: str) -> tuple[Any, ...]:
         """What the page shows when the long work came to an end that nobody wanted."""
@@ -292,7 +303,7 @@ class Events:
         if session.writing_announced:
             line = markup.status(f"{text} Their files are being written …", busy=True)
         elif not session.busy:
-            line, session.refused = markup.status(text), False
+            line, session.refused, session.stale = markup.status(text), False, ""
         total = len(shown) + (session.to_come if shown.growing else 0)
         return self._scene.shown(session, line, self._badge(session), move=False, total=total)
 

@@ -135,8 +135,11 @@ def fit_clip(
 
 def _learnt(told: Sequence[AdaptationProgress]) -> str:
     """L of the clip before the fit and when it was measured last."""
-    losses = [each.clip_losses["loss"] for each in told if each.clip_losses is not None]
-    return f": L of the clip {losses[0]:.4f} before, {losses[-1]:.4f} after" if losses[1:] else ""
+    losses = [(each.step, each.clip_losses["loss"]) for each in told if each.clip_losses]
+    if len(losses) < 2:
+        return ""
+    (_, before), (step, after) = losses[0], losses[-1]
+    return f": L of the clip {before:.4f} before, {after:.4f} after {step} steps"
 
 
 def flow_of(

@@ -23,7 +23,7 @@ from stseg.render import (
     shrink,
     soft_mask,
 )
-from stseg.truth import truth_at
+from stseg.truth import annotated, truth_at
 from stseg.ui.legend import build_legend, hidden_labels, labels_of, legend_update
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.shown import Shown
@@ -218,8 +218,9 @@ def _draw(
         truth = truth_at(result.clip, frame, size_of(small))
         if truth is None:
             return ""
-        named = moment.naming.of_truth(result, partial(truth_at, result.clip))[truth]
-        hint = "Each object in the colour of the label that overlaps it most over the clip."
+        clip = result.clip
+        named = moment.naming.of_truth(result, annotated(clip), partial(truth_at, clip))[truth]
+        hint = "Objects in the colours of the labels that they overlap, one-to-one over the clip."
         return figure("truth", "Ground truth", labels(_coloured(named)), hint)
 
     # Encoding takes most of the time, and lets others compute meanwhile.

@@ -119,7 +119,7 @@ class Shown:
         """The result as its files tell of it: of a run that was stopped, one of so many frames."""
         if not self.broken_off:
             return self.result
-        settings = replace(self.result.settings, max_frames=len(self))
+        settings = replace(self.result.settings, max_frames=max(len(self), 2))
         return replace(self.result, settings=settings)
 
     @property

@@ -193,7 +193,8 @@ def write_files(
             files = yield from writing
         except Cancelled:
             if stop():
-                text = f"Stopped while writing the files. All frames are shown; {TO_WRITE}."
+                there = f"The {len(shown)} frames done" if shown.broken_off else "All frames"
+                text = f"Stopped while writing the files. {there} are shown; {TO_WRITE}."
                 yield Step(text, len(shown), len(shown), shown, finished=True)
                 return
             shown = shown.chosen(_looked_at(shown, wanted)) or shown

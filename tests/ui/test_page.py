@@ -294,10 +294,12 @@ def test_the_command_of_the_page_makes_the_same_labels(visit: Visit, tmp_path: P
     with np.load(kept["labels.npz"]) as data, np.load(tmp_path / "again" / "labels.npz") as again:
         labels = data["labels"]
         np.testing.assert_array_equal(labels, again["labels"])
-    told = json.loads((tmp_path / "again" / "summary.json").read_text())["settings"]
+    summary = json.loads((tmp_path / "again" / "summary.json").read_text())
+    told = summary["settings"]
     chosen = json.loads(kept["settings.json"].read_text())
-    assert chosen["stride"] is None  # nobody chose it; the summary tells what came of that
+    assert chosen["stride"] is None  # nobody chose it; the command tells what came of that
     assert {**chosen, "stride": 2} == told
+    assert summary["stride"] == 2
     # The masks of COCO are these labels, and the soft masks are a share for each of them.
     coco = json.loads(kept["masks-coco.json"].read_text())
     one = [each for each in coco["annotations"] if each["image_id"] == 8]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from unseen_page import REQUEST, Page, finished, given, stopped, stopped_steps
 
+from stseg.errors import InputError
 from stseg.pipeline import segment
 from stseg.records import Clip, Settings
 from stseg.ui.controls import SETTINGS
@@ -90,7 +91,7 @@ def test_the_files_of_a_stopped_run_are_written_when_asked_for(page: Page) -> No
     # Looking at another K does not begin what was stopped; a press on the button does.
     scene = events.choose_k(REQUEST, 3.0, *page.values[1:])
     assert page.filled(scene, "write-files")["interactive"]
-    assert f"The run was stopped: {n} frames are there." in page.filled(scene, "download-state")
+    assert f"The run was stopped after {n} frames." in page.filled(scene, "download-state")
     assert session.claim(WRITE) is None
     assert "The files are being written" in events.ask_files(REQUEST)
     scenes = list(events.write(REQUEST))
@@ -117,8 +118,42 @@ def test_files_are_not_asked_for_while_a_run_goes_on(page: Page) -> None:
     scene = page.events.choose_k(REQUEST, 3.0, *page.values[1:])
     assert not page.filled(scene, "write-files")["interactive"]
     session.begin(SEGMENT)
-    assert page.events.ask_files(REQUEST) == gr.skip()
+    with pytest.raises(InputError, match="Work goes on"):
+        page.events.ask_files(REQUEST)
     assert session.claim(SEGMENT) is not None
+
+
+def test_a_run_that_another_one_ends_has_its_files_to_ask_for(page: Page) -> None:
+    """Segment pressed in the middle of a run, and Stop before the new one has a picture."""
+    session = page.session
+    assert session.shown is not None
+    session.shown = replace(session.shown, growing=True)
+    session.begin(SEGMENT)
+    steps = page.events.segment(REQUEST, *page.values)
+    next(steps)  # the model is being loaded
+    session.stop()
+    last = list(steps)[-1]
+    assert "Stopped." in last[0]
+    assert page.filled(last, "write-files")["interactive"]
+
+
+def test_of_one_frame_there_is_a_command_too(page: Page) -> None:
+    """A run can end by other work before its second frame."""
+    session = page.session
+    assert session.shown is not None
+    result = session.shown.result
+    first = replace(result, assignment=result.assignment[:1], latents=result.latents[:1])
+    session.shown = replace(session.shown, result=first)
+    assert session.shown.record.settings.max_frames == 2
+
+
+def test_files_of_the_run_before_go_when_those_of_a_stopped_one_are_written(page: Page) -> None:
+    session = page.session
+    (session.folder.parent / "result-old").mkdir()
+    page.events.ask_files(REQUEST)
+    list(page.events.write(REQUEST))
+    left = [each.name for each in session.folder.parent.iterdir() if each.is_dir()]
+    assert left == [session.folder.name]
 
 
 def test_stop_tells_how_to_have_the_files(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
