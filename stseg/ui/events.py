@@ -90,7 +90,7 @@ class Events:
         session = self._session(request)
         if session.shown is None or session.busy:
             return gr.skip()  # whatever goes on fills it
-        return slider_update(len(session.shown), session.frame)
+        return slider_update(len(session.shown), None)  # it may have been moved by now
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""

@@ -89,7 +89,7 @@ def test_the_slider_comes_twice_to_a_page_that_opens(page: Page) -> None:
     told = page.events.settle(REQUEST)
     assert told["maximum"] == len(session.shown) - 1
     assert told["interactive"]
-    assert told["value"] == 1
+    assert "value" not in told  # the visitor may have moved it by now
     session.begin()
     assert page.events.settle(REQUEST) == gr.skip()
     session.drop()
