@@ -27,8 +27,8 @@ from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.spool import Spool
 from stseg.stability import (
     carried_counts,
-    flicker_of,
-    identity_switches_of,
+    flicker,
+    identity_switches,
     joined,
     long_term,
     region_similarities,
@@ -287,8 +287,8 @@ def _figures(
         float(np.mean(with_truth)),
         float(np.mean(without)),
         once,
-        flicker_of(carried),
-        identity_switches_of(carried).rate,
+        flicker(carried),
+        identity_switches(carried).rate,
         consistency(segmentation),
         len(frames),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,6 +55,15 @@ class Compared:
         index = min(index, len(self.result) - 1)
         own = label_map(self.result.soft_masks(index), size)
         return self.renamed[self.result.assignment[index][own]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Title, figures of the clip and of its frames, and settings."""
+        return {
+            "title": self.title,
+            **self.measures.to_json(),
+            "per_frame": self.measures.over_frames.to_json(),
+            "settings": self.result.settings.to_json(),
+        }
 
 
 def compare(

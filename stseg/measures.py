@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
@@ -18,7 +18,7 @@ from stseg.metrics import contour_accuracy, region_similarity
 from stseg.motion import fit_motion, motion_model, moving
 from stseg.records import Segmentation
 from stseg.selection import label_counts, oracle_foreground, subsequences
-from stseg.stability import flicker
+from stseg.stability import carried_counts, flicker, linked_pairs
 from stseg.truth import ground_truth
 
 MOTION_MODEL = "quadratic-time"
@@ -27,6 +27,26 @@ MOTION_MODEL = "quadratic-time"
 INSTANTS = 3
 SAMPLES = 24
 """At most so many volumes of a clip are fitted, evenly spread over it."""
+
+
+@dataclass(frozen=True)
+class OverFrames:
+    """Figures frame by frame: one value for each frame of a result, None where it has none.
+
+    Attributes:
+        flicker: share of the sites whose label changes from the frame before to this one, see
+            ``stseg.stability.flicker``; none for the first frame of a sub-sequence.
+        j: region similarity, a fraction, of the frames that are scored.
+        f: contour accuracy, a fraction, of the same.
+    """
+
+    flicker: Sequence[float | None]
+    j: Sequence[float | None]
+    f: Sequence[float | None]
+
+    def to_json(self) -> dict[str, list[float | None]]:
+        """The figures under the names that the screen and the API use, as fractions."""
+        return {"flicker": list(self.flicker), "J": list(self.j), "F": list(self.f)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,7 @@ class Measures:
         j: region similarity, a fraction; None without ground truth.
         f: contour accuracy, a fraction; None without ground truth.
         seconds: that the network took; flow is shared and not counted.
+        over_frames: flicker, J and F frame by frame.
     """
 
     flicker: float
@@ -53,11 +74,12 @@ class Measures:
     j: float | None
     f: float | None
     seconds: float
+    over_frames: OverFrames
 
     def to_json(self) -> dict[str, Any]:
-        """The figures under the names that the screen and the API use; J and F as fractions.
+        """The figures of the whole clip under the names that the screen and the API use.
 
-        None for what the clip does not have.
+        J and F are fractions; None for what the clip does not have.
         """
         told = {
             "flicker": self.flicker,
@@ -95,17 +117,28 @@ def measure(result: Segmentation, stop: Stop | None = None, eta: float | None = 
         rows.append(_losses(volume, eta))
     reconstruction, consistency, distance, moves = np.array(rows).T
     heed(stop, "measuring")
-    flickering = flicker(result)
+    carried = list(carried_counts(result))
     j, f = _scores(result, stop)
     return Measures(
-        flicker=flickering,
+        flicker=flicker(carried),
         residual=float(distance.sum() / max(moves.sum(), 1)),
         reconstruction=float(reconstruction.mean()),
         consistency=float(consistency.mean()),
         eta=eta,
-        j=j,
-        f=f,
+        j=_mean(j),
+        f=_mean(f),
         seconds=result.seconds.get("network", 0.0),
+        over_frames=OverFrames(
+            flicker=_placed(
+                {
+                    frame + 1: flicker([counts])
+                    for frame, counts in zip(linked_pairs(result), carried, strict=True)
+                },
+                len(result),
+            ),
+            j=_placed(j, len(result)),
+            f=_placed(f, len(result)),
+        ),
     )
 
 
@@ -173,19 +206,21 @@ def _change(volume: Volume, eta: float) -> float:
     return float(consistency_loss(volume.masks, volume.flow, eta))
 
 
-def _scores(result: Segmentation, stop: Stop) -> tuple[float, float] | tuple[None, None]:
-    """J and F over the annotated frames that the result has (Sec. 4.2).
+def _scores(result: Segmentation, stop: Stop) -> tuple[dict[int, float], dict[int, float]]:
+    """J and F of the annotated frames that the result has, by number (Sec. 4.2).
 
     As ``stseg.scoring.score``, but for a part of the clip, too: somebody may have read only its
-    first frames. Where every frame is annotated the first and the last are left out (DAVIS).
+    first frames. Where every frame is annotated the first and the last are left out (DAVIS). None
+    without ground truth, or with one that does not fit the clip.
     """
     clip, n = result.clip, len(result)
+    j: dict[int, float] = {}
+    f: dict[int, float] = {}
     try:
         truth = ground_truth(clip)
         frames = [index for index in sorted(truth.files) if index < n]
         if len(frames) == n:
             frames = frames[1:-1]
-        j, f = [], []
         for part in subsequences(n, result.settings.subsequence):
             inside = {index: truth.codes(index) != 0 for index in frames if index in part}
             labels = {index: result.labels(index) for index in inside}
@@ -194,8 +229,18 @@ def _scores(result: Segmentation, stop: Stop) -> tuple[float, float] | tuple[Non
             for index, expected in inside.items():
                 heed(stop, "measuring")
                 mask = np.isin(labels[index], chosen)
-                j.append(region_similarity(mask, expected))
-                f.append(contour_accuracy(mask, expected))
-    except InputError:  # no ground truth, or none that fits this clip
-        return None, None
-    return (float(np.mean(j)), float(np.mean(f))) if j else (None, None)
+                j[index] = region_similarity(mask, expected)
+                f[index] = contour_accuracy(mask, expected)
+    except InputError:
+        return {}, {}
+    return j, f
+
+
+def _mean(values: Mapping[int, float]) -> float | None:
+    return float(np.mean(list(values.values()))) if values else None
+
+
+def _placed(values: Mapping[int, float], n: int) -> tuple[float | None, ...]:
+    """The values by frame, None for a frame that has none or nothing to tell (NaN)."""
+    there = {frame: value for frame, value in values.items() if not isnan(value)}
+    return tuple(there.get(frame) for frame in range(n))

@@ -24,8 +24,8 @@ from stseg.records import Clip, Segmentation, Settings
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.stability import (
     carried_counts,
-    flicker_of,
-    identity_switches_of,
+    flicker,
+    identity_switches,
     joined,
     long_term,
 )
@@ -167,8 +167,8 @@ def score(
         scored,
         {
             "objects_iou": objects_iou(joints),
-            "flicker": _number(flicker_of(carried)),
-            "switches": _number(identity_switches_of(carried).rate),
+            "flicker": _number(flicker(carried)),
+            "switches": _number(identity_switches(carried).rate),
             "J_once": once,
             "J_unsupervised": float(np.mean(guessed)),
         },

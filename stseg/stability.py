@@ -100,7 +100,7 @@ def carried_counts(segmentation: Segmentation) -> Iterator[Int64[np.ndarray, "k 
     return (transitions(segmentation, frame) for frame in linked_pairs(segmentation))
 
 
-def flicker(segmentation: Segmentation) -> float:
+def flicker(carried: Iterable[Int64[np.ndarray, "k k"]]) -> float:
     """Label flicker: share of the sites whose linked label changes against the carried label.
 
     flicker = 1 - Σ_t Σ_a C_t[a, a] / Σ_t Σ_ab C_t[a, b], with the counts C_t of ``transitions``
@@ -108,12 +108,10 @@ def flicker(segmentation: Segmentation) -> float:
     every label changes at every frame. NaN where nothing can be compared (one frame, or all
     occluded). Labels on the grid follow motion in whole sites: borders that are right to the
     nearest site still flicker a little where motion is slower than ``OCCLUSION`` sites a frame.
+
+    Args:
+        carried: ``carried_counts``, or those of some frames.
     """
-    return flicker_of(carried_counts(segmentation))
-
-
-def flicker_of(carried: Iterable[Int64[np.ndarray, "k k"]]) -> float:
-    """``flicker`` from the ``carried_counts``."""
     same = total = 0
     for counts in carried:
         same += int(np.trace(counts))
@@ -139,18 +137,16 @@ class Switches:
         return self.count / self.chances if self.chances else float("nan")
 
 
-def identity_switches(segmentation: Segmentation) -> Switches:
+def identity_switches(carried: Iterable[Int64[np.ndarray, "k k"]]) -> Switches:
     """Switches without ground truth: labels whose region goes on under another label.
 
     A label a that covers at least ``PRESENT`` of the sites that can be compared of frame t (carried
     to frame t + 1, without occlusions) switches where max_b C_t[a, b] > C_t[a, a]: another label
     has more of its region there. Each present label of each frame of ``linked_pairs`` is a chance.
+
+    Args:
+        carried: ``carried_counts``.
     """
-    return identity_switches_of(carried_counts(segmentation))
-
-
-def identity_switches_of(carried: Iterable[Int64[np.ndarray, "k k"]]) -> Switches:
-    """``identity_switches`` from the ``carried_counts``."""
     count = chances = 0
     for counts in carried:
         present = counts.sum(axis=1) >= _least(int(counts.sum()))

@@ -34,7 +34,7 @@ from stseg.network import SegmentationNetwork
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Settings
 from stseg.scoring import score
-from stseg.stability import flicker
+from stseg.stability import carried_counts, flicker
 from stseg.synthetic import SceneSettings, render
 from stseg.synthetic_files import write_clip
 from stseg.truth import ground_truth
@@ -114,7 +114,7 @@ def test_j_from_counts_is_that_of_the_scores(
         expected = score(made[settings], settings.subsequence, protocol)
         assert found.j == pytest.approx(np.mean(expected.j), abs=1e-12)
         assert found.j_once == pytest.approx(expected.figures["J_once"], abs=1e-12)
-        assert found.flicker == pytest.approx(flicker(made[settings]))
+        assert found.flicker == pytest.approx(flicker(carried_counts(made[settings])))
         assert found.frames == len(expected.j)
         assert found.j_unsupervised <= found.j + 1e-12 or settings.subsequence == 0
 

@@ -130,6 +130,25 @@ def test_scores_are_those_of_the_protocol(result: Segmentation) -> None:
     assert measured.j == pytest.approx(np.mean(scored.j))
     assert measured.f == pytest.approx(np.mean(scored.f))
     assert measured.to_json()["J"] == measured.j
+    there = {frame: one for frame, one in enumerate(measured.over_frames.j) if one is not None}
+    assert there == pytest.approx(dict(zip(scored.frames, scored.j, strict=True)))
+    assert len(measured.over_frames.f) == len(result)
+    assert measured.over_frames.to_json()["F"][scored.frames[0]] == pytest.approx(scored.f[0])
+
+
+def test_flicker_over_the_frames_is_told_where_labels_change(
+    rendered: RenderedClip, clip: Clip
+) -> None:
+    steady = exact(rendered, clip)
+    once = replace(steady, assignment=steady.assignment.copy())
+    once.assignment[4:] = (0, 2, 1)
+    before, after = (measure(each).over_frames.flicker for each in (steady, once))
+    assert len(after) == len(steady)
+    assert after[0] is after[-1] is None  # nothing before it; no prediction of its own
+    pairs = zip(before, after, strict=True)
+    assert [frame for frame, (one, other) in enumerate(pairs) if one != other] == [4]
+    linked_anew = replace(once, settings=replace(once.settings, subsequence=4))
+    assert measure(linked_anew).over_frames.flicker[4] is None
 
 
 def test_a_clip_without_truth_has_no_scores(result: Segmentation) -> None:

@@ -66,7 +66,8 @@ def build(sessions: Sessions) -> Endpoint:
 
         Returns:
             The variants side by side (MP4), and the table: a list with one dictionary a variant
-            (title, flicker, residual, L_r, L_c, J and F where known, seconds, settings).
+            (title, flicker, residual, L_r, L_c, J and F where known, seconds, per_frame: flicker, J
+            and F of each frame, settings).
         """
         base = read_settings(
             k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
@@ -92,15 +93,7 @@ def build(sessions: Sessions) -> Endpoint:
                 known = with_variant(known, compare(title, run.result(), first, call.stop))
             path = call.folder / "comparison.mp4"
             comparison_video(known, path, call.stop)
-            table = [
-                {
-                    "title": each.title,
-                    **each.measures.to_json(),
-                    "settings": each.result.settings.to_json(),
-                }
-                for each in known
-            ]
-            return str(path), table
+            return str(path), [each.to_json() for each in known]
 
     return Endpoint(
         compare_variants,

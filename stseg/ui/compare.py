@@ -28,6 +28,7 @@ from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import TAUS, check_offered
 from stseg.ui.markup import ENLARGE, board, drawing, figure, note, photo
+from stseg.ui.over_frames import JUMP, lines_over_frames
 from stseg.ui.shown import Shown
 from stseg.ui.told import told_common
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
@@ -104,6 +105,18 @@ COLUMNS: tuple[tuple[str, str, Callable[[Measures], float | None], str, bool], .
 )
 """Of the table: name, hint, value, format, and whether more is better."""
 
+OVER_FRAMES: tuple[tuple[str, str, Callable[[Measures], Sequence[float | None]]], ...] = (
+    ("J", "J of each frame, %", lambda m: m.over_frames.j),
+    ("Flicker", "Flicker of each frame against the one before, %", lambda m: m.over_frames.flicker),
+)
+"""Of the lines below the table: name, caption and values, as fractions."""
+
+KEY = (
+    '<svg class="key" viewBox="0 0 28 4" aria-hidden="true">'
+    '<path class="line variant-{}" d="M0 2H28"/></svg>'
+)
+"""How the line of a variant is drawn."""
+
 
 def build() -> TabView:
     """Lay out the tab."""
@@ -155,7 +168,7 @@ def build() -> TabView:
             "labels are matched one-to-one by overlap first.",
             elem_id="compare-tint",
         )
-    shown = gr.HTML(note(UNSEGMENTED), js_on_load=ENLARGE, elem_id="comparison")
+    shown = gr.HTML(note(UNSEGMENTED), js_on_load=ENLARGE + JUMP, elem_id="comparison")
     return TabView(
         pictures=(shown,),
         draw=_draw,
@@ -257,8 +270,10 @@ def _draw(moment: Moment, tinted: bool) -> tuple[str]:
             source = photo(overlay(image, labels))
         hint = "Colours as in the other tabs." + ("" if number else " Reference of differences.")
         figures.append(figure(f"variant-{number}", caption, source, hint))
-    shared = note(_shared(variants, moment.shown.result.settings))
-    return (board(figures, moment.shown.result.clip.size, "pairs") + _table(variants) + shared,)
+    result = moment.shown.result
+    pictures = board(figures, result.clip.size, "pairs")
+    lines = _lines(variants, len(moment.shown), moment.frame)
+    return (pictures + _table(variants) + lines + note(_shared(variants, result.settings)),)
 
 
 def _shared(variants: Sequence[Compared], base: Settings) -> str:
@@ -276,6 +291,20 @@ def _named(variant: Compared, moment: Moment) -> Table:
     return permutation(variant.renamed, names[: len(variant.renamed)])
 
 
+def _lines(variants: Sequence[Compared], frames: int, frame: int) -> str:
+    """What the table sums up, frame by frame, as far as somebody measured it."""
+    drawn = ""
+    for name, caption, values in OVER_FRAMES:
+        told = np.full((frames, len(variants)), np.nan)
+        for column, each in enumerate(variants):
+            there = [np.nan if one is None else 100 * one for one in values(each.measures)]
+            told[: len(there), column] = there[:frames]
+        if not np.isnan(told).all():
+            classes = [f"variant-{number}" for number in range(len(variants))]
+            drawn += lines_over_frames(caption, told, classes, frame, name)
+    return drawn
+
+
 def _table(variants: Sequence[Compared]) -> str:
     head = "".join(
         f'<th scope="col" title="{escape(hint)}">{name} {"↑" if more else "↓"}</th>'
@@ -285,7 +314,7 @@ def _table(variants: Sequence[Compared]) -> str:
         _best([value(each.measures) for each in variants], more) for _, _, value, _, more in COLUMNS
     ]
     rows = []
-    for each in variants:
+    for row, each in enumerate(variants):
         cells = []
         for (_, _, value, how, _), top in zip(COLUMNS, best, strict=True):
             number = value(each.measures)
@@ -295,7 +324,8 @@ def _table(variants: Sequence[Compared]) -> str:
             text = how.format(number)
             marked = top is not None and how.format(top) == text
             cells.append(f"<td>{f'<b>{text}</b>' if marked else text}</td>")
-        rows.append(f'<tr><th scope="row">{escape(each.title)}</th>{"".join(cells)}</tr>')
+        title = f"{KEY.format(row)}{escape(each.title)}"
+        rows.append(f'<tr><th scope="row">{title}</th>{"".join(cells)}</tr>')
     return (
         '<div class="scroll"><table class="figures"><thead><tr><th scope="col">Variant</th>'
         f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"

@@ -9,7 +9,6 @@ from html import escape
 import gradio as gr
 import numpy as np
 
-from stseg.charts import line_chart
 from stseg.kinematics import UNITS, MotionOverTime
 from stseg.render import (
     COLOURS,
@@ -23,6 +22,7 @@ from stseg.render import (
 from stseg.segment_motion import SMALLEST, FrameMotion, mask_change
 from stseg.ui.legend import labels_of
 from stseg.ui.markup import board, drawing, figure, note, photo
+from stseg.ui.over_frames import lines_over_frames
 from stseg.ui.segments import BOARD, SMALL, WHEEL
 from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
@@ -214,17 +214,7 @@ def _chart(told: MotionOverTime, parameter: str, frame: int) -> str:
     name, unit = PARAMETERS[parameter]
     whole = parameter == LOSS
     classes = ["whole"] if whole else [f"label-{label}" for label in range(values.shape[1])]
-    chart = line_chart(values, classes)
-    at = 100 * (frame + 0.5) / len(values)
-    scale = "".join(f'<span style="top: {100 * y:.1f}%">{text}</span>' for text, y in chart.ticks)
-    return (
-        f'<div class="timeline chart"><div class="caption">{escape(name)}, {escape(unit)}: click '
-        f'to jump</div><div class="scaled"><div class="scale">{scale}</div>'
-        f'<div class="bands" data-frames="{len(values)}" role="img" '
-        f'aria-label="{escape(name)} over the frames">{chart.svg}'
-        f'<span class="cursor" style="left: {at:.2f}%"></span></div></div>'
-        f'<div class="ends"><span>0</span><span>{len(values) - 1}</span></div></div>'
-    )
+    return lines_over_frames(f"{name}, {unit}", values, classes, frame, name)
 
 
 def _table(told: MotionOverTime, shown: Shown, parameter: str, frame: int) -> str:

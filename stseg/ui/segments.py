@@ -26,6 +26,7 @@ from stseg.render import (
 from stseg.truth import annotated, truth_at
 from stseg.ui.legend import build_legend, hidden_labels, labels_of, legend_update
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
+from stseg.ui.over_frames import JUMP, cursor, ends
 from stseg.ui.shown import Shown
 from stseg.ui.view import Moment, TabView
 from stseg.ui.work import TO_WRITE
@@ -44,15 +45,7 @@ SMALL = 480
 
 WHEEL = f'<img class="wheel" src="{drawing(colour_wheel(64))}" alt="Colour of each direction">'
 
-BOARD = f"""{ENLARGE}
-element.addEventListener('click', (event) => {{
-  const chart = event.target.closest('.timeline .bands');
-  if (!chart) return;
-  const box = chart.getBoundingClientRect();
-  const frames = Number(chart.dataset.frames);
-  window.stseg.go(Math.floor((event.clientX - box.left) / box.width * frames));
-}});
-"""
+BOARD = ENLARGE + JUMP
 """A click on the timeline jumps to its frame; a click on a picture makes it the large one."""
 
 
@@ -242,12 +235,10 @@ def _coloured(names: np.ndarray) -> np.ndarray:
 
 
 def _timeline(shown: Shown, frame: int) -> str:
-    at = 100 * (frame + 0.5) / len(shown)
     return (
         '<div class="timeline"><div class="caption">Area of each segment over the frames, up to '
         f"{100 * area_top(shown.areas):.0f} % of the frame: click to jump</div>"
         f'<div class="bands" data-frames="{len(shown)}">'
         f'<img src="{shown.timeline}" alt="Area of each segment over the frames">'
-        f'<span class="cursor" style="left: {at:.2f}%"></span></div>'
-        f'<div class="ends"><span>0</span><span>{len(shown) - 1}</span></div></div>'
+        f"{cursor(frame, len(shown))}</div>{ends(len(shown))}</div>"
     )

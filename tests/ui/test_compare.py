@@ -175,3 +175,21 @@ def test_a_segment_has_the_colour_that_it_has_in_the_other_tabs(
     np.testing.assert_array_equal(drawn[0], table[alone])
     # What has the colour that it has in the first does not differ, and nothing else does.
     assert f"Other names · {100 * (labels != drawn[0]).mean():.1f} % differ" in board
+
+
+def test_what_the_table_sums_up_is_drawn_frame_by_frame(page: Page) -> None:
+    session = page.session
+    assert session.shown is not None
+    frames = len(session.shown)
+    lines = tab._lines(session.compared, frames, 1)
+    assert lines.count("Flicker of each frame") == 1
+    assert "J of each frame" not in lines  # the clip has no ground truth
+    assert 'class="line variant-0"' in lines
+    assert 'class="line variant-1"' in lines
+    assert f'data-frames="{frames}"' in lines
+    board = tab._table(session.compared)
+    assert board.index("variant-0") < board.index("Shown") < board.index("variant-1")
+    first = session.compared[0]
+    told = replace(first.measures.over_frames, j=(None, 0.5, *[None] * frames))
+    one = (replace(first, measures=replace(first.measures, over_frames=told)),)
+    assert "J of each frame" in tab._lines(one, frames, 1)  # longer than what is shown, too

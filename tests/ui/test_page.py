@@ -368,6 +368,12 @@ def test_compare(visit: Visit) -> None:
         page.wait_for_function(
             "([where, old]) => document.querySelector(where).src !== old", arg=[second, old]
         )
+    lines = page.locator("#comparison .bands")
+    assert lines.count() == 2  # J and flicker
+    box = lines.first.bounding_box()
+    assert box is not None
+    lines.first.click(position={"x": box["width"] - 2, "y": 5})
+    page.wait_for_function("document.querySelector('#frame input[type=range]').value === '23'")
     visit.pick("crossing")
     page.click("button[role=tab]:has-text('Segments')")
     assert not visit.errors
