@@ -94,9 +94,9 @@ def with_variant(known: Sequence[Compared], variant: Compared) -> tuple[Compared
     """
     if known and known[0].title == variant.title:
         variant = replace(variant, renamed=np.arange(variant.result.k, dtype=np.uint8))
-        return (variant, *(_beside(variant, each) for each in known[1:]))
+        return (variant, *(_named_by(variant, each) for each in known[1:]))
     if known:
-        variant = _beside(known[0], variant)
+        variant = _named_by(known[0], variant)
     titles = [each.title for each in known]
     if variant.title in titles:
         place = titles.index(variant.title)
@@ -105,12 +105,33 @@ def with_variant(known: Sequence[Compared], variant: Compared) -> tuple[Compared
     return (*room, variant)
 
 
-def _beside(first: Compared, variant: Compared) -> Compared:
+def _named_by(first: Compared, variant: Compared) -> Compared:
     """``variant`` with labels in the names of ``first``, and L_c at the η of ``first``."""
     return replace(
         variant,
         renamed=matching(first.result, variant.result),
         measures=at_eta(variant.measures, variant.result, first.measures.eta),
+    )
+
+
+def beside(
+    variants: Sequence[Compared], settings: Settings, before: Settings | None
+) -> tuple[Compared, ...]:
+    """The variants that stay when a result with ``settings`` comes to stand beside them.
+
+    Those of a run with other settings do not: their titles tell what differs from that run. Those
+    that waited for a first result get what differs from it into their titles.
+
+    Args:
+        variants: that are there.
+        settings: of the result.
+        before: of the result that they were beside so far; None where there was none.
+    """
+    if before is not None:
+        return tuple(variants) if comparable(before, settings) else ()
+    return tuple(
+        replace(each, title=", ".join([each.title, *differences(each.result.settings, settings)]))
+        for each in variants
     )
 
 

@@ -16,7 +16,7 @@ from stseg.ui import api_compare, api_evaluate, api_fit, api_segment, api_simila
 from stseg.ui.endpoint import Endpoint
 from stseg.ui.guard import guarded
 from stseg.ui.machine import Machine
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 
 
 class EndpointFile(Protocol):
@@ -71,7 +71,7 @@ def forgetting(endpoint: Endpoint, sessions: Sessions) -> Callable[..., Any]:
         finally:
             video, request = values[0], values[-1]
             if isinstance(video, str) and Path(video).is_file():
-                sessions.of(request.session_hash or "").drop_upload(Path(video))
+                sessions.of(request.session_hash or "").own.drop_upload(Path(video))
 
     return called
 

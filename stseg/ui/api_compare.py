@@ -11,7 +11,7 @@ from stseg.pipeline import SegmentationRun, load_network
 from stseg.ui.controls import check_offered, read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
 from stseg.ui.given import names, truth, wholes
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 from stseg.volume import FlowFields
 
 NAME = "compare"

@@ -13,7 +13,7 @@ from stseg.ui.controls import DEFAULTS, read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input
 from stseg.ui.given import names
 from stseg.ui.offered import ALL, chosen
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 
 NAME = "evaluate"
 

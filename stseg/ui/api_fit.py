@@ -13,7 +13,7 @@ from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint
 from stseg.ui.fit_work import fit_clip
 from stseg.ui.given import number, whole
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 
 NAME = "fit"
 DEFAULTS = AdaptationSettings()

@@ -17,7 +17,7 @@ from stseg.formats import EXTRAS
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
 from stseg.ui.given import names, number
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 from stseg.ui.work import segment_clip
 
 NAME = "segment"

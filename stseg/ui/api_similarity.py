@@ -14,7 +14,7 @@ from stseg.ui.affinity import Affinity, spread
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
 from stseg.ui.given import number
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 
 NAME = "similarity"
 

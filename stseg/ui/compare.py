@@ -241,7 +241,7 @@ def _segment(
     yield Progress(f"{doing}: loading the model …", 0, len(shown))
     network = load_network(settings.model)
     run = SegmentationRun(clip, settings, network, flow, context.stop, context.cache)
-    last = 0.0
+    last = -math.inf
     for frame in run.frames():
         if time.perf_counter() - last >= INTERVAL:
             yield Progress(f"{doing}: frame {frame.index + 1}", frame.index + 1, len(shown))

@@ -15,7 +15,8 @@ from gradio.components import Component
 from stseg.errors import InputError, Stop, heed
 from stseg.records import Clip
 from stseg.ui.controls import DEFAULTS
-from stseg.ui.session import Session, Sessions
+from stseg.ui.session import Session
+from stseg.ui.sessions import Sessions
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Call:
         self.session.begin()
         ticket = self.session.claim() or 0
         self.stop: Stop = sessions.machine.watched(lambda: self.session.stopped(ticket))
-        self.folder = self.session.new_job_folder()
+        self.folder = self.session.own.new_job_folder()
         """An empty folder whose files the client can fetch after the call."""
         self._video: Path | None = None
         self._forget(sessions.door.limits.clips)
@@ -81,7 +82,7 @@ class Call:
         """
         if video is None:
             raise InputError("No video is given. Give a file, for instance handle_file(path).")
-        clip = self.session.take_video(Path(video))
+        clip = self.session.own.take_video(Path(video))
         self._video = clip.source
         return clip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ def fit_clip(
     work = Adaptation(base, clip, flow, fit)
     step = FitStep("", 0, fit.steps, flow=flow)
     told: list[AdaptationProgress] = []
-    last = 0.0
+    last = -math.inf
     for progress in work.run(stop, watched(len(flow.forward) + 1), every):
         told.append(progress)
         if progress.masks is not None:
@@ -151,7 +152,7 @@ def flow_of(
     total = min(clip.frames or 10**9, settings.max_frames or 10**9)
     expected = total if total < 10**9 else None
     reading = read_fields(clip, settings, cache, stop)
-    last = 0.0
+    last = -math.inf
     while True:
         try:
             done = next(reading)
@@ -188,7 +189,7 @@ def segment_fitted(
     if flow is not None and not len(flow.backward) and any(tau < 0 for tau in settings.taus):
         flow = None
     run = SegmentationRun(clip, settings, flow=flow, stop=stop, cache=cache)
-    total, last = expected_frames(clip, settings.max_frames), 0.0
+    total, last = expected_frames(clip, settings.max_frames), -math.inf
     for frame in run.frames():
         if time.perf_counter() - last >= INTERVAL:
             text = f"Segmenting with the fitted model: frame {frame.index + 1}"

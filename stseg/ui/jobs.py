@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -12,24 +11,13 @@ import gradio as gr
 from stseg.comparison import Compared, compare, differences, title_of, with_variant
 from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
-from stseg.records import Clip, Segmentation, Settings
+from stseg.records import Segmentation
 from stseg.ui import markup
-from stseg.ui.controls import OWN_FLOW, SETTINGS, settings_on_page
+from stseg.ui.controls import SETTINGS, settings_on_page
 from stseg.ui.guard import guarded
-from stseg.ui.session import Session, Sessions
+from stseg.ui.session import Session
+from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
-
-
-def own_settings(session: Session, clip: Clip | None, *values: Any) -> Settings:
-    """What the controls say, with the flow that the visitor brought for ``clip`` in its place.
-
-    Raises:
-        InputError: a value is unusable, or no flow of this clip was brought.
-    """
-    settings = settings_on_page(*values)
-    if settings.flow != OWN_FLOW:
-        return settings
-    return replace(settings, flow=str(session.flow_for(clip)))
 
 
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
@@ -78,8 +66,9 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         except Cancelled:
             latest = Progress("Stopped.")
         except InputError:
-            session.refused = session.current(ticket)
-            raise
+            if session.current(ticket):  # else the page is about something else by now
+                session.refused = True
+                raise
         finally:
             session.end(ticket)
             steps.close()
@@ -104,8 +93,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
     clip = session.clip
 
     def keep(variants: Sequence[Compared]) -> None:
-        if session.current(ticket):
-            session.compared = tuple(variants)
+        session.keep_compared(ticket, variants)
 
     def add_variant(title: str, result: Segmentation) -> None:
         known = session.compared
@@ -121,11 +109,11 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
     return Context(
         clip=clip,
         shown=session.shown,
-        settings=lambda: own_settings(session, clip, *values),
+        settings=lambda: session.own.settings(clip, values),
         plain_settings=lambda: settings_on_page(*values),
         stop=stop,
-        served=session.new_job_folder(),
-        cache=None if clip in session.uploads else FlowCache(),
+        served=session.own.new_job_folder(),
+        cache=None if clip in session.own.uploads else FlowCache(),
         compared=lambda: session.compared,
         keep=keep,
         add_variant=add_variant,

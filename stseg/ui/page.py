@@ -16,14 +16,17 @@ from stseg.ui import jobs
 from stseg.ui.api import build_api
 from stseg.ui.clips import Catalogue
 from stseg.ui.controls import build_controls
+from stseg.ui.desk import Desk
 from stseg.ui.events import Events
 from stseg.ui.example import Example
 from stseg.ui.guard import guarded
+from stseg.ui.looking import Looking
 from stseg.ui.offered import offered
 from stseg.ui.pace import Pace
 from stseg.ui.player import build_player
+from stseg.ui.running import Running
 from stseg.ui.scene import Scene
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 from stseg.ui.tabs import tabs
 
 TITLE = "What moves together"
@@ -79,7 +82,10 @@ class App:
         self.device = choose_device().name
         self.begun = time.monotonic()
         self._scene = Scene(catalogue, pace, self.device)
-        self._events = Events(self.sessions, catalogue, self.example, pace, self._scene)
+        desk = Desk(self.sessions, self._scene)
+        self._events = Events(desk, catalogue, self.example)
+        self._running = Running(desk, pace)
+        self._looking = Looking(desk)
         self.blocks = self._build()
 
     def close(self) -> None:
@@ -102,7 +108,7 @@ class App:
                     controls = build_controls(self.sessions.door.limits)
                 with gr.Column(scale=1, min_width=320, elem_id="right"):
                     status = gr.HTML("", elem_id="status")
-                    player = build_player(self._events.look_at)
+                    player = build_player(self._looking.look_at)
                     frame = player.frame
                     views, selections = [], []
                     with gr.Tabs(elem_id="tabs"):
@@ -111,7 +117,7 @@ class App:
                                 views.append(tab.build())
                             selections.append(opened.select)
             build_api(self.sessions, HEAVY)
-            events = self._events
+            events, running, looking = self._events, self._running, self._looking
             self._scene.views = views
             tab_open = gr.State(0)
             pictures = [each for view in views for each in view.pictures]
@@ -152,9 +158,9 @@ class App:
                 **light,
             )
             controls.segment.click(
-                guarded(events.announce), [*controls.settings, *looks], status, **light
+                guarded(running.announce), [*controls.settings, *looks], status, **light
             ).then(
-                guarded(events.segment, events.failed, self._scene.unchanged),
+                guarded(running.segment, running.failed, self._scene.unchanged),
                 [*controls.settings],
                 scene,
                 api_visibility="private",
@@ -182,7 +188,7 @@ class App:
                 for merging in (view.merging for view in views)
                 if merging is not None
             ]
-            controls.stop.click(guarded(events.stop), None, status, **light)
+            controls.stop.click(guarded(running.stop), None, status, **light)
             pulse = gr.State(0.0)
             jobs_ended = []
             for job in (job for view in views for job in view.jobs):
@@ -198,15 +204,15 @@ class App:
                     )
                 )
                 for stop in job.stop:
-                    stop(guarded(events.stop), None, status, **light)
+                    stop(guarded(running.stop), None, status, **light)
             asked = [
-                ask(guarded(events.ask_files), None, status, **light)
+                ask(guarded(running.ask_files), None, status, **light)
                 for view in views
                 for ask in view.write_on
             ]
             for announcing in (picked, *labels_moved, *jobs_ended, *asked):
                 announcing.then(
-                    guarded(events.write, events.failed, self._scene.unchanged),
+                    guarded(running.write, running.failed, self._scene.unchanged),
                     None,
                     scene,
                     api_visibility="private",
@@ -223,8 +229,8 @@ class App:
             )
             options = [controls.eta.input, *(on for view in views for on in view.redraw_on)]
             for triggers, draw, told in (
-                ([player.looker.input], events.look, [frame]),
-                (options, events.redraw, looks),
+                ([player.looker.input], looking.look, [frame]),
+                (options, looking.redraw, looks),
             ):
                 gr.on(
                     triggers,
@@ -235,10 +241,10 @@ class App:
                     queue=False,
                     **light,
                 )
-            pulse.change(guarded(events.redraw), looks, pictures, **light)
+            pulse.change(guarded(looking.redraw), looks, pictures, **light)
             for index, select in enumerate(selections):
                 select(_opened(index), None, tab_open, **light).then(
-                    guarded(events.redraw), looks, pictures, **light
+                    guarded(looking.redraw), looks, pictures, **light
                 )
         # Gradio looks a thousand times a second on Linux: a tenth of a core for nothing.
         blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = PAUSE

@@ -53,7 +53,7 @@ class Scene:
 
     def gallery(self, session: Session) -> str:
         """The clips, with the chosen one marked."""
-        return self._catalogue.gallery(session.uploads, session.clip)
+        return self._catalogue.gallery(session.own.uploads, session.clip)
 
     def badge(self, session: Session, settings: Settings) -> str:
         """Where the work runs, how long the clip would take, and whether Segment is needed."""
@@ -62,7 +62,7 @@ class Scene:
             return self.badge_text("")
         if settings.flow == OWN_FLOW:
             try:
-                settings = replace(settings, flow=str(session.flow_for(clip)))
+                settings = replace(settings, flow=str(session.own.flow_for(clip)))
             except InputError as error:  # nothing is computed yet: the badge is the place to say so
                 return self.badge_text(str(error))
         footage = shown.footage if shown else None

@@ -2,80 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import shutil
-import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Collection, Container, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from stseg import memory
-from stseg.comparison import Compared, comparable, differences
-from stseg.errors import InputError
-from stseg.limits import Limits
+from stseg.comparison import Compared, beside
 from stseg.naming import Naming
 from stseg.records import Clip, Segmentation, Settings
-from stseg.scratch import Scratch
+from stseg.ui.belongings import Belongings, OwnFlow
 from stseg.ui.earlier import Earlier
-from stseg.ui.machine import Machine
-from stseg.ui.private import private_folder
 from stseg.ui.shown import Choice, Shown
 from stseg.uploads import Door
-
-logger = logging.getLogger(__name__)
-
-TIME_TO_LIVE = 12 * 3600.0
-"""Seconds without a sign of a visitor after which their clips go, where no closing was seen."""
-
-SWEEP = 600.0
-"""Seconds from one look for such visitors to the next."""
-
-REMEMBERED = 10_000
-"""Names of visitors who left that are known: a request of theirs that was still under way must not
-make them a new session, which nobody would close."""
 
 SEGMENT, WRITE = "segment", "write"
 """Kinds of work; that of a tab is the job itself."""
 
-_JOB = "job-"
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class OwnFlow:
-    """Flow that a visitor brought.
-
-    Attributes:
-        path: where it is kept; no sentence may tell it.
-        clip: the one clip that it belongs to.
-    """
-
-    path: Path
-    clip: Clip
-
 
 class Session:
-    """One visitor: their uploads, the clip they chose, what they look at, their running work.
+    """One visitor: what they brought, the clip they chose, what they look at, their running work.
 
-    ``private`` holds uploads and is not served. ``served`` holds the files of the latest result
-    for playing and downloading; its name cannot be guessed. Both go with the session.
+    Args:
+        scratch: folder of the app.
+        served: the one in it whose files are served.
+        door: where uploads come in.
 
     Attributes:
+        own: what they brought, and their folders, which go with the session.
         clip: the clip that Segment will take.
         shown: the result on the page.
         earlier: results of the clips before.
         compared: variants of the chosen clip in the tab Compare, the first as reference.
         naming: of their labels as in what is shown.
-        own_flow: the flow that the visitor brought last, or None.
-        names: of files that the visitor brought; no log tells them.
-        uploads: clips that the visitor brought, with their thumbnails.
         controls: what the left column says (``read_settings``), as an event told last.
         looks: η in percent, the open tab and the options of the tabs (``Scene``), the same way:
             long work is drawn as the page stands now, not as it stood when it began.
@@ -91,15 +52,12 @@ class Session:
     """
 
     def __init__(self, scratch: Path, served: Path, door: Door) -> None:
+        self.own = Belongings(scratch, served, door)
         self.clip: Clip | None = None
         self.shown: Shown | None = None
         self.earlier = Earlier()
         self.compared: tuple[Compared, ...] = ()
         self.naming = Naming()
-        self.uploads: dict[Clip, str] = {}
-        self.names: set[str] = set()
-        self.own_flow: OwnFlow | None = None
-        self._flows: list[Path] = []
         self.controls: Sequence[Any] = ()
         self.looks: Sequence[Any] = ()
         self.following = True
@@ -111,12 +69,7 @@ class Session:
         self.choice = Choice(Settings().k)
         self.seen = time.monotonic()
         self.key = secrets.token_urlsafe(24)
-        self.private = private_folder(scratch)
-        self._all_served = served
-        self._door = door
-        self.served = served / secrets.token_urlsafe(24)
-        self.served.mkdir(parents=True)
-        self.folder = self.new_folder()
+        self.folder = self.own.new_folder()
         self._lock = threading.RLock()
         self._ticket = 0
         self._kind: object = None
@@ -256,7 +209,7 @@ class Session:
             if before is not None and before.result.clip.source == clip.source:
                 before = None
             else:
-                self.folder = self.new_folder()
+                self.folder = self.own.new_folder()
             self.clip, self.shown, self.choice = clip, shown, choice
             self.frame, self.compared = 0, ()
             self._settle()
@@ -265,8 +218,7 @@ class Session:
     def show(self, shown: Shown, folder: Path, ticket: int | None = None) -> Shown | None:
         """Put a result on the page, with the labels that are looked at; its files go to ``folder``.
 
-        Variants of a run with other settings do not stay: their titles tell what differs from it.
-        Those that waited for a first result get what differs from it into their titles.
+        Of the variants in the tab Compare those stay that belong beside it (``beside``).
 
         Args:
             shown: the result.
@@ -280,11 +232,8 @@ class Session:
             if ticket is not None and not self.current(ticket):
                 return None
             shown = shown.chosen(self.choice) or shown
-            before, settings = self.shown, shown.result.settings
-            if before is None:
-                self.compared = tuple(_titled(each, settings) for each in self.compared)
-            elif not comparable(before.result.settings, settings):
-                self.compared = ()
+            before = self.shown.result.settings if self.shown else None
+            self.compared = beside(self.compared, shown.result.settings, before)
             self.shown, self.folder = shown, folder
             return shown
 
@@ -292,6 +241,28 @@ class Session:
         """No more frames come to what is shown: the run that made it ends."""
         if self.shown is not None and self.shown.growing:
             self.shown = replace(self.shown, growing=False)
+
+    def keep_compared(self, ticket: int, variants: Sequence[Compared]) -> None:
+        """Put variants into the tab Compare, while the page waits for the work with this ticket."""
+        with self._lock:
+            if self.current(ticket):
+                self.compared = tuple(variants)
+
+    def keep_video(self, clip: Clip, thumbnail: str) -> None:
+        """Keep a clip that was brought; what has to make room for it is forgotten."""
+        used = {self.clip, *(result.clip for result in self._results())}
+        for old in self.own.keep_video(clip, thumbnail, used):
+            self.earlier.forget(old)
+
+    def take_flow(self, path: Path, clip: Clip, max_frames: int | None = None) -> OwnFlow:
+        """``Belongings.take_flow``, which leaves the flow of what the page shows."""
+        used = [Path(result.settings.flow) for result in self._results()]
+        return self.own.take_flow(path, clip, used, max_frames)
+
+    def _results(self) -> list[Segmentation]:
+        """What the page shows."""
+        shown = [self.shown.result] if self.shown else []
+        return [*shown, *(each.result for each in self.compared)]
 
     def keep_choice(self) -> None:
         """What was to show other labels did not: those that are shown stay the chosen ones.
@@ -309,124 +280,6 @@ class Session:
         """Whether the work with this ticket is to end."""
         return self._stopped.is_set() or ticket != self._ticket
 
-    def take_upload(self, path: Path) -> Path:
-        """Move an upload to where nothing is served from, under its own name.
-
-        Raises:
-            InputError: it is no file, or one that the app itself serves. Gradio takes the path of
-                such a file for an upload, and moving it would take it from somebody else.
-        """
-        if path.is_symlink() or path.resolve().is_relative_to(self._all_served.resolve()):
-            raise InputError("This file was not uploaded. Upload it from your own machine.")
-        self.names |= {path.name, path.stem}
-        folder = Path(tempfile.mkdtemp(dir=self.private))
-        return Path(shutil.move(path, folder / path.name))
-
-    def drop_upload(self, path: Path) -> None:
-        """Remove an upload that nobody took; what was none is left alone."""
-        with suppress(InputError):
-            shutil.rmtree(self.take_upload(path).parent, ignore_errors=True)
-
-    def take_video(self, path: Path) -> Clip:
-        """Take an uploaded video; it does not stay when it is refused.
-
-        Raises:
-            InputError: it is no video, or beyond a limit.
-        """
-        taken = self.take_upload(path)
-        try:
-            return self._door.video(taken)
-        except InputError:
-            shutil.rmtree(taken.parent, ignore_errors=True)
-            raise
-
-    def keep_upload(self, clip: Clip, thumbnail: str) -> None:
-        """Keep a clip of the visitor's; beyond the limit the oldest that is not on the page goes.
-
-        Args:
-            clip: as ``take_video`` gave it.
-            thumbnail: of the clip, as a data URI.
-        """
-        self.uploads[clip] = thumbnail
-        used = {clip, self.clip, *(result.clip for result in self._results())}
-        for old in self._surplus(self.uploads, used):
-            del self.uploads[old]
-            self.earlier.forget(old)
-            shutil.rmtree(old.source.parent, ignore_errors=True)
-
-    def take_flow(self, path: Path, clip: Clip, max_frames: int | None = None) -> OwnFlow:
-        """Take uploaded flow of ``clip``: what stays is a file of our own with the same vectors.
-
-        It may be that of the first ``max_frames`` frames alone. As with clips, what is one too many
-        goes.
-
-        Raises:
-            InputError: it is unusable, of another clip, or beyond a limit.
-        """
-        taken = self.take_upload(path)
-        kept = self.new_private_folder() / taken.name
-        try:
-            self._door.flow(taken, clip, kept, max_frames)
-        finally:
-            shutil.rmtree(taken.parent, ignore_errors=True)
-        self._flows.append(kept)
-        used = {kept, *(Path(result.settings.flow) for result in self._results())}
-        for old in self._surplus(self._flows, used):
-            self._flows.remove(old)
-            shutil.rmtree(old.parent, ignore_errors=True)
-        return OwnFlow(kept, clip)
-
-    def flow_for(self, clip: Clip | None) -> Path:
-        """The flow that the visitor brought for ``clip``.
-
-        Raises:
-            InputError: they brought none, or that of another clip.
-        """
-        own = self.own_flow
-        if own is None:
-            raise InputError(
-                "No flow is uploaded. Upload an .npz or a .zip, or choose an estimator."
-            )
-        if clip is None or clip.source != own.clip.source:
-            raise InputError(
-                f"The flow {own.path.name} belongs to {own.clip.name}. Choose that clip, upload "
-                "the flow of this one, or choose an estimator."
-            )
-        return own.path
-
-    def _results(self) -> list[Segmentation]:
-        """What the page shows."""
-        shown = [self.shown.result] if self.shown else []
-        return [*shown, *(each.result for each in self.compared)]
-
-    def _surplus(self, kept: Collection[T], used: Container[object]) -> list[T]:
-        """The oldest of what is kept that are too many and not used."""
-        unused = [each for each in kept if each not in used]
-        return unused[: max(0, len(kept) - self._door.limits.clips)]
-
-    def new_folder(self) -> Path:
-        """Where the files of one result can be served from; it is not made yet."""
-        return self.served / f"result-{secrets.token_urlsafe(8)}"
-
-    def new_private_folder(self) -> Path:
-        """An empty folder that is not served."""
-        return Path(tempfile.mkdtemp(dir=self.private))
-
-    def new_job_folder(self) -> Path:
-        """An empty folder that is served, for what a job offers; it stays until the visit ends.
-
-        Those of an endpoint's calls stay for as many calls as clips of a visitor do.
-        """
-        folder = self.served / f"{_JOB}{secrets.token_urlsafe(8)}"
-        folder.mkdir()
-        return folder
-
-    def keep_only(self, folder: Path) -> None:
-        """Remove the files of all results but the one in ``folder``; those of jobs stay."""
-        for old in self.served.iterdir():
-            if old != folder and not old.name.startswith(_JOB):
-                shutil.rmtree(old, ignore_errors=True)
-
     def close(self) -> None:
         """Stop the work and remove everything of this visitor."""
         self.stop()
@@ -435,118 +288,4 @@ class Session:
         self.shown = self.clip = None
         self.earlier = Earlier()
         self.compared = ()
-        self.uploads = {}
-        for folder in (self.private, self.served):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _titled(variant: Compared, settings: Settings) -> Compared:
-    """``variant`` with what it has otherwise than ``settings`` in its title."""
-    told = differences(variant.result.settings, settings)
-    return replace(variant, title=", ".join([variant.title, *told]))
-
-
-class Sessions:
-    """All visitors, by the name that Gradio gives each page that is open.
-
-    Args:
-        offered: data sets that visitors may score, title → folder.
-        limits: of what visitors upload; None takes the usual ones.
-        scratch: where everything is kept; it closes with the sessions. None makes one.
-
-    Attributes:
-        offered: as given.
-        door: where uploads come in.
-        served: folder whose files are served.
-        machine: where the long work of all of them runs, one piece at a time.
-    """
-
-    def __init__(
-        self,
-        offered: Mapping[str, Path] | None = None,
-        limits: Limits | None = None,
-        scratch: Scratch | None = None,
-    ) -> None:
-        self.offered = dict(offered or {})
-        self.door = Door(limits or Limits())
-        self._scratch = scratch or Scratch()
-        self.served = self._scratch.path / "served"
-        self.served.mkdir()
-        self._ended = threading.Event()
-        self.machine = Machine()
-        self._open: dict[str, Session] = {}
-        self._left: deque[str] = deque(maxlen=REMEMBERED)
-        self._lock = threading.Lock()
-
-    def of(self, name: str) -> Session:
-        """The session of this name; a new one for a new visitor.
-
-        Raises:
-            InputError: the visitor left, and what was theirs is gone.
-        """
-        with self._lock:
-            session = self._open.get(name)
-            if session is None:
-                if name in self._left:
-                    raise InputError("The connection to this page was lost. Load the page again.")
-                self._close_idle()
-                session = self._open[name] = Session(self._scratch.path, self.served, self.door)
-            session.seen = time.monotonic()
-            return session
-
-    def with_key(self, key: str) -> Session | None:
-        """The visitor whose key it is; None where there is none, or they left."""
-        if not key.isascii():
-            return None
-        with self._lock:
-            for session in self._open.values():
-                if secrets.compare_digest(session.key.encode(), key.encode()):
-                    session.seen = time.monotonic()
-                    return session
-        return None
-
-    def close(self, name: str) -> None:
-        """The visitor left."""
-        with self._lock:
-            session = self._open.pop(name, None)
-            self._remember(name)
-        if session is not None:
-            session.close()
-            memory.give_back()
-
-    def close_all(self) -> None:
-        """The app ends."""
-        self._ended.set()
-        for name in list(self._open):
-            self.close(name)
-        self._scratch.close()
-
-    def sweep_regularly(self) -> None:
-        """From now on, visitors without a sign of life are looked for every ten minutes."""
-        threading.Thread(target=self._sweep, name="stseg-sweep", daemon=True).start()
-
-    def names(self) -> set[str]:
-        """Names of the files that visitors brought, for as long as they are here."""
-        return {name for session in list(self._open.values()) for name in session.names}
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def _sweep(self) -> None:
-        while not self._ended.wait(SWEEP):
-            with self._lock:
-                self._close_idle()
-
-    def _close_idle(self) -> None:
-        now = time.monotonic()
-        for name, session in list(self._open.items()):
-            if now - session.seen > TIME_TO_LIVE:
-                logger.info("A session without a sign of life is closed.")
-                del self._open[name]
-                self._remember(name)  # the page may still be open somewhere
-                session.close()
-
-    def _remember(self, name: str) -> None:
-        """That this visitor left; a client without a name is never gone."""
-        if name and name not in self._left:
-            self._left.append(name)
+        self.own.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -110,7 +111,7 @@ def segment_clip(
     flow = known.flow if known else None
     run = SegmentationRun(clip, settings, network, flow, stop, cache, also)
     pictures = known.pictures if known else Spool()
-    last, drawn, done = 0.0, 0.0, 0
+    last, drawn, done = -math.inf, -math.inf, 0  # the clock may have begun a moment ago
     latest: Shown | None = None
     try:
         for frame in run.frames():

@@ -20,7 +20,7 @@ from PIL import Image
 from stseg.checkpoint import load_checkpoint
 from stseg.records import Clip
 from stseg.ui.api import ENDPOINTS, EndpointFile
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 from stseg.video import probe
 
 

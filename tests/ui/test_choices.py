@@ -85,7 +85,7 @@ def test_soft_masks_are_those_of_the_labels_that_there_are(page: Page) -> None:
     # What was chosen before is on its way when the labels fuse.
     looks = page.values[SETTINGS:]
     looks[3 + 4] = 2  # after frame, η and tab, the fifth option of the first tab
-    assert "Soft mask of segment 0 + 1 + 2" in page.events.redraw(REQUEST, *looks)[0]
+    assert "Soft mask of segment 0 + 1 + 2" in page.looking.redraw(REQUEST, *looks)[0]
 
 
 def test_merging_before_there_is_a_result_unticks_the_box(page: Page) -> None:
@@ -106,7 +106,7 @@ def test_what_is_final_is_drawn_once(page: Page) -> None:
     """Later steps leave slider and pictures alone: the visitor may look elsewhere by then."""
     page.session.begin(SEGMENT)
     page.session.frame = 3
-    scenes = list(page.events.segment(REQUEST, *page.values))
+    scenes = list(page.running.segment(REQUEST, *page.values))
     assert "9 frames in" in scenes[-1][0]
     pictures = slice(3, 3 + sum(page.fills))
     touched = [
@@ -126,16 +126,16 @@ def test_a_segment_that_shows_nothing_leaves_the_labels_that_were_chosen(page: P
     merged = session.choice
     assert merged == Choice(4, -1.0)
 
-    events.announce(REQUEST, *page.values)  # stopped before it began
+    page.running.announce(REQUEST, *page.values)  # stopped before it began
     assert session.choice == Choice(4)
-    events.stop(REQUEST)
+    page.running.stop(REQUEST)
     assert session.choice == merged
 
-    events.announce(REQUEST, *page.values)  # refused: no flow is uploaded
+    page.running.announce(REQUEST, *page.values)  # refused: no flow is uploaded
     refused = [*page.values]
     refused[3] = OWN_FLOW
     with pytest.raises(InputError, match="No flow is uploaded"):
-        list(events.segment(REQUEST, *refused))
+        list(page.running.segment(REQUEST, *refused))
     assert session.choice == merged
     assert session.shown.choice == merged
 
@@ -147,18 +147,20 @@ def test_labels_that_are_chosen_as_the_last_file_is_written_get_theirs(
     """Until the end is told the page still waits for that work, and nobody else writes them."""
     events, session = page.events, page.session
     if work == "segment":
-        events.announce(REQUEST, *page.values)
-        scenes = events.segment(REQUEST, *page.values)
+        page.running.announce(REQUEST, *page.values)
+        scenes = page.running.segment(REQUEST, *page.values)
     else:
         events.use_merged(REQUEST, True, 1.0, *page.values)
-        scenes = events.write(REQUEST)
+        scenes = page.running.write(REQUEST)
     last = next(scene for scene in scenes if "status idle" in scene[0])
     assert ("merged at 1.00 are written" in last[0]) == (work == "write")
     assert session.shown.files
 
     answer = events.use_merged(REQUEST, True, -1.0, *page.values)
     assert answer[0] == gr.skip()
-    assert list(events.write(REQUEST)) == []  # the page asks at once, and nothing is announced
+    assert (
+        list(page.running.write(REQUEST)) == []
+    )  # the page asks at once, and nothing is announced
     rest = list(scenes)
     assert "merged at −1.00 are written" in rest[-1][0]
     assert session.shown.choice == session.choice == Choice(4, -1.0)
@@ -169,7 +171,7 @@ def test_labels_that_are_chosen_as_the_last_file_is_written_get_theirs(
 def test_a_k_that_the_run_did_not_make_does_not_end_the_writing(page: Page) -> None:
     page.events.use_merged(REQUEST, True, 1.0, *page.values)
     page.events.choose_k(REQUEST, 7.0, *page.values[1:])
-    last = list(page.events.write(REQUEST))[-1]
+    last = list(page.running.write(REQUEST))[-1]
     assert "merged at 1.00 are written" in last[0]
     assert page.session.shown.files
     assert page.session.choice.k == 7  # for the next run
@@ -179,10 +181,10 @@ def test_files_of_merged_labels_that_were_stopped_can_be_had(page: Page) -> None
     scene = page.events.use_merged(REQUEST, True, -1.0, *page.values)
     assert "press Write files" in html.unescape(page.filled(scene, "download-state"))
     page.session.stop()  # before they were begun
-    assert list(page.events.write(REQUEST)) == []
+    assert list(page.running.write(REQUEST)) == []
     assert not page.session.shown.files
-    page.events.ask_files(REQUEST)
-    last = list(page.events.write(REQUEST))[-1]
+    page.running.ask_files(REQUEST)
+    last = list(page.running.write(REQUEST))[-1]
     assert "merged at −1.00 are written" in last[0]
     assert page.session.shown.choice == Choice(4, -1.0)
     assert page.session.shown.files["labels.npz"].exists()

@@ -60,8 +60,8 @@ def test_an_upload_is_as_it_was(page: Page, clip: Clip, tmp_path: Path) -> None:
     session = page.session
     mine = session.clip
     assert mine is not None
-    page.events.announce(REQUEST, *page.values)
-    assert list(page.events.segment(REQUEST, *page.values))
+    page.running.announce(REQUEST, *page.values)
+    assert list(page.running.segment(REQUEST, *page.values))
     first = session.shown
     assert first is not None
     assert first.result.clip.source == mine.source
@@ -81,7 +81,7 @@ def test_an_upload_is_as_it_was(page: Page, clip: Clip, tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels, first.result.labels(index))
     assert session.writing_announced  # its files were not kept
     assert not again.files
-    assert list(page.events.write(REQUEST))
+    assert list(page.running.write(REQUEST))
     assert session.shown is not None
     assert all(path.exists() for path in session.shown.files.values())
 
@@ -104,7 +104,7 @@ def test_a_clip_that_goes_takes_its_result_along(page: Page, clip: Clip, tmp_pat
     session.shown = replace(session.shown, result=replace(session.shown.result, clip=mine))
     for number in range(1, 15):
         upload(page, clip, tmp_path / f"{number}.mp4")
-    assert mine not in session.uploads
+    assert mine not in session.own.uploads
     assert session.earlier.of(mine) is None
 
 

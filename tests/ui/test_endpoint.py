@@ -17,7 +17,7 @@ from stseg.limits import Limits
 from stseg.records import Clip
 from stseg.ui.api import forgetting
 from stseg.ui.endpoint import Call, Endpoint
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 
 REQUEST = gr.Request(session_hash="one")
 
@@ -42,7 +42,7 @@ def test_the_video_goes_when_the_call_ends_and_its_results_stay(
         taken = call.clip(str(video))
         assert taken.source.exists()
         (call.folder / "result.txt").touch()
-    assert not list(call.session.private.iterdir())
+    assert not list(call.session.own.private.iterdir())
     assert (call.folder / "result.txt").exists()
 
 
@@ -51,7 +51,7 @@ def test_nothing_stays_of_a_call_that_fails(sessions: Sessions, video: Path) -> 
         call.clip(str(video))
         (call.folder / "half.txt").touch()
         raise InputError("This goes wrong.")
-    assert not list(call.session.private.iterdir())
+    assert not list(call.session.own.private.iterdir())
     assert not call.folder.exists()
 
 
@@ -72,7 +72,7 @@ def test_nothing_stays_of_a_video_that_was_not_looked_at(
     else:
         run()
     assert not video.exists()
-    assert not list(sessions.of("one").private.iterdir())
+    assert not list(sessions.of("one").own.private.iterdir())
 
 
 def test_a_call_without_files_leaves_no_folder(sessions: Sessions) -> None:
@@ -86,12 +86,12 @@ def test_a_client_that_left_leaves_nothing(sessions: Sessions, video: Path) -> N
         call.clip(str(video))
         sessions.close("one")
     assert not call.folder.exists()
-    assert not call.session.private.exists()
+    assert not call.session.own.private.exists()
 
 
 def test_the_latest_results_of_a_client_stay(sessions: Sessions) -> None:
     session = sessions.of("one")
-    page = session.new_folder()
+    page = session.own.new_folder()
     page.mkdir()
     folders = []
     for _ in range(4):

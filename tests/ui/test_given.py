@@ -17,7 +17,7 @@ from stseg.ui.endpoint import Endpoint
 from stseg.ui.given import names, number, truth, whole, whole_or_none, wholes
 from stseg.ui.guard import guarded
 from stseg.ui.offered import SHIPPED, offered
-from stseg.ui.session import Sessions
+from stseg.ui.sessions import Sessions
 
 REQUEST = gr.Request(session_hash="one")
 

@@ -13,7 +13,8 @@ from unseen_page import given
 from stseg.errors import Cancelled, InputError
 from stseg.ui.controls import DEFAULTS
 from stseg.ui.jobs import announcement, handler
-from stseg.ui.session import Session, Sessions
+from stseg.ui.session import Session
+from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
 
 CONTROLS = (4.0, [1], 1.0, "dis", "full", DEFAULTS.linkage, 0.0, 0.0, 1, False)

@@ -14,7 +14,7 @@ from unseen_page import REQUEST, NoExample, Page, given, stopped
 from stseg.comparison import compare
 from stseg.errors import InputError
 from stseg.records import Clip
-from stseg.ui import events as tested
+from stseg.ui import running as tested
 from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.markup import RENEW, of_frame
@@ -41,7 +41,7 @@ class Watched(Page):
         self.drawn: list[tuple[int, Moment, tuple[Any, ...]]] = []
         self.meanwhile: Callable[[], object] = lambda: None
         self.views = [self._noting(index, view) for index, view in enumerate(self.views)]
-        self.events._scene.views = self.views
+        self.events._desk.scene.views = self.views
 
     def _noting(self, index: int, view: TabView) -> TabView:
         def draw(moment: Moment, *options: Any) -> tuple[Any, ...]:
@@ -62,8 +62,8 @@ class Watched(Page):
     def runs(self, monkeypatch: pytest.MonkeyPatch, *steps: Step) -> Iterator[tuple[Any, ...]]:
         """Segment is pressed, and gives these steps."""
         monkeypatch.setattr(tested, "segment_clip", lambda *_: iter(steps))
-        self.events.announce(REQUEST, *self.values)
-        return self.events.segment(REQUEST, *self.values)
+        self.running.announce(REQUEST, *self.values)
+        return self.running.segment(REQUEST, *self.values)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_run_is_drawn_as_the_page_stands_now(
     )
     next(steps)
     assert page.session.following
-    page.events.redraw(REQUEST, *page.looks(MOTION, opacity=80.0))
+    page.looking.redraw(REQUEST, *page.looks(MOTION, opacity=80.0))
     page.events.estimate(REQUEST, 4.0, [2], *page.values[2:9])
     assert page.session.following  # only the frame was promised to end that
     page.drawn.clear()
@@ -124,7 +124,7 @@ def test_the_files_leave_what_is_hidden_alone(
 
 
 def test_other_labels_are_drawn_with_the_legend_that_they_begin_with(page: Watched) -> None:
-    page.events.redraw(REQUEST, *page.looks(hidden=(1,)))
+    page.looking.redraw(REQUEST, *page.looks(hidden=(1,)))
     assert page.drawn[-1][2][2] == [1]
     page.values[SETTINGS + 1 :] = page.looks(hidden=(1,))[1:]
     scene = page.events.choose_k(REQUEST, 2.0, *page.values[1:])
@@ -135,11 +135,11 @@ def test_other_labels_are_drawn_with_the_legend_that_they_begin_with(page: Watch
 def test_a_look_that_is_late_does_not_repaint_the_clip_before(page: Watched) -> None:
     event = gr.EventData(None, {"key": "0-0"})
     page.meanwhile = lambda: page.events.pick(event, REQUEST, *page.values)
-    assert all(each == gr.skip() for each in page.events.look(REQUEST, page.looks()[0]))
+    assert all(each == gr.skip() for each in page.looking.look(REQUEST, page.looks()[0]))
     assert page.session.clip == page.catalogue.clips[0]
     page.session.shown = page.drawn[0][1].shown
     page.meanwhile = lambda: None
-    assert of_frame("0", 0) in page.events.look(REQUEST, page.looks()[0])
+    assert of_frame("0", 0) in page.looking.look(REQUEST, page.looks()[0])
 
 
 def test_labels_chosen_while_a_tab_works_get_their_files_after_it(
@@ -200,7 +200,7 @@ def arrival(page: Watched, shown: Shown) -> Iterator[tuple[Any, ...]]:
 def test_the_example_does_not_take_over_from_the_visitor(page: Watched, shown: Shown) -> None:
     steps = arrival(page, shown)
     page.events.choose_k(REQUEST, 2.0, *page.values[1:])
-    page.events.announce(REQUEST, 2.0, *page.values[1:])
+    page.running.announce(REQUEST, 2.0, *page.values[1:])
     _, *scene = next(steps)
     assert all(each == gr.skip() for each in scene)
     assert page.session.choice == Choice(2)
@@ -220,17 +220,17 @@ def test_the_example_comes_with_the_k_that_was_chosen_meanwhile(
 
 def test_the_player_is_answered_with_the_pictures_of_the_open_tab(page: Watched) -> None:
     page.session.following = True
-    answer = page.events.look_at([page.session.key, 2])
+    answer = page.looking.look_at([page.session.key, 2])
     assert answer is not None
     assert list(answer) == ["board"]  # what is not open is left as it is
     assert page.drawn[-1][1].frame == page.session.frame == 2
     assert not page.session.following
-    page.events.redraw(REQUEST, *page.looks(MOTION))
-    answer = page.events.look_at([page.session.key, 1.0])
+    page.looking.redraw(REQUEST, *page.looks(MOTION))
+    answer = page.looking.look_at([page.session.key, 1.0])
     assert answer is not None
     assert list(answer) == ["motion"]
     page.session.shown = None
-    assert page.events.look_at([page.session.key, 0]) == {}
+    assert page.looking.look_at([page.session.key, 0]) == {}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_player_is_answered_with_the_pictures_of_the_open_tab(page: Watched)
 )
 def test_nonsense_moves_nothing(page: Watched, frame: object) -> None:
     before = page.session.frame
-    assert page.events.look_at([page.session.key, frame]) is None
+    assert page.looking.look_at([page.session.key, frame]) is None
     assert page.session.frame == before
 
 
@@ -246,15 +246,15 @@ def test_a_key_opens_its_own_session_alone(page: Watched) -> None:
     other = page.sessions.of("two")
     assert other.key != page.session.key
     assert page.events.introduce(REQUEST) == page.session.key
-    assert page.events.look_at([other.key, 1]) == {}  # they look at nothing
+    assert page.looking.look_at([other.key, 1]) == {}  # they look at nothing
     assert (page.session.frame, other.frame) == (0, 1)
     key = page.session.key
     for told in ([], ["", 1], ["one", 1], ["\ud800", 1], [key + "x", 1], key, None):
-        assert page.events.look_at(told) is None
+        assert page.looking.look_at(told) is None
     page.sessions.close("one")
-    assert page.events.look_at([key, 1]) is None
+    assert page.looking.look_at([key, 1]) is None
     with pytest.raises(InputError, match="Load the page again"):
-        page.events.look(REQUEST, 1)
+        page.looking.look(REQUEST, 1)
 
 
 def test_a_frame_that_cannot_be_drawn_is_left_to_the_event(
@@ -263,14 +263,14 @@ def test_a_frame_that_cannot_be_drawn_is_left_to_the_event(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(page.events._scene, "pictures", fail)
-    assert page.events.look_at([page.session.key, 1]) is None
+    monkeypatch.setattr(page.events._desk.scene, "pictures", fail)
+    assert page.looking.look_at([page.session.key, 1]) is None
     assert "could not be drawn" in caplog.text
 
 
 def test_who_moves_on_while_it_is_drawn_gets_what_they_look_at(page: Watched) -> None:
     page.meanwhile = lambda: setattr(page.session, "frame", 2)
-    page.events.redraw(REQUEST, *page.looks(opacity=70.0))
+    page.looking.redraw(REQUEST, *page.looks(opacity=70.0))
     assert page.drawn[-1][1].frame == 2
 
 

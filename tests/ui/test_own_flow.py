@@ -19,7 +19,7 @@ from stseg.ui.benchmark import Benchmark
 from stseg.ui.benchmark_work import CACHED
 from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS
 from stseg.ui.guard import guarded
-from stseg.ui.jobs import announcement, handler, own_settings
+from stseg.ui.jobs import announcement, handler
 from stseg.ui.offered import SHIPPED, offered
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.session import SEGMENT
@@ -61,16 +61,16 @@ def job(page: Page, run: Any) -> list[Any]:
 
 def test_the_flow_of_another_clip_is_refused(page: Page, clip: Clip, twin: Clip) -> None:
     session = page.session
-    assert session.own_flow is not None
-    path = session.own_flow.path
-    assert own_settings(session, clip, *page.values[:SETTINGS]).flow == str(path)
+    assert session.own.flow is not None
+    path = session.own.flow.path
+    assert session.own.settings(clip, page.values[:SETTINGS]).flow == str(path)
     session.clip = twin
     with pytest.raises(InputError, match=SENTENCE) as caught:
-        own_settings(session, twin, *page.values[:SETTINGS])
+        session.own.settings(twin, page.values[:SETTINGS])
     assert str(path.parent) not in str(caught.value)
     session.begin(SEGMENT)
     with pytest.raises(gr.Error, match=SENTENCE):
-        list(guarded(page.events.segment)(REQUEST, *page.values))
+        list(guarded(page.running.segment)(REQUEST, *page.values))
 
     def fit(context: Context) -> Iterator[Progress]:
         yield Progress(context.settings().flow)
@@ -90,7 +90,7 @@ def test_the_badge_of_flow_that_was_brought(page: Page, clip: Clip, tmp_path: Pa
     """Also where own flow was chosen before, so that no control changes; nothing is estimated."""
     session = page.session
     session.clip = replace(clip, frames=1000)
-    session.own_flow = None
+    session.own.flow = None
     page.values[1] = [-1]
     _, line, badge = bring(page, tmp_path)
     assert "is taken" in line

@@ -26,7 +26,7 @@ from stseg.ui import work
 from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.private import told_path
-from stseg.ui.session import TIME_TO_LIVE, Sessions
+from stseg.ui.sessions import TIME_TO_LIVE, Sessions
 from stseg.ui.shown import Choice
 from stseg.ui.work import segment_clip, write_files
 
@@ -43,13 +43,13 @@ def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessio
 def test_each_visitor_has_their_own(sessions: Sessions, clip: Clip) -> None:
     one, other = sessions.of("one"), sessions.of("other")
     assert sessions.of("one") is one
-    one.uploads[clip] = ""
-    assert not other.uploads
-    assert one.private != other.private
+    one.own.uploads[clip] = ""
+    assert not other.own.uploads
+    assert one.own.private != other.own.private
     sessions.close("one")
-    assert not one.private.exists()
-    assert not one.served.exists()
-    assert other.private.exists()
+    assert not one.own.private.exists()
+    assert not one.own.served.exists()
+    assert other.own.private.exists()
 
 
 def test_a_late_request_does_not_bring_a_visitor_back(sessions: Sessions) -> None:
@@ -78,54 +78,54 @@ def test_upload_leaves_the_served_folder(sessions: Sessions, tmp_path: Path) -> 
     upload = tmp_path / "mine.mp4"
     upload.write_bytes(b"x")
     session = sessions.of("one")
-    taken = session.take_upload(upload)
+    taken = session.own.take_upload(upload)
     assert not upload.exists()
     assert taken.name == "mine.mp4"
-    assert session.private in taken.parents
+    assert session.own.private in taken.parents
 
 
 def test_the_app_takes_no_file_of_its_own_for_an_upload(sessions: Sessions, tmp_path: Path) -> None:
     session = sessions.of("one")
-    theirs = sessions.of("other").served / "result.mp4"
+    theirs = sessions.of("other").own.served / "result.mp4"
     theirs.write_bytes(b"x")
     link = tmp_path / "link.mp4"
     link.symlink_to(theirs)
     for path in (theirs, link, sessions.served / "x" / ".." / theirs.relative_to(sessions.served)):
         with pytest.raises(InputError, match="was not uploaded"):
-            session.take_upload(path)
+            session.own.take_upload(path)
     assert theirs.exists()
 
 
 def test_what_is_refused_does_not_stay(sessions: Sessions, clip: Clip, tmp_path: Path) -> None:
     session = sessions.of("one")
     for name, take in (
-        ("bad.mp4", session.take_video),
+        ("bad.mp4", session.own.take_video),
         ("bad.npz", lambda path: session.take_flow(path, clip)),
     ):
         (tmp_path / name).write_bytes(b"neither video nor flow")
         with pytest.raises(InputError, match=rf"'?{name}'? is n"):
             take(tmp_path / name)
-        assert not [path for path in session.private.rglob("*") if path.is_file()]
+        assert not [path for path in session.own.private.rglob("*") if path.is_file()]
     (tmp_path / "good.mp4").write_bytes(clip.source.read_bytes())
-    taken = session.take_video(tmp_path / "good.mp4")
+    taken = session.own.take_video(tmp_path / "good.mp4")
     assert taken.frames == clip.frames
     assert taken.limits == sessions.door.limits
-    assert session.private in taken.source.parents
+    assert session.own.private in taken.source.parents
 
 
 def test_visitors_without_a_sign_of_life_are_forgotten(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stseg.ui.session.SWEEP", 0.01)
+    monkeypatch.setattr("stseg.ui.sessions.SWEEP", 0.01)
     session = sessions.of("one")
     session.seen -= TIME_TO_LIVE + 1
     sessions.sweep_regularly()
     deadline = time.monotonic() + 20
-    while session.served.exists() and time.monotonic() < deadline:
+    while session.own.served.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not len(sessions)
-    assert not session.private.exists()
-    assert not session.served.exists()
+    assert not session.own.private.exists()
+    assert not session.own.served.exists()
     with pytest.raises(InputError, match="Load the page again"):
         sessions.of("one")  # the page was open all the time: it must not be dead without a word
 
@@ -133,7 +133,7 @@ def test_visitors_without_a_sign_of_life_are_forgotten(
 def test_names_of_those_who_left_do_not_pile_up(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stseg.ui.session.REMEMBERED", 3)
+    monkeypatch.setattr("stseg.ui.sessions.REMEMBERED", 3)
     few = Sessions()
     few.of("").seen -= TIME_TO_LIVE + 1
     for name in "abcde":
@@ -183,10 +183,10 @@ def test_work_is_taken_by_whom_it_was_announced_for(sessions: Sessions) -> None:
 
 def test_files_of_jobs_outlive_those_of_results(sessions: Sessions) -> None:
     session = sessions.of("one")
-    job, old, new = session.new_job_folder(), session.new_folder(), session.new_folder()
+    job, old, new = session.own.new_job_folder(), session.own.new_folder(), session.own.new_folder()
     for folder in (old, new):
         folder.mkdir()
-    session.keep_only(new)
+    session.own.keep_only(new)
     assert job.is_dir()
     assert new.is_dir()
     assert not old.exists()
@@ -283,17 +283,17 @@ def test_the_oldest_clip_makes_room_unless_it_is_shown(
     def bring(name: str, choose: bool = True) -> Clip:
         copy = tmp_path / f"{name}.mp4"
         copy.write_bytes(clip.source.read_bytes())
-        taken = session.take_video(copy)
-        session.keep_upload(taken, "")
+        taken = session.own.take_video(copy)
+        session.keep_video(taken, "")
         session.clip = taken if choose else session.clip
         return taken
 
     first, second, third = (bring(name) for name in "abc")
-    assert list(session.uploads) == [second, third]
+    assert list(session.own.uploads) == [second, third]
     assert not first.source.exists()
     session.clip = second  # chosen: it stays
     fourth = bring("d", choose=False)
-    assert list(session.uploads) == [second, fourth]
+    assert list(session.own.uploads) == [second, fourth]
     assert not third.source.exists()
     assert second.source.exists()
     few.close_all()
@@ -305,13 +305,13 @@ def test_the_oldest_flow_makes_room(sessions: Sessions, clip: Clip, tmp_path: Pa
     for name in ("a", "b"):
         flow = np.zeros((clip.frames - 1, 2, 128, 224), np.float32)
         write_flow_file(tmp_path / f"{name}.npz", flow, clip.size)
-        before, session.own_flow = (
-            session.own_flow,
+        before, session.own.flow = (
+            session.own.flow,
             session.take_flow(tmp_path / f"{name}.npz", clip),
         )
     assert before is not None
-    assert session.own_flow is not None
-    assert session.own_flow.path.exists()
+    assert session.own.flow is not None
+    assert session.own.flow.path.exists()
     assert not before.path.parent.exists()
     few.close_all()
 
@@ -322,9 +322,9 @@ def test_files_of_an_upload_do_not_tell_its_place(
     session = sessions.of("one")
     copy = tmp_path / "mine.mp4"
     copy.write_bytes(clip.source.read_bytes())
-    mine = Clip(session.take_upload(copy), "mine", clip.size, clip.fps, clip.frames)
+    mine = Clip(session.own.take_upload(copy), "mine", clip.size, clip.fps, clip.frames)
     settings = Settings(k=2, model=str(tiny_model), device="cpu")
-    steps = list(segment_clip(mine, settings, session.new_folder(), None, lambda: False))
+    steps = list(segment_clip(mine, settings, session.own.new_folder(), None, lambda: False))
     shown = steps[-1].shown
     assert steps[-1].finished
     assert shown is not None
@@ -335,9 +335,8 @@ def test_files_of_an_upload_do_not_tell_its_place(
         mine, settings, "out/mine", told_path
     )
 
-    again = list(segment_clip(mine, settings, session.new_folder(), shown.footage, lambda: False))[
-        -1
-    ].shown
+    place = session.own.new_folder()
+    again = list(segment_clip(mine, settings, place, shown.footage, lambda: False))[-1].shown
     assert again is not None
     assert again.result.seconds["flow"] == 0
     assert (again.result.labels(3) == shown.result.labels(3)).all()

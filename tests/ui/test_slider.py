@@ -47,7 +47,7 @@ def test_fewer_frames_are_read(page: Page) -> None:
     session.frame = 8
     page.values[FRAMES] = 5.0
     session.begin(SEGMENT)
-    for scene in page.events.segment(REQUEST, *page.values):
+    for scene in page.running.segment(REQUEST, *page.values):
         slider.take(scene[2])
     assert (slider.maximum, slider.value) == (4, 4)
 
@@ -58,13 +58,13 @@ def test_a_stop_behind_the_frame_that_is_looked_at(page: Page, clip: Clip, k: fl
     session.shown = None
     slider = Slider(1, 0)
     session.begin(SEGMENT)
-    steps = events.segment(REQUEST, *page.values)
+    steps = page.running.segment(REQUEST, *page.values)
     for scene in steps:
         slider.take(scene[2])
         if slider.maximum > 1 and session.following:
             assert slider.maximum == clip.frames - 1  # frames that are to come can be asked for
             slider.value = 7
-            events.look(REQUEST, 7)
+            page.looking.look(REQUEST, 7)
         if "frame 3" in scene[0]:
             session.stop()
     assert session.shown is not None

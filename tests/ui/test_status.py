@@ -54,7 +54,7 @@ def test_work_that_needs_no_clip_goes_on_when_another_is_chosen(page: Page) -> N
     _, line, *_ = page.events.pick(OTHER, REQUEST, *page.values)
     assert "crossing is chosen. Press Segment. The scoring goes on; other work ends it." in line
     assert "busy" in next(steps)[0]
-    page.events.stop(REQUEST)
+    page.running.stop(REQUEST)
     assert "Stopped. It is kept." in given(steps)[-1][0]
     # At rest another choice has nothing to tell of it, and ends what was drawn for the last one.
     ticket = page.session._ticket
@@ -80,13 +80,13 @@ def test_which_work_is_which(page: Page) -> None:
 def test_what_a_stopped_job_said_outlives_the_files_after_it(page: Page) -> None:
     steps = started(page)
     page.events.choose_k(REQUEST, 3.0, *page.values[1:])
-    page.events.stop(REQUEST)
+    page.running.stop(REQUEST)
     list(steps)
     assert page.session.writing_announced
-    *_, last = page.events.write(REQUEST)
+    *_, last = page.running.write(REQUEST)
     assert "Stopped. It is kept. small: files of K = 3 are written." in last[0]
     page.events.choose_k(REQUEST, 2.0, *page.values[1:])
-    *_, last = page.events.write(REQUEST)
+    *_, last = page.running.write(REQUEST)
     assert "It is kept" not in last[0]
     assert page.session.claim(WRITE) is None
 
@@ -94,9 +94,9 @@ def test_what_a_stopped_job_said_outlives_the_files_after_it(page: Page) -> None
 def test_a_mistake_is_not_told_any_longer_than_it_is_there(page: Page) -> None:
     events, settings = page.events, as_shown(page)
     without = [4.0, [], *settings[2:]]
-    events.announce(REQUEST, *page.values)
+    page.running.announce(REQUEST, *page.values)
     with pytest.raises(InputError, match="No τ is given"):
-        list(events.segment(REQUEST, *without))
+        list(page.running.segment(REQUEST, *without))
     assert events.retune(REQUEST, 5.0, *without[1:])[0] == gr.skip()  # still none
     line, badge = events.retune(REQUEST, *settings)
     assert "small, segmented with K = 4." in line
@@ -136,7 +136,7 @@ def test_a_change_that_needs_segment_is_told_above_the_pictures(page: Page) -> N
 
 def test_only_what_was_touched_is_said_to_have_changed(page: Page, shown: Shown) -> None:
     own = shown.result.settings
-    scene = page.events._scene
+    scene = page.events._desk.scene
     assert (own.stride, own.step) == (None, 2)
     for changed, told in (
         ({"taus": (-3,)}, "τ changed"),

@@ -55,13 +55,13 @@ def test_a_run_stopped_before_its_first_frame_leaves_the_files_alone(
     session.shown = finished(clip, tiny_model, session.folder)
     first = session.shown.files
     session.begin(SEGMENT)
-    steps = events.segment(REQUEST, *page.values)
+    steps = page.running.segment(REQUEST, *page.values)
     next(steps)  # the model is being loaded
     session.stop()
     assert "Stopped." in list(steps)[-1][0]
     assert session.shown.files == first
     events.choose_k(REQUEST, 3.0, *page.values[1:])  # its files are written beside the others
-    list(events.write(REQUEST))
+    list(page.running.write(REQUEST))
     events.choose_k(REQUEST, 4.0, *page.values[1:])
     assert session.claim(WRITE) is None  # they are there already
     assert session.shown.choice == Choice(4)
@@ -93,8 +93,8 @@ def test_the_files_of_a_stopped_run_are_written_when_asked_for(page: Page) -> No
     assert page.filled(scene, "write-files")["interactive"]
     assert f"The run was stopped after {n} frames." in page.filled(scene, "download-state")
     assert session.claim(WRITE) is None
-    assert "The files are being written" in events.ask_files(REQUEST)
-    scenes = list(events.write(REQUEST))
+    assert "The files are being written" in page.running.ask_files(REQUEST)
+    scenes = list(page.running.write(REQUEST))
     assert "files of K = 3 are written" in scenes[-1][0]
     assert not page.filled(scenes[-1], "write-files")["interactive"]
     state = page.filled(scenes[-1], "download-state")
@@ -107,7 +107,7 @@ def test_the_files_of_a_stopped_run_are_written_when_asked_for(page: Page) -> No
         assert labels["labels"].shape == (n, *shown.result.clip.size)
         np.testing.assert_array_equal(labels["labels"][2], session.shown.result.labels(2))
     # They are there now: another press changes nothing.
-    assert events.ask_files(REQUEST) == gr.skip()
+    assert page.running.ask_files(REQUEST) == gr.skip()
     assert session.claim(WRITE) is None
 
 
@@ -119,7 +119,7 @@ def test_files_are_not_asked_for_while_a_run_goes_on(page: Page) -> None:
     assert not page.filled(scene, "write-files")["interactive"]
     session.begin(SEGMENT)
     with pytest.raises(InputError, match="Work goes on"):
-        page.events.ask_files(REQUEST)
+        page.running.ask_files(REQUEST)
     assert session.claim(SEGMENT) is not None
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_another_one_ends_has_its_files_to_ask_for(page: Page) -> Non
     assert session.shown is not None
     session.shown = replace(session.shown, growing=True)
     session.begin(SEGMENT)
-    steps = page.events.segment(REQUEST, *page.values)
+    steps = page.running.segment(REQUEST, *page.values)
     next(steps)  # the model is being loaded
     session.stop()
     last = list(steps)[-1]
@@ -150,8 +150,8 @@ def test_of_one_frame_there_is_a_command_too(page: Page) -> None:
 def test_files_of_the_run_before_go_when_those_of_a_stopped_one_are_written(page: Page) -> None:
     session = page.session
     (session.folder.parent / "result-old").mkdir()
-    page.events.ask_files(REQUEST)
-    list(page.events.write(REQUEST))
+    page.running.ask_files(REQUEST)
+    list(page.running.write(REQUEST))
     left = [each.name for each in session.folder.parent.iterdir() if each.is_dir()]
     assert left == [session.folder.name]
 

@@ -71,7 +71,7 @@ def test_a_clip_that_cannot_be_read_any_more_changes_nothing(
     mine = tmp_path / "mine.mp4"
     mine.write_bytes(clip.source.read_bytes())
     page.events.upload(REQUEST, str(mine), *page.values)
-    (kept,) = page.session.uploads
+    (kept,) = page.session.own.uploads
     pick(page, "pause")
     kept.source.unlink()
     event = gr.EventData(None, {"key": f"own-{kept.source.parent.name}"})

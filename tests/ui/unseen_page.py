@@ -16,11 +16,15 @@ from stseg.records import Clip, Settings
 from stseg.ui import work
 from stseg.ui.clips import Catalogue
 from stseg.ui.controls import SETTINGS
+from stseg.ui.desk import Desk
 from stseg.ui.events import Events
 from stseg.ui.example import Example
+from stseg.ui.looking import Looking
 from stseg.ui.pace import Pace
+from stseg.ui.running import Running
 from stseg.ui.scene import Scene
-from stseg.ui.session import Session, Sessions
+from stseg.ui.session import Session
+from stseg.ui.sessions import Sessions
 from stseg.ui.shown import Choice, Shown
 from stseg.ui.tabs import tabs
 
@@ -45,7 +49,9 @@ class Page:
         pace, self.catalogue = Pace(), Catalogue([])
         scene = Scene(self.catalogue, pace, "CPU")
         self.views = scene.views = in_blocks(lambda: [tab.build() for tab in tabs({})])
-        self.events = Events(self.sessions, self.catalogue, NoExample(), pace, scene)
+        desk = Desk(self.sessions, scene)
+        self.events = Events(desk, self.catalogue, NoExample())
+        self.running, self.looking = Running(desk, pace), Looking(desk)
         self.session: Session = self.sessions.of("one")
         self.session.clip, self.session.shown = shown.result.clip, shown
         self.session.choice = shown.choice

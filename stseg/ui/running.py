@@ -1,0 +1,195 @@
+"""Handlers of the long work that all tabs look at: segmenting, and writing files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stseg.errors import Cancelled, InputError, Stop
+from stseg.flow.cache import FlowCache
+from stseg.ui import markup
+from stseg.ui.controls import SETTINGS
+from stseg.ui.desk import Desk, same
+from stseg.ui.pace import Pace
+from stseg.ui.session import SEGMENT, WRITE, Session
+from stseg.ui.shown import Choice, Shown
+from stseg.ui.work import Step, segment_clip, write_files
+
+WAITING = "Waiting for the machine: another clip is being segmented …"
+
+
+class Running:
+    """Each method answers one event of the page."""
+
+    def __init__(self, desk: Desk, pace: Pace) -> None:
+        self._desk = desk
+        self._pace = pace
+
+    def announce(self, request: gr.Request, *values: Any) -> str:
+        """Segment was pressed: what ran before ends, and an answer is there at once."""
+        session = self._desk.told(request, values)
+        if session.clip is None:
+            raise InputError("No clip is chosen. Choose one on the left, or upload one.")
+        session.begin(SEGMENT)
+        # Which segments are alike is known at the end of a run.
+        session.choice = Choice(int(values[0]))
+        return markup.status(WAITING, busy=True)
+
+    def segment(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The long work, in steps; the page follows the newest frame until the slider moves.
+
+        It takes the settings as they were when it was asked for.
+        """
+        session = self._desk.session(request)
+        ticket, clip = session.claim(SEGMENT), session.clip
+        if ticket is None or clip is None:
+            return
+        try:
+            # K may have moved while this waited in the queue.
+            settings = session.own.settings(clip, (float(session.choice.k), *values[1:SETTINGS]))
+            known = session.shown.footage if session.shown else None
+            if known is None or known.clip.source != clip.source:
+                session.frame = 0  # same clip: stay where the eye is
+            folder = session.own.new_folder()
+            # What a visitor brings leaves nothing behind; the flow of the others' clips is kept.
+            cache = None if clip in session.own.uploads else FlowCache()
+
+            def work(stop: Stop) -> Iterator[Step]:
+                return segment_clip(
+                    clip, settings, folder, known, stop, cache, lambda: session.choice
+                )
+
+            with self._steps(session, ticket, SEGMENT, work) as steps:
+                yield from self._follow(session, ticket, steps, folder)
+            yield from self._write_missing(session, ticket)
+        except Cancelled:
+            if session.current(ticket):
+                yield self._ended(session, markup.status("Stopped before it began."))
+        except InputError:
+            if session.current(ticket):  # else the page is about something else by now
+                session.refused = True
+                raise
+        finally:
+            if session.current(ticket):
+                session.keep_choice()
+            session.end(ticket)
+
+    def ask_files(self, request: gr.Request) -> Any:
+        """Write files was pressed: those of what is shown are announced; other work goes on."""
+        session = self._desk.session(request)
+        if session.begin_files():
+            return markup.status("The files are being written …", busy=True)
+        if session.busy:
+            raise InputError("Work goes on. Press Write files when it has ended.")
+        return gr.skip()
+
+    def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Write the files of what is shown, if they were announced."""
+        session = self._desk.session(request)
+        ticket = session.claim(WRITE)
+        if ticket is None:
+            return
+        try:
+            session.following = False
+            yield from self._write_shown(session, ticket)
+            yield from self._write_missing(session, ticket)
+        except InputError:
+            if session.current(ticket):
+                raise
+        finally:
+            session.end(ticket)
+
+    def _write_missing(self, session: Session, ticket: int) -> Iterator[tuple[Any, ...]]:
+        """The end of work, once labels that were chosen up to it have their files, too."""
+        while not session.end_when_written(ticket):
+            yield from self._write_shown(session, ticket)
+
+    def _write_shown(self, session: Session, ticket: int) -> Iterator[tuple[Any, ...]]:
+        """The files of what is shown."""
+        shown, folder = session.shown, session.folder
+        if shown is None:
+            return
+
+        def work(stop: Stop) -> Iterator[Step]:
+            return write_files(shown, folder, stop, lambda: session.choice)
+
+        with (
+            suppress(Cancelled),  # before it began: what is shown needs no word
+            self._steps(session, ticket, WRITE, work) as steps,
+        ):
+            yield from self._follow(session, ticket, steps, folder)
+
+    def _steps(
+        self, session: Session, ticket: int, kind: str, work: Callable[[Stop], Iterator[Step]]
+    ) -> closing[Generator[Step, None, None]]:
+        """The steps of long work; the machine is free again at the end, whatever ends it."""
+        machine = self._desk.sessions.machine
+        return closing(machine.steps(kind, work, lambda: session.stopped(ticket)))
+
+    def _follow(
+        self, session: Session, ticket: int, steps: Iterator[Step], folder: Path
+    ) -> Iterator[tuple[Any, ...]]:
+        """Show the steps of long work, whose files go to ``folder``, until nobody waits for them.
+
+        Until the first result the files of the one before are still on the page.
+        """
+        rest = session.frame
+        for step in steps:
+            if not session.current(ticket):
+                return
+            text = f"{session.said} {step.text}".lstrip() if step.finished else step.text
+            line = markup.status(text, step.done, step.total, busy=not step.finished)
+            if step.shown is None:
+                unchanged = line, *self._desk.scene.unchanged()[1:]
+                yield self._ended(session, line) if step.finished else unchanged
+                continue
+            before, place = session.shown, session.folder
+            shown = session.show(step.shown, folder, ticket)
+            if shown is None:
+                return
+            anew = folder != place or shown.choice != _choice(before)
+            # What is known is not drawn again: the visitor may look elsewhere by now.
+            draw = not same(shown, before)
+            settled = step.finished or not shown.growing
+            if step.finished and shown.footage is not None:
+                self._pace.learn(shown.result)
+            if step.finished and (shown.footage is not None or shown.files):
+                session.own.keep_only(folder)
+            move = session.following
+            if move:
+                session.frame = rest if settled else len(shown) - 1
+                session.following = not settled
+            # Frames to come count while they come: after Stop the slider must not reach them.
+            total = len(shown) if settled else max(step.total or 0, len(shown))
+            session.to_come = total - len(shown)
+            badge = self._desk.badge(session)
+            scene = self._desk.scene.shown(session, line, badge, move, total, anew, draw)
+            if not session.current(ticket):  # they turned to another clip while this was drawn
+                return
+            yield scene
+
+    def _ended(self, session: Session, line: str) -> tuple[Any, ...]:
+        """The page where work ended without a result; of a run before it no more frames come."""
+        if session.shown is None or not session.shown.broken_off:
+            return line, *self._desk.scene.unchanged()[1:]
+        return self._desk.scene.refilled(session, line, self._desk.badge(session))
+
+    def failed(self, sentence: str) -> tuple[Any, ...]:
+        """What the page shows when the long work came to an end that nobody wanted."""
+        return markup.status(f"Not segmented. {sentence}"), *self._desk.scene.unchanged()[1:]
+
+    def stop(self, request: gr.Request) -> Any:
+        """Stop: the work itself ends and says so; what had not begun is said to be off here."""
+        session = self._desk.session(request)
+        if session.stop():
+            session.keep_choice()
+            return markup.status("Stopped before it began.")
+        return gr.skip()
+
+
+def _choice(shown: Shown | None) -> Choice | None:
+    return shown.choice if shown else None
