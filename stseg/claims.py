@@ -143,11 +143,6 @@ class WorkFolder:
                     logger.warning("The result of %s is not kept: %s", item, error)
         return {item: found.get(item) or made[item] for item in keys}
 
-    def drop(self, key: str) -> None:
-        """Forget a result."""
-        with suppress(OSError):
-            self._path(key).unlink()
-
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Whether the work under ``key`` is ours, as long as the context is open.

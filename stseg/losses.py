@@ -145,18 +145,6 @@ class Losses:
     consistency: Float[Tensor, ""]
 
 
-def segmentation_losses(
-    masks: Float[Tensor, "b k t h w"],
-    flow: Float[Tensor, "b 2 t h w"],
-    model: MotionModel,
-    settings: LossSettings,
-    fit: FitSettings,
-    motion: Float[Tensor, "b 2 t h w"] | None = None,
-) -> Losses:
-    """L = L_r + β L_c (eq. 6), with the motion models fitted to the masks held fixed."""
-    return joint_losses([masks], flow, model, settings, fit, motion)[0]
-
-
 def joint_losses(
     heads: Sequence[Tensor],
     flow: Float[Tensor, "b 2 t h w"],
@@ -165,7 +153,9 @@ def joint_losses(
     fit: FitSettings,
     motion: Float[Tensor, "b 2 t h w"] | None = None,
 ) -> list[Losses]:
-    """The losses of several heads on the same flow: one fit for the segments of all of them.
+    """L = L_r + β L_c (eq. 6) of several heads on the same flow, the masks held fixed in the fit.
+
+    The motion models of all segments of all heads are fitted at once.
 
     Args:
         heads: masks (b, k, t, h, w) of each head.

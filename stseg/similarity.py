@@ -64,13 +64,6 @@ def compare(
     return matrix.astype(np.float32)
 
 
-def at_frame(
-    segmentation: Segmentation, index: int, measure: str = "cosine"
-) -> Float32[np.ndarray, "k k"]:
-    """Similarity of the linked segments of one frame; NaN for labels without a site there."""
-    return compare(segmentation.linked_latents(index), measure)
-
-
 def across_time(
     linked: Float32[np.ndarray, "n k c"], label: int, measure: str = "cosine"
 ) -> Float32[np.ndarray, "n n"]:
@@ -104,11 +97,6 @@ def mean_latents(
     return (total / np.maximum(areas.sum(axis=0), 1e-12)[:, None]).astype(np.float32)
 
 
-def whole_clip(segmentation: Segmentation, measure: str = "cosine") -> Float32[np.ndarray, "k k"]:
-    """Similarity of the linked segments over the whole clip; NaN for labels never seen."""
-    return compare(mean_latents(linked_latents(segmentation), segmentation.areas()), measure)
-
-
 def plane(linked: Float32[np.ndarray, "n k c"]) -> Float32[np.ndarray, "n k 2"]:
     """Map of all χ of a clip: their first two principal components, NaN where a label is absent.
 
@@ -138,7 +126,7 @@ def merge(
     has a site; labels without one stay by themselves.
 
     Args:
-        similarity: cosines over the whole clip (``whole_clip``); NaN for labels without a site.
+        similarity: cosines of ``mean_latents``; NaN for labels without a site.
         threshold: from -1 to 1.
 
     Returns:

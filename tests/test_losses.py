@@ -10,15 +10,15 @@ from torch import Tensor
 
 from stseg.errors import InputError
 from stseg.losses import (
+    Losses,
     LossSettings,
     consistency_loss,
     flow_change,
     joint_losses,
     reconstruction_loss,
-    segmentation_losses,
     visible_sites,
 )
-from stseg.motion import MODELS, FitSettings, FittedMotion, fit_motion
+from stseg.motion import MODELS, FitSettings, FittedMotion, MotionModel, fit_motion
 
 SIZE = (3, 8, 12)
 QUADRATIC = MODELS["quadratic-time"]
@@ -38,6 +38,19 @@ def constant(size: tuple[int, int, int], *vectors: tuple[float, float]) -> Fitte
     """One constant motion a segment."""
     theta = torch.tensor([vectors], dtype=torch.float64)
     return FittedMotion.from_parameters(MODELS["translation"], size, theta)
+
+
+def losses_of(
+    masks: Tensor,
+    flow: Tensor,
+    model: MotionModel,
+    weights: LossSettings,
+    fit: FitSettings,
+    motion: Tensor | None = None,
+) -> Losses:
+    """The losses of a single head."""
+    (losses,) = joint_losses([masks], flow, model, weights, fit, motion)
+    return losses
 
 
 # --- L_r -----------------------------------------------------------------------------------------
@@ -85,7 +98,7 @@ def test_a_frame_that_is_there_twice_adds_nothing(chance: torch.Generator) -> No
     """Its flow is zero, the models go on moving through it, and L_r divides by its norm."""
     flow, masks = noise(chance) + 3, soft(chance)
     flow[:, :, 1] = 0
-    losses = segmentation_losses(masks, flow, QUADRATIC, LossSettings(), EVERY)
+    losses = losses_of(masks, flow, QUADRATIC, LossSettings(), EVERY)
     one = fit_motion(flow, masks, QUADRATIC, EVERY)
     assert float(one.flow()[:, :, 0, 1].mean()) > 2  # it does move
     parts = [
@@ -99,8 +112,8 @@ def test_a_frame_that_is_there_twice_adds_nothing(chance: torch.Generator) -> No
 @pytest.mark.parametrize("exponent", [-10, -1, 1, 10])
 def test_the_scale_of_the_flow_does_not_matter(exponent: int, chance: torch.Generator) -> None:
     masks, flow = soft(chance), noise(chance)
-    one = segmentation_losses(masks, flow, QUADRATIC, LossSettings(), EVERY)
-    other = segmentation_losses(masks, flow * 2.0**exponent, QUADRATIC, LossSettings(), EVERY)
+    one = losses_of(masks, flow, QUADRATIC, LossSettings(), EVERY)
+    other = losses_of(masks, flow * 2.0**exponent, QUADRATIC, LossSettings(), EVERY)
     torch.testing.assert_close(other.reconstruction, one.reconstruction, rtol=1e-6, atol=0)
     torch.testing.assert_close(other.consistency, one.consistency, rtol=1e-12, atol=0)
 
@@ -237,20 +250,20 @@ def test_motion_is_asked_for(chance: torch.Generator) -> None:
     weights = LossSettings(along_motion=True)
     masks, flow = soft(chance), noise(chance)
     with pytest.raises(ValueError, match="needs the motion"):
-        segmentation_losses(masks, flow, QUADRATIC, weights, EVERY)
+        losses_of(masks, flow, QUADRATIC, weights, EVERY)
     motion = 0.05 * flow
-    losses = segmentation_losses(masks, flow, QUADRATIC, weights, EVERY, motion)
+    losses = losses_of(masks, flow, QUADRATIC, weights, EVERY, motion)
     torch.testing.assert_close(
         losses.consistency, consistency_loss(masks, flow, weights.eta, motion)
     )
-    plain = segmentation_losses(masks, flow, QUADRATIC, LossSettings(), EVERY, motion)
+    plain = losses_of(masks, flow, QUADRATIC, LossSettings(), EVERY, motion)
     torch.testing.assert_close(plain.consistency, consistency_loss(masks, flow, weights.eta))
 
 
 def test_a_single_instant_cannot_change(chance: torch.Generator) -> None:
     size = (1, 8, 12)
     masks, flow = soft(chance, size=size).requires_grad_(), noise(chance, size=size)
-    losses = segmentation_losses(masks, flow, QUADRATIC, LossSettings(), EVERY)
+    losses = losses_of(masks, flow, QUADRATIC, LossSettings(), EVERY)
     assert float(losses.consistency.detach()) == 0
     assert losses.consistency.shape == ()
     assert float(losses.total.detach()) == float(losses.reconstruction.detach())
@@ -282,8 +295,8 @@ def test_masks_at_occluded_sites_do_not_matter(eta: float, seed: int) -> None:
 def test_the_names_of_the_segments_do_not_matter(order: list[int], seed: int) -> None:
     chance = torch.Generator().manual_seed(seed)
     masks, flow = soft(chance, k=4), noise(chance)
-    one = segmentation_losses(masks, flow, MODELS["affine"], LossSettings(), EVERY)
-    other = segmentation_losses(masks[:, order], flow, MODELS["affine"], LossSettings(), EVERY)
+    one = losses_of(masks, flow, MODELS["affine"], LossSettings(), EVERY)
+    other = losses_of(masks[:, order], flow, MODELS["affine"], LossSettings(), EVERY)
     torch.testing.assert_close(other.reconstruction, one.reconstruction, rtol=1e-9, atol=0)
     torch.testing.assert_close(other.consistency, one.consistency, rtol=1e-12, atol=0)
 
@@ -294,10 +307,8 @@ def test_mirrors_do_not_matter(axis: int, chance: torch.Generator) -> None:
     masks, flow = soft(chance), noise(chance)
     signs = {2: (-1, -1), 3: (1, -1), 4: (-1, 1)}[axis]
     mirrored = flow.flip(axis) * torch.tensor(signs).view(1, 2, 1, 1, 1)
-    one = segmentation_losses(masks, flow, QUADRATIC, LossSettings(eta=0.1), CONVERGED)
-    other = segmentation_losses(
-        masks.flip(axis), mirrored, QUADRATIC, LossSettings(eta=0.1), CONVERGED
-    )
+    one = losses_of(masks, flow, QUADRATIC, LossSettings(eta=0.1), CONVERGED)
+    other = losses_of(masks.flip(axis), mirrored, QUADRATIC, LossSettings(eta=0.1), CONVERGED)
     torch.testing.assert_close(other.reconstruction, one.reconstruction, rtol=1e-4, atol=0)
     torch.testing.assert_close(other.consistency, one.consistency, rtol=1e-12, atol=0)
 
@@ -309,8 +320,8 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_samples(chance: torch.Generator)
         * torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64).view(3, 1, 1, 1, 1),
     )
     weights = LossSettings(beta=0.7, eta=0.13)
-    whole = segmentation_losses(masks, flow, QUADRATIC, weights, EVERY)
-    each = [segmentation_losses(masks[[i]], flow[[i]], QUADRATIC, weights, EVERY) for i in range(3)]
+    whole = losses_of(masks, flow, QUADRATIC, weights, EVERY)
+    each = [losses_of(masks[[i]], flow[[i]], QUADRATIC, weights, EVERY) for i in range(3)]
     for name in ("total", "reconstruction", "consistency"):
         mean = torch.stack([getattr(losses, name) for losses in each]).mean()
         torch.testing.assert_close(getattr(whole, name), mean, rtol=1e-9, atol=0)
@@ -325,7 +336,7 @@ def test_weights_that_make_no_sense_get_a_sentence(wrong: dict[str, float]) -> N
 @pytest.mark.parametrize("beta", [0.0, 1.0, 0.25])
 def test_the_total_is_the_weighted_sum(beta: float, chance: torch.Generator) -> None:
     masks, flow = soft(chance), noise(chance)
-    losses = segmentation_losses(masks, flow, QUADRATIC, LossSettings(beta, 0.05), EVERY)
+    losses = losses_of(masks, flow, QUADRATIC, LossSettings(beta, 0.05), EVERY)
     motion = fit_motion(flow, masks, QUADRATIC, EVERY)
     reconstruction = float(reconstruction_loss(masks, flow, motion))
     consistency = float(consistency_loss(masks, flow, 0.05))
@@ -341,7 +352,7 @@ def test_each_of_several_heads_has_the_losses_that_it_has_alone(
     weights = LossSettings(0.7, 0.1, along_motion=along)
     given = QUADRATIC, weights, CONVERGED, 0.05 * flow
     for masks, losses in zip(heads, joint_losses(heads, flow, *given), strict=True):
-        alone = segmentation_losses(masks, flow, *given)
+        alone = losses_of(masks, flow, *given)
         for name in ("total", "reconstruction", "consistency"):
             torch.testing.assert_close(
                 getattr(losses, name), getattr(alone, name), rtol=1e-9, atol=0
@@ -411,7 +422,7 @@ def test_holding_the_motion_fixed_gives_the_gradient_of_the_minimum(
 def test_the_fit_gets_no_gradient(chance: torch.Generator) -> None:
     masks = soft(chance).requires_grad_()
     flow = noise(chance).requires_grad_()
-    losses = segmentation_losses(masks, flow, QUADRATIC, LossSettings(beta=0.0), EVERY)
+    losses = losses_of(masks, flow, QUADRATIC, LossSettings(beta=0.0), EVERY)
     losses.total.backward()
     assert flow.grad is None or float(flow.grad.abs().max()) == 0
     motion = fit_motion(flow.detach(), masks.detach(), QUADRATIC, EVERY)
@@ -430,9 +441,7 @@ def test_descending_the_loss_separates_two_motions(chance: torch.Generator) -> N
     optimiser = torch.optim.Adam([logits], lr=0.2)
     for _ in range(40):
         optimiser.zero_grad()
-        losses = segmentation_losses(
-            logits.softmax(1), flow, MODELS["translation"], LossSettings(), EVERY
-        )
+        losses = losses_of(logits.softmax(1), flow, MODELS["translation"], LossSettings(), EVERY)
         losses.total.backward()
         optimiser.step()
     labels = logits.argmax(1)[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stseg.errors import Cancelled
-from stseg.losses import LossSettings, segmentation_losses
+from stseg.losses import LossSettings, joint_losses
 from stseg.measures import MOTION_MODEL, SAMPLES, at_eta, measure, volumes
 from stseg.motion import FitSettings, motion_model
 from stseg.pipeline import SegmentationRun, segment
@@ -53,8 +53,8 @@ def exact(rendered: RenderedClip, clip: Clip, swap: bool = False) -> Segmentatio
 def test_losses_are_those_of_the_paper(result: Segmentation) -> None:
     rows = []
     for volume in volumes(result):
-        losses = segmentation_losses(
-            volume.masks,
+        (losses,) = joint_losses(
+            [volume.masks],
             volume.flow,
             motion_model(MOTION_MODEL),
             LossSettings(eta=result.settings.eta),

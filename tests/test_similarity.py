@@ -17,14 +17,12 @@ from stseg.latents import join
 from stseg.records import Clip, Segmentation, Settings
 from stseg.similarity import (
     across_time,
-    at_frame,
     compare,
     linked_latents,
     mean_latents,
     merge,
     merged,
     plane,
-    whole_clip,
 )
 from stseg.spool import Spool
 
@@ -53,6 +51,17 @@ def random_clip(seed: int, n: int = 6, k: int = 4, c: int = 8, absent: bool = Tr
 
 def relabelled(segmentation: Segmentation, names: np.ndarray) -> Segmentation:
     return replace(segmentation, assignment=names.astype(np.uint8)[segmentation.assignment])
+
+
+def whole_clip(segmentation: Segmentation, measure: str = "cosine") -> np.ndarray:
+    """Label against label by their means over the clip."""
+    means = mean_latents(linked_latents(segmentation), segmentation.areas())
+    return compare(means, measure)
+
+
+def at_frame(segmentation: Segmentation, index: int, measure: str = "cosine") -> np.ndarray:
+    """Label against label in one frame."""
+    return compare(linked_latents(segmentation)[index], measure)
 
 
 # --- matrices ------------------------------------------------------------------------------------

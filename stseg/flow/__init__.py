@@ -14,7 +14,7 @@ from jaxtyping import Float, Float16, Float32, UInt8
 
 from stseg.device import choose_device
 from stseg.errors import InputError
-from stseg.flow.brought import open_flow, read_flow
+from stseg.flow.brought import open_flow
 from stseg.flow.cache import FLOW_VERSION, content_key, weights_key
 from stseg.flow.correction import WEIGHTS, Correction
 from stseg.flow.dis import DIS
@@ -225,13 +225,6 @@ def clip_fields(
         raise InputError(f"{clip.name} has fewer than two frames, so that nothing moves in it.")
 
 
-def clip_flow(
-    clip: Clip, settings: FlowSettings, grid: tuple[int, int] | None, backward: bool = False
-) -> Float32[np.ndarray, "m 2 h w"]:
-    """``clip_fields`` all at once: m = n - 1 fields, all in memory. See there."""
-    return np.stack(list(clip_fields(clip, settings, grid, backward)))
-
-
 def own_fields(
     path: Path, clip: Clip, max_frames: int | None = None, check: Check = _go_on
 ) -> Iterator[Float16[np.ndarray, "2 h w"]]:
@@ -335,7 +328,6 @@ __all__ = [
     "available_estimators",
     "check_options",
     "clip_fields",
-    "clip_flow",
     "estimator",
     "flow_origin",
     "flow_pairs",
@@ -343,7 +335,6 @@ __all__ = [
     "open_flow",
     "own_fields",
     "own_flow",
-    "read_flow",
     "read_flow_file",
     "to_grid",
     "write_flow_file",

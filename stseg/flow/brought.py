@@ -25,7 +25,6 @@ from stseg.flow.files import (
     check_range,
     decode_flo,
     decode_kitti,
-    read_flow_file,
 )
 
 MAX_BYTES = 8 * 2**30
@@ -77,14 +76,6 @@ def open_flow(path: Path) -> BroughtFlow:
     if any(member.filename == "flow.npy" for member in members):
         return _npz(path)
     return _archive(path, members)
-
-
-def read_flow(path: Path) -> tuple[np.ndarray, Size]:
-    """All of it at once: fields (n - 1, 2, h, w), and the size (H, W). See ``open_flow``."""
-    if path.suffix == ".npz":
-        return read_flow_file(path)
-    brought = open_flow(path)
-    return np.stack(list(brought.fields())), brought.size
 
 
 def _folder(folder: Path) -> BroughtFlow:

@@ -15,8 +15,6 @@ from stseg.ui.told import told
 SHOWN = 4
 """Pictures of the best and of the worst frames."""
 
-VERDICTS = ("found", "false", "missed")
-
 
 def board_of(latest: Scores) -> str:
     """Settings, table, published scores and pictures as HTML."""

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from whole_flow import read_whole
 
 from stseg.errors import InputError
 from stseg.flow import brought as brought_module
 from stseg.flow import own_flow
-from stseg.flow.brought import open_flow, read_flow
+from stseg.flow.brought import open_flow
 from stseg.flow.files import read_flow_file, write_flow_file, write_flow_folder
 from stseg.records import Clip
 from stseg.synthetic import RenderedClip
@@ -44,8 +45,8 @@ def test_a_zip_of_fields_is_the_folder(
     files = contents(tmp_path / "fields", prefix)
     files["__MACOSX/._00000.flo"] = files["readme.txt"] = b"not a field"
     path = packed(tmp_path / "f.zip", files)
-    got, size = read_flow(path)
-    expected, _ = read_flow(tmp_path / "fields")
+    got, size = read_whole(path)
+    expected, _ = read_whole(tmp_path / "fields")
     assert size == (12, 20)
     np.testing.assert_array_equal(got, expected)
     assert open_flow(path).count == 11
@@ -63,12 +64,12 @@ def test_fields_of_both_kinds_are_refused(tmp_path: Path, fields: np.ndarray) ->
         open_flow(tmp_path / "flo")
     for name in contents(tmp_path / "kitti"):  # pictures of the flow may lie beside it
         Image.fromarray(np.zeros((12, 20, 3), np.uint8)).save(tmp_path / "flo" / name)
-    np.testing.assert_array_equal(read_flow(tmp_path / "flo")[0], fields)
+    np.testing.assert_array_equal(read_whole(tmp_path / "flo")[0], fields)
 
 
 def test_a_folder_of_one_npz_stands_for_it(tmp_path: Path, fields: np.ndarray) -> None:
     write_flow_file(tmp_path / "f/a.npz", fields, (12, 20))
-    assert read_flow(tmp_path / "f")[0].shape == fields.shape
+    assert read_whole(tmp_path / "f")[0].shape == fields.shape
     write_flow_file(tmp_path / "f/b.npz", fields, (12, 20))
     with pytest.raises(InputError, match=r"flow of 2 clips.* for instance .*f/a\.npz"):
         open_flow(tmp_path / "f")
@@ -79,7 +80,7 @@ def test_a_folder_of_one_npz_stands_for_it(tmp_path: Path, fields: np.ndarray) -
 def test_fields_come_in_the_order_that_people_count(tmp_path: Path, fields: np.ndarray) -> None:
     write_flow_folder(tmp_path / "fields", fields, "flo")
     files = {f"f{int(name[:5])}.flo": data for name, data in contents(tmp_path / "fields").items()}
-    np.testing.assert_array_equal(read_flow(packed(tmp_path / "f.zip", files))[0], fields)
+    np.testing.assert_array_equal(read_whole(packed(tmp_path / "f.zip", files))[0], fields)
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("<f2", "a.npz"), ("<f4", "a.zip"), (">f8", "a.npz")])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from whole_flow import read_whole
 
 from stseg.cli import main
 from stseg.errors import InputError
@@ -18,11 +19,9 @@ from stseg.flow import (
     Estimator,
     FlowSettings,
     clip_fields,
-    clip_flow,
     estimator,
     flow_pairs,
     own_flow,
-    read_flow,
     read_flow_file,
     to_grid,
     write_flow_file,
@@ -130,11 +129,16 @@ def test_an_unknown_estimator_gets_a_sentence() -> None:
         estimator(FlowSettings("guess"))
 
 
+def flow_of(clip: Clip, grid: tuple[int, int] | None = None, backward: bool = False) -> np.ndarray:
+    """All fields of a clip, (m, 2, h, w)."""
+    return np.stack(list(clip_fields(clip, FlowSettings(), grid, backward)))
+
+
 # --- whole clips ---------------------------------------------------------------------------------
 
 
 def test_the_flow_of_a_clip_is_near_the_exact_one(clip: Clip, rendered: RenderedClip) -> None:
-    flow = clip_flow(clip, FlowSettings(), None)
+    flow = flow_of(clip)
     assert flow.shape == rendered.flow.shape
     assert flow.dtype == np.float32
     still = rendered.labels[:-1] == 0
@@ -144,8 +148,8 @@ def test_the_flow_of_a_clip_is_near_the_exact_one(clip: Clip, rendered: Rendered
 
 
 def test_backward_flow_of_a_clip_undoes_the_forward_one(clip: Clip) -> None:
-    forward = clip_flow(clip, FlowSettings(), (32, 48))
-    back = clip_flow(clip, FlowSettings(), (32, 48), backward=True)
+    forward = flow_of(clip, (32, 48))
+    back = flow_of(clip, (32, 48), backward=True)
     assert forward.shape == back.shape == (8, 2, 32, 48)
     assert np.median(np.abs(forward + back)) < 0.2
     assert np.abs(forward).mean() > 0.5
@@ -155,7 +159,7 @@ def test_a_clip_of_one_frame_has_no_flow(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((32, 48, 3), np.uint8))
     still = Clip(tmp_path, "still", (32, 48), 24.0, 1)
     with pytest.raises(InputError, match="still has fewer than two frames"):
-        clip_flow(still, FlowSettings(), None)
+        flow_of(still)
 
 
 def test_fields_are_given_as_frames_are_read(
@@ -190,7 +194,7 @@ def test_full_size_is_the_size_of_the_frames(tmp_path: Path) -> None:
     for index in range(2):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 1500, 3), index, np.uint8))
     wide = Clip(tmp_path, "wide", (20, 1500), 24.0, 2)  # DIS sees it reduced
-    assert clip_flow(wide, FlowSettings(), None).shape == (1, 2, 20, 1500)
+    assert flow_of(wide).shape == (1, 2, 20, 1500)
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -210,9 +214,9 @@ def test_the_command_writes_flow(
         read_flow_file(tmp_path / "flow.npz", not backward)
     assert flow.shape == (8, 2, *shape)
     assert of == clip.size
-    expected = clip_flow(clip, FlowSettings(), shape, backward)
+    expected = flow_of(clip, shape, backward)
     assert np.abs(flow.astype(np.float32) - expected).max() <= 1 / 64 + 1e-2
-    fields, _ = read_flow(tmp_path / "fields")
+    fields, _ = read_whole(tmp_path / "fields")
     np.testing.assert_array_equal(fields, expected)
 
 
@@ -230,7 +234,7 @@ def test_without_a_size_an_npz_has_the_grid_of_its_clip_and_fields_are_whole(
     assert read_flow_file(tmp_path / "f.npz")[0].shape == (2, 2, *grid)
     assert main([*words, str(tmp_path / "flo"), "--format", "flo"]) == 0
     mine = probe(frames)
-    assert read_flow(tmp_path / "flo")[0].shape == (2, 2, *mine.size)
+    assert read_whole(tmp_path / "flo")[0].shape == (2, 2, *mine.size)
     for path in (tmp_path / "f.npz", tmp_path / "flo"):
         assert [field.shape for field in own_flow(path, mine).forward] == [(2, *grid)] * 2
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from whole_flow import read_whole
 
 from stseg.errors import InputError
-from stseg.flow.brought import read_flow
 from stseg.flow.files import (
     decode_kitti,
     read_flo,
@@ -40,7 +40,7 @@ def test_npz_without_size_is_as_large_as_its_flow(tmp_path: Path, fields: np.nda
 @pytest.mark.parametrize(("kind", "step"), [("flo", 0.0), ("kitti", 1 / 128 + 1e-4)])
 def test_folders_of_fields(tmp_path: Path, fields: np.ndarray, kind: str, step: float) -> None:
     write_flow_folder(tmp_path, fields, kind)
-    got, size = read_flow(tmp_path)
+    got, size = read_whole(tmp_path)
     assert size == (12, 20)
     assert np.abs(got - fields).max() <= step
 
@@ -74,7 +74,7 @@ def test_a_folder_has_fields_of_one_format(
     """Those of an earlier run would be taken for fields of this clip."""
     write_flow_folder(tmp_path, fields + 5, first)
     write_flow_folder(tmp_path, fields, then)
-    got, _ = read_flow(tmp_path)
+    got, _ = read_whole(tmp_path)
     assert np.abs(got - fields).max() <= 1 / 64
     assert len({path.suffix for path in tmp_path.iterdir()}) == 1
 
@@ -208,7 +208,7 @@ def test_a_folder_of_mixed_sizes_is_named(tmp_path: Path, fields: np.ndarray) ->
     write_flo(tmp_path / "1.flo", fields[0])
     write_flo(tmp_path / "2.flo", fields[0, :, :5])
     with pytest.raises(InputError, match=r"2\.flo is 20x5, but 1\.flo is 20x12"):
-        read_flow(tmp_path)
+        read_whole(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"neither \.flo nor \.png"):
-        read_flow(tmp_path / "empty")
+        read_whole(tmp_path / "empty")
