@@ -37,7 +37,7 @@ from stseg.spool import DEFAULT_MEMORY, Spool
 from stseg.timeline import FramePrediction, Timeline
 from stseg.variants import model_path
 from stseg.video import read_frames
-from stseg.volume import FlowFields
+from stseg.volume import FlowFields, fitting_centres
 
 _GIVE_BACK_EVERY = 100
 """Frames: what lies free between arrays in use would grow with the clip."""
@@ -323,20 +323,15 @@ class _Kept:
 
 def _without_triplet(taus: Sequence[int], frames: int) -> Iterator[str]:
     """Sentences on the τ of which no triplet fits into so many frames, beside the reference's."""
-
-    def centres(tau: int) -> range:
-        first, last = (0, frames - 2) if tau > 0 else (1, frames - 1)  # frames with a field
-        return range(first + abs(tau), last - abs(tau) + 1)
-
     reference, *others = taus
-    fits = centres(reference)
+    fits = fitting_centres(frames - 1, reference)
     if not fits:
         yield (
             f"No triplet of τ = {reference:+d} fits into {frames} frames: the flow at its ends is "
             "repeated."
         )
     for tau in others:
-        if not set(fits).intersection(centres(tau)):
+        if not set(fits).intersection(fitting_centres(frames - 1, tau)):
             yield (
                 f"No triplet of τ = {tau:+d} fits into {frames} frames beside one of τ = "
                 f"{reference:+d}: it has no part in the mean."

@@ -38,7 +38,7 @@ from stseg.motion import (
 )
 from stseg.records import Segmentation
 from stseg.render import occluded_sites
-from stseg.volume import triplet
+from stseg.volume import fitting_centres, triplet
 
 MODEL = "quadratic-time"
 """The model of the paper's full method: quadratic in (x, y), linear in t (eq. 2)."""
@@ -271,9 +271,10 @@ class SegmentMotion:
     def _volumes(self, frames: Sequence[int]) -> _Volumes:
         last = _fields(self._segmentation) - 1
         tau = max(1, min(abs(self._segmentation.settings.taus[0]), last // 2))
+        fits = fitting_centres(last + 1, tau)
         triplets, offsets = [], []
         for frame in frames:
-            centre = min(max(frame, tau), last - tau) if last >= 2 * tau else frame
+            centre = min(max(frame, fits[0]), fits[-1]) if fits else frame
             offsets.append((frame - centre) / tau)
             triplets.append([min(max(each, 0), last) for each in triplet(centre, tau)])
         needed = {frame for three in (frames, *triplets) for frame in three}

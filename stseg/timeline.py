@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from stseg.linkage import Linker, Partition, match, overlap
 from stseg.records import dequantise, quantise
-from stseg.volume import Motion, move_masks, triplet
+from stseg.volume import Motion, fitting_centres, move_masks, triplet
 
 BATCH = 4
 """Volumes in one pass of the network, where that is faster than one at a time."""
@@ -157,8 +157,8 @@ class Timeline:
         triplets = [triplet(centre, self._tau) for centre in centres]
         seen = {c: [one] for c, one in zip(centres, self._run(self._tau, triplets), strict=True)}
         for tau in self._taus[1:]:
-            first, last = (0, frames - 2) if tau > 0 else (1, frames - 1)
-            fitting = [c for c in centres if first + abs(tau) <= c <= last - abs(tau)]
+            fits = fitting_centres(frames - 1, tau)
+            fitting = [centre for centre in centres if centre in fits]
             if not fitting:
                 continue
             others = self._run(tau, [triplet(centre, tau) for centre in fitting])

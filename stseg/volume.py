@@ -38,12 +38,6 @@ class FlowFields:
     forward: Spool = field(default_factory=Spool)
     backward: Spool = field(default_factory=Spool)
 
-    def frames(self, backward: bool) -> range:
-        """Frames that have a field: all but the last forwards, all but the first backwards."""
-        if backward:
-            return range(1, len(self.backward) + 1)
-        return range(len(self.forward))
-
     def at(self, frame: int, backward: bool) -> Float32[np.ndarray, "2 h w"]:
         """Motion from ``frame`` to the next one, or to the one before it."""
         field_ = self.backward[frame - 1] if backward else self.forward[frame]
@@ -62,6 +56,15 @@ class FlowFields:
 def triplet(centre: int, tau: int) -> tuple[int, int, int]:
     """Frames of the volume at ``centre``. A negative τ runs backwards in time."""
     return centre - tau, centre, centre + tau
+
+
+def fitting_centres(fields: int, tau: int) -> range:
+    """Centres of the triplets of τ that fit into a clip of so many fields; empty where none does.
+
+    Forwards all frames but the last have a field, backwards all but the first.
+    """
+    first = 0 if tau > 0 else 1
+    return range(first + abs(tau), first + fields - abs(tau))
 
 
 def move_masks(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stseg.spool import Spool
-from stseg.volume import FlowFields, move_masks, triplet
+from stseg.volume import FlowFields, fitting_centres, move_masks, triplet
 
 
 def fields(count: int, backward: bool = True) -> FlowFields:
@@ -23,13 +23,6 @@ def fields(count: int, backward: bool = True) -> FlowFields:
     return flow
 
 
-def test_frames_that_have_a_field() -> None:
-    flow = fields(5)  # of a clip of 6 frames
-    assert flow.frames(backward=False) == range(5)
-    assert flow.frames(backward=True) == range(1, 6)
-    assert len(fields(5, backward=False).frames(backward=True)) == 0
-
-
 def test_a_field_is_found_by_the_frame_where_it_starts() -> None:
     flow = fields(5)
     assert flow.at(3, backward=False)[:, 0, 0].tolist() == [3, 0]
@@ -42,6 +35,16 @@ def test_a_field_is_found_by_the_frame_where_it_starts() -> None:
 )
 def test_triplets(tau: int, frames: tuple[int, int, int]) -> None:
     assert triplet(5, tau) == frames
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("reach", [1, 2, 3])
+def test_a_triplet_fits_where_all_its_frames_have_a_field(reach: int, backward: bool) -> None:
+    tau = -reach if backward else reach
+    there = range(1, 6) if backward else range(5)  # of the 6 frames of a clip
+    fitting = [c for c in range(-9, 15) if all(each in there for each in triplet(c, tau))]
+    assert list(fitting_centres(5, tau)) == fitting
+    assert bool(fitting) == (reach < 3)
 
 
 def test_a_volume_keeps_the_order_asked_for() -> None:
