@@ -274,7 +274,7 @@ def _taken(stored: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Triplet:
+class VolumePlace:
     """Where a volume is: sequence number, central instant and temporal step τ."""
 
     sequence: int
@@ -303,7 +303,7 @@ class TripletSet:
     ) -> None:
         self._store = sequences if isinstance(sequences, FlowStore) else FlowStore(sequences)
         self._instants = instants
-        self._triplets = []
+        self._places = []
         for number, n in enumerate(self._store.lengths):
             border = n - max(MIN_FLOWS, round(held_out * n))
             if border < MIN_FLOWS or held_out == 0:
@@ -311,19 +311,19 @@ class TripletSet:
             first, last = (border, n) if validation else (0, border)
             for tau in taus:
                 reach = instants // 2 * abs(tau)
-                self._triplets += [
-                    Triplet(number, t, tau) for t in range(first + reach, last - reach)
+                self._places += [
+                    VolumePlace(number, t, tau) for t in range(first + reach, last - reach)
                 ]
-        starts = [self._store.starts[each.sequence] + each.centre for each in self._triplets]
+        starts = [self._store.starts[each.sequence] + each.centre for each in self._places]
         steps = torch.arange(instants) - instants // 2
-        taus_of = torch.tensor([each.tau for each in self._triplets], dtype=torch.long)
+        taus_of = torch.tensor([each.tau for each in self._places], dtype=torch.long)
         centres = torch.tensor(starts, dtype=torch.long)
         self._fields = centres[:, None] + taus_of[:, None] * steps  # (volumes, instants)
-        owners = torch.tensor([each.sequence for each in self._triplets], dtype=torch.long)
+        owners = torch.tensor([each.sequence for each in self._places], dtype=torch.long)
         self._travel = taus_of[:, None] / self._store.frames[owners]  # (volumes, 2)
 
     def __len__(self) -> int:
-        return len(self._triplets)
+        return len(self._places)
 
     def batch(
         self, indices: Sequence[int], size: tuple[int, int], reference: bool = False

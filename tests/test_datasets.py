@@ -13,8 +13,8 @@ from stseg.datasets import (
     MIN_FLOWS,
     FlowSequence,
     FlowStore,
-    Triplet,
     TripletSet,
+    VolumePlace,
     laid_as,
     read_training_flows,
 )
@@ -316,7 +316,7 @@ def test_a_reference_that_is_none_is_an_error(tmp_path: Path) -> None:
 def test_volumes_by_hand() -> None:
     training = TripletSet([numbered(7)], held_out=0.0)
     assert fields_of(training) == [(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6)]
-    assert training._triplets[0] == Triplet(sequence=0, centre=1, tau=1)
+    assert training._places[0] == VolumePlace(sequence=0, centre=1, tau=1)
 
 
 @pytest.mark.parametrize("tau", [1, 2, 3])
