@@ -235,7 +235,8 @@ class Segmentation:
     Attributes:
         clip: what was segmented; ``clip.frames`` is the true number of frames n here.
         settings: how it was asked for.
-        flow: n - 1 arrays (2, h, w) float16, in source pixels.
+        flow: n - 1 arrays (2, h, w) float16, in source pixels; more where the run goes on or was
+            stopped, which reads ahead of the frames that it decides.
         masks: n arrays (k, h, w) uint8, 255 for certainty, in the order of the network.
         assignment: row i takes the network's segments of frame i to linked labels.
         seconds: duration of each stage of the pipeline.
