@@ -20,7 +20,7 @@ from stseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stseg.datasets import FlowSequence, TripletSet
 from stseg.device import Device, Frugal, choose_device
 from stseg.errors import Cancelled, InputError, Stop, heed
-from stseg.loss_chart import CURVES, Curve, loss_chart
+from stseg.loss_chart import CURVES, Curve
 from stseg.losses import Losses, LossSettings, joint_losses
 from stseg.motion import FitSettings, motion_model
 from stseg.records import K_RANGE, SEED_MAX, TAU_MAX, Clip, grid_for
@@ -386,22 +386,24 @@ def trained_with(checkpoint: Checkpoint) -> TrainSettings:
         ) from error
 
 
-def chart(told: Sequence[AdaptationProgress], size: tuple[float, float] = (8.0, 4.0)) -> bytes:
-    """Loss curves of a fit as a PNG file: of the steps, and of the clip itself.
+def curves_of(
+    told: Sequence[AdaptationProgress], colours: Sequence[str] = (*CURVES.values(), "#009e73")
+) -> list[Curve]:
+    """Loss curves of a fit: L, L_r and L_c of the steps, and L of the clip itself.
 
     Args:
         told: what ``Adaptation.run`` yielded.
-        size: width and height in inches of 100 pixels.
+        colours: of the four, in this order.
     """
+    *shades, shade = colours
     steps = [each for each in told if each.losses]
-    known = [each for each in told if each.clip_losses is not None]
     curves = [
         Curve(name, [each.step for each in steps], [each.losses[key] for each in steps], colour)
-        for key, (name, colour) in zip(NAMES, CURVES.items(), strict=True)
+        for key, name, colour in zip(NAMES, CURVES, shades, strict=True)
     ]
-    whole = [each.clip_losses["loss"] for each in known if each.clip_losses is not None]
-    marks = Curve("L of the clip", [each.step for each in known], whole, "#009e73", True)
-    return loss_chart([*curves, marks], size=size)
+    known = [(each.step, each.clip_losses["loss"]) for each in told if each.clip_losses is not None]
+    at, whole = [step for step, _ in known], [loss for _, loss in known]
+    return [*curves, Curve("L of the clip as it is", at, whole, shade, marked=True)]
 
 
 def _three(losses: Losses) -> Tensor:

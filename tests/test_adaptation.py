@@ -16,7 +16,7 @@ from stseg import adaptation as fitting
 from stseg.adaptation import (
     Adaptation,
     AdaptationSettings,
-    chart,
+    curves_of,
     trained_with,
 )
 from stseg.augment import AugmentSettings
@@ -25,6 +25,7 @@ from stseg.clip_flow import read_fields
 from stseg.device import Device
 from stseg.errors import Cancelled, InputError
 from stseg.flow.cache import FlowCache
+from stseg.loss_chart import loss_chart
 from stseg.losses import LossSettings
 from stseg.motion import FitSettings
 from stseg.network import NetworkSettings, SegmentationNetwork
@@ -420,8 +421,8 @@ def test_the_card_decides_the_motion_model(tmp_path: Path) -> None:
 
 def test_the_chart_is_a_picture(tiny_model: Path, cpu: Device) -> None:
     told = list(adaptation(tiny_model, cpu).run())
-    assert chart(told).startswith(b"\x89PNG")
-    assert chart([]).startswith(b"\x89PNG")
+    assert loss_chart(curves_of(told)).startswith(b"\x89PNG")
+    assert loss_chart(curves_of([])).startswith(b"\x89PNG")
 
 
 # --- the unusable --------------------------------------------------------------------------------

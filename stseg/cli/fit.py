@@ -80,11 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from stseg.adaptation import Adaptation, AdaptationProgress, chart
+    from stseg.adaptation import Adaptation, AdaptationProgress, curves_of
     from stseg.clip_flow import read_fields
     from stseg.device import choose_device
     from stseg.files import check_writable, write_atomically
     from stseg.flow.cache import FlowCache
+    from stseg.loss_chart import loss_chart
     from stseg.records import Settings
     from stseg.summary import command_line
     from stseg.video import probe
@@ -136,7 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
         {"step": each.step, **each.losses, "clip": each.clip_losses} for each in told if each.step
     ]
     write_atomically(arguments.out / "losses.json", (json.dumps(curve, indent=1) + "\n").encode())
-    write_atomically(arguments.out / "losses.png", chart(told))
+    write_atomically(arguments.out / "losses.png", loss_chart(curves_of(told)))
     work.save(path)  # the last: where it is, all is there
     arguments.left = f"what {work.step} of {fit.steps} steps learnt is in {path}"
     measured = {

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from stseg.adaptation import AdaptationSettings
+from stseg.adaptation import AdaptationSettings, curves_of
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS
 from stseg.loss_chart import Curve
@@ -22,7 +22,6 @@ from stseg.ui.curves import curves_svg
 from stseg.ui.fit_work import (
     FitStep,
     Fitted,
-    curves_of,
     fit_clip,
     picture_of,
     segment_fitted,
@@ -38,6 +37,9 @@ CHECKPOINT = "Checkpoint"
 
 SIDE = 480
 """Longer side of a picture."""
+
+COLOURS = ("#64748b", "#3b82f6", "#ea580c", "#16a34a")
+"""Of L, L_r, L_c and L of the clip: seen on white and on black, told apart by most eyes."""
 
 DEFAULTS = AdaptationSettings()
 SIZES = {"Coarse": (64, 112), "Full": (128, 224)}
@@ -178,7 +180,7 @@ def _fit(
             image, names = _image(context, clip, frame), _names(context, clip, frame, step.first)
         values = None
         if image is not None and step.done:
-            chart = _chart(clip, base, curves_of(step.told), chosen.steps)
+            chart = _chart(clip, base, curves_of(step.told, COLOURS), chosen.steps)
             values = (chart, _pictures(clip, step, image, names), *nothing)
             nothing, broken_off = _skip(3), (note(lost), "", *_skip(3))
         yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)

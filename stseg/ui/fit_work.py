@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from stseg.adaptation import (
-    NAMES,
     Adaptation,
     AdaptationProgress,
     AdaptationSettings,
@@ -20,7 +19,6 @@ from stseg.adaptation import (
 from stseg.clip_flow import read_fields
 from stseg.errors import Cancelled, Stop
 from stseg.flow.cache import FlowCache
-from stseg.loss_chart import Curve
 from stseg.pipeline import SegmentationRun
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.pace import expected_frames
@@ -29,9 +27,6 @@ from stseg.ui.told import model_title
 from stseg.ui.work import INTERVAL, told_flow
 from stseg.video import read_frames
 from stseg.volume import FlowFields
-
-COLOURS = ("#64748b", "#3b82f6", "#ea580c")
-"""Of L, L_r and L_c: seen on white and on black, and told apart by most eyes."""
 
 
 @dataclass(frozen=True)
@@ -196,21 +191,3 @@ def segment_fitted(
             yield FitStep(text, frame.index + 1, total)
             last = time.perf_counter()
     return run.result()
-
-
-def curves_of(told: Sequence[AdaptationProgress]) -> list[Curve]:
-    """Losses of the steps and of the clip itself, as curves."""
-    steps = [each for each in told if each.losses]
-    curves = [
-        Curve(name, [each.step for each in steps], [each.losses[key] for each in steps], colour)
-        for key, name, colour in zip(NAMES, ("L", "L_r", "L_c"), COLOURS, strict=True)
-    ]
-    known = [(each.step, each.clip_losses) for each in told if each.clip_losses is not None]
-    whole = Curve(
-        "L of the clip as it is",
-        [step for step, _ in known],
-        [losses["loss"] for _, losses in known],
-        "#16a34a",
-        marked=True,
-    )
-    return [*curves, whole]

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stseg.adaptation import AdaptationSettings
+from stseg.adaptation import AdaptationSettings, curves_of
 from stseg.checkpoint import load_checkpoint
 from stseg.errors import Cancelled, InputError
 from stseg.loss_chart import Curve
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import fit as tab
 from stseg.ui.curves import curves_svg
-from stseg.ui.fit_work import FitStep, Fitted, curves_of, fit_clip, picture_of, segment_fitted
+from stseg.ui.fit_work import FitStep, Fitted, fit_clip, picture_of, segment_fitted
 from stseg.ui.view import Context, Progress
 
 SMALL = AdaptationSettings(k=3, steps=3, size=(16, 28), batch=1)
