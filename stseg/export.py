@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from stseg.errors import InputError, heed
 from stseg.files import sweep
 from stseg.formats import EXTRAS, Check, Source, streamed_array
 from stseg.records import Segmentation
-from stseg.render import COLOURS, flow_scale, grid, overlay
+from stseg.render import flow_scale, grid, label_png, overlay
 from stseg.segment_motion import SegmentMotion
 from stseg.summary import command_line as command_line
 from stseg.summary import summary as summary
@@ -277,6 +276,4 @@ def _write_frames(
 
 def write_label_png(path: Path, labels: UInt8[np.ndarray, "H W"]) -> None:
     """Write labels as an indexed PNG in the colours of the screen."""
-    picture = Image.fromarray(labels)
-    picture.putpalette([value for colour in COLOURS for value in colour])
-    picture.save(path, compress_level=1)
+    path.write_bytes(label_png(labels))
