@@ -45,7 +45,8 @@ class Figures:
     Attributes:
         j: region similarity, the foreground chosen with the ground truth once a sub-sequence.
         j_unsupervised: the same with a choice that sees no ground truth.
-        j_once: the same with one choice, with the ground truth, for the whole video.
+        j_once: the same with one choice, with the ground truth, for the whole video, on labels
+            joined across the sub-sequences (``stseg.stability.joined``).
         flicker: see ``stseg.stability.flicker``; NaN where nothing could be compared.
         switches: rate of identity switches without ground truth, see there.
         consistency: L_c (eq. 4) of the soft masks by linked label, at the η of the settings; NaN

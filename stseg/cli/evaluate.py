@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "J and F are in percent, with the foreground chosen with the ground truth once per "
         "sub-sequence. J no truth: chosen without it, as segment --foreground does. J once: chosen "
-        "with it, once for the whole video. flicker: sites whose label changes along the flow."
+        "with it, once for the whole video, on labels that are joined across the sub-sequences; "
+        "--labels writes them as linked, anew in each (with --subsequence 0 they are the same). "
+        "objects: mean IoU over the objects, to which labels are assigned one-to-one in each "
+        "sub-sequence; an object that finds no label left scores 0. flicker: sites whose label "
+        "changes along the flow."
     )
     add_data_arguments(parser)
     parser.add_argument(

@@ -30,10 +30,10 @@ def board_of(latest: Scores) -> str:
 COLUMNS = {
     "J": ("J", "Region similarity: intersection over union."),
     "F": ("F", "Contour accuracy."),
-    "J_once": ("J once", "J where the foreground is chosen once for the whole video."),
+    "J_once": ("J once", "J where the foreground is chosen once, on labels joined over the video."),
     "flicker": ("Flicker", "Share of the sites whose label changes against the motion."),
     "switches": ("Switches", "Share of the labels that go over to another region."),
-    "objects_iou": ("Objects", "Mean IoU over the objects, a label each."),
+    "objects_iou": ("Objects", "Mean IoU over the objects, labels assigned one-to-one."),
 }
 
 
