@@ -33,7 +33,7 @@ COLUMNS = {
     "J_once": ("J once", "J where the foreground is chosen once, on labels joined over the video."),
     "flicker": ("Flicker", "Share of the sites whose label changes against the motion."),
     "switches": ("Switches", "Share of the labels that go over to another region."),
-    "objects_iou": ("Objects", "Mean IoU over the objects, labels assigned one-to-one."),
+    "objects_iou": ("Objects", "Mean IoU: labels assigned to objects one-to-one, 0 if none left."),
 }
 
 
