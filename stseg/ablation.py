@@ -8,7 +8,7 @@ follows from how many sites of each segment lie inside the ground truth, which i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -63,21 +63,29 @@ class Figures:
     frames: int
 
     def to_json(self) -> dict[str, float | int | None]:
-        """The figures; None for NaN, which JSON does not have."""
-        told = asdict(self)
-        return {key: None if np.isnan(value) else value for key, value in told.items()}
+        """The figures by the names of ``evaluate``; None for NaN, which JSON does not have."""
+        told = {
+            "J": self.j,
+            "J_unsupervised": self.j_unsupervised,
+            "J_once": self.j_once,
+            "flicker": self.flicker,
+            "switches": self.switches,
+            "L_c": self.consistency,
+            "frames": self.frames,
+        }
+        return {name: None if np.isnan(value) else value for name, value in told.items()}
 
     @classmethod
     def from_json(cls, told: Mapping[str, float | int | None]) -> Figures:
         """The figures that ``to_json`` told."""
         known = {key: float("nan") if each is None else each for key, each in told.items()}
         return cls(
-            j=known["j"],
-            j_unsupervised=known["j_unsupervised"],
-            j_once=known["j_once"],
+            j=known["J"],
+            j_unsupervised=known["J_unsupervised"],
+            j_once=known["J_once"],
             flicker=known["flicker"],
             switches=known["switches"],
-            consistency=known["consistency"],
+            consistency=known["L_c"],
             frames=int(known["frames"]),
         )
 

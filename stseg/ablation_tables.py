@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from stseg.ablation import Figures
-from stseg.ablation_rows import ETA_NOTE, Row
+from stseg.ablation_rows import ETA_NOTE, PUBLISHED_ON, Row
+from stseg.published import MEASURED_ON, caption, in_words
 
 COLUMNS = {
-    "j": "J",
-    "j_unsupervised": "J, no truth",
-    "j_once": "J, chosen once",
+    "J": "J",
+    "J_unsupervised": "J no truth",
+    "J_once": "J once",
     "flicker": "flicker",
     "switches": "switches",
-    "consistency": "L_c",
+    "L_c": "L_c",
 }
-"""Figures of a line, in the order of the tables, with the words over them."""
+"""Figures of a line (``Figures.to_json``), in the order of the tables, with the words over them."""
 
-DIGITS = {"consistency": 3}
+DIGITS = {"L_c": 3}
 """Digits after the point, where one is not enough."""
 
 TITLES = {
@@ -43,20 +44,22 @@ NAMED = ("variants", "linkage", "refine")
 """Parts whose values have no order: no line joins them."""
 
 LINES = {
-    "j": ("#0072b2", "o", 11),
-    "j_unsupervised": ("#009e73", "s", 7),
-    "j_once": ("#e69f00", "^", 4),
+    "J": ("#0072b2", "o", 11),
+    "J_unsupervised": ("#009e73", "s", 7),
+    "J_once": ("#e69f00", "^", 4),
     "flicker": ("#d55e00", "x", 6),
 }
 """What the picture shows: colour, marker and its size. Markers nest, since values often agree, and
 the colours are told apart in the common colour-vision deficiencies."""
 
-ETA_LINES = {"consistency": ("#cc79a7", "d", 6)}
+ETA_LINES = {"L_c": ("#cc79a7", "d", 6)}
 """The same for the sweep over η, on which nothing else depends."""
 
-
-SCORES = ("j", "j_unsupervised", "j_once")
+SCORES = ("J", "J_unsupervised", "J_once")
 """Figures that are means over frames."""
+
+PAPER = f"paper, {in_words(len(MEASURED_ON[PUBLISHED_ON]))}"
+"""What the paper's J is a mean over, whatever is measured here."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Line:
     def mean(self, figure: str) -> float | None:
         """Mean over the sequences that have the figure, as a fraction of 1; None without any."""
         every = list(self.sequences.values())
-        values = np.array([getattr(each, figure) for each in every], np.float64)
+        values = np.array([each.to_json()[figure] for each in every], np.float64)  # NaN for None
         by_frame = self.protocol == "frames" and figure in SCORES
         weights = np.array([each.frames if by_frame else 1 for each in every], np.float64)
         known = np.isfinite(values) & (weights > 0)
@@ -108,7 +111,15 @@ def parts_of(lines: Sequence[Line]) -> dict[str, list[Line]]:
 def as_json(lines: Sequence[Line], about: Mapping[str, Any]) -> dict[str, Any]:
     """The whole result as JSON values, scores as fractions of 1."""
     tables = {part: [line.to_json() for line in own] for part, own in parts_of(lines).items()}
-    return {**about, "eta_note": ETA_NOTE, **tables}
+    return {**about, "eta_note": ETA_NOTE, "paper_note": paper_note(lines), **tables}
+
+
+def paper_note(lines: Sequence[Line]) -> str:
+    """Whether J compares with the paper's, as a sentence; empty where none stands beside it."""
+    beside = [line.sequences for line in lines if line.row.published is not None and line.sequences]
+    if not beside:
+        return ""
+    return caption(PUBLISHED_ON, beside[0], sum(each.frames for each in beside[0].values()))
 
 
 def as_csv(lines: Sequence[Line]) -> str:
@@ -123,7 +134,7 @@ def as_csv(lines: Sequence[Line]) -> str:
         frames = sum(each.frames for each in line.sequences.values())
         writer.writerow([*head, "mean", _plain(row.published), *map(_plain, means), frames])
         for name, figures in line.sequences.items():
-            told = asdict(figures)
+            told = figures.to_json()
             values = [_plain(told[column]) for column in COLUMNS]
             writer.writerow([*head, name, "", *values, figures.frames])
     return text.getvalue()
@@ -135,10 +146,12 @@ def _plain(value: float | None) -> str:
 
 def as_text(lines: Sequence[Line]) -> str:
     """The tables for a terminal, in percent."""
-    return "\n\n".join(
-        f"{_title(part, own)}\n" + "\n".join(_aligned(_cells(part, own)))
-        for part, own in parts_of(lines).items()
-    )
+    blocks = []
+    for part, own in parts_of(lines).items():
+        note = paper_note(own)
+        rows = [_title(part, own), *_aligned(_cells(part, own)), *([note] if note else [])]
+        blocks.append("\n".join(rows))
+    return "\n\n".join(blocks)
 
 
 def as_markdown(lines: Sequence[Line], about: str) -> str:
@@ -148,22 +161,25 @@ def as_markdown(lines: Sequence[Line], about: str) -> str:
         head, *rows = _cells(part, own)
         rule = ["---", *["---:"] * (len(head) - 1)]
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
-        blocks.append(f"## {_title(part, own)}\n\n{table}")
+        note = paper_note(own)
+        blocks += [f"## {_title(part, own)}\n\n{table}", *([note] if note else [])]
     return "\n\n".join([*blocks, ETA_NOTE]) + "\n"
 
 
 def _title(part: str, lines: Sequence[Line]) -> str:
-    title = TITLES.get(part, part)
-    count = max((len(line.sequences) for line in lines), default=0)
-    of = f"mean of {count} sequence{'' if count == 1 else 's'}"
+    return f"{TITLES.get(part, part)}: {_measured(lines)}, in %"
+
+
+def _measured(lines: Sequence[Line]) -> str:
+    of = f"mean of {in_words(max((len(line.sequences) for line in lines), default=0))}"
     if any(line.protocol == "frames" for line in lines):
         of += " (J of all their frames)"
-    return f"{title}: {of}, in %"
+    return of
 
 
 def _cells(part: str, lines: Sequence[Line]) -> list[list[str]]:
     paper = part == "variants"
-    rows = [["", *(["paper J"] if paper else []), *COLUMNS.values()]]
+    rows = [["", *([f"J ({PAPER})"] if paper else []), *COLUMNS.values()]]
     for line in lines:
         name = line.row.value + (" *" if line.row.base and not paper else "")
         cells = [f"{name} (no checkpoint)" if line.row.settings is None else name]
@@ -212,12 +228,12 @@ def as_picture(lines: Sequence[Line]) -> bytes:
         published = [(at, line.row.published) for at, line in enumerate(own)]
         told = [(at, 100 * value) for at, value in published if value is not None]
         if told:
-            axes.plot(*zip(*told, strict=True), "k_", ms=16, mew=2, label="J in the paper")
+            axes.plot(*zip(*told, strict=True), "k_", ms=16, mew=2, label=f"J ({PAPER})")
         axes.set_xticks(range(len(own)), [line.row.value for line in own])
         if part in NAMED:
             for label in axes.get_xticklabels():
                 label.set(rotation=20, ha="right")
-        axes.set_title(TITLES.get(part, part), fontsize=10)
+        axes.set_title(f"{TITLES.get(part, part)}\n{_measured(own)}", fontsize=10)
         axes.set_xlim(-0.5, len(own) - 0.5)
         if part == "eta":
             axes.margins(y=0.15)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from stseg import ablation_work, pipeline, variants
@@ -31,9 +32,11 @@ from stseg.foreground import moving_labels
 from stseg.layouts import Entry, open_data_set
 from stseg.metrics import region_similarity
 from stseg.network import SegmentationNetwork
-from stseg.pipeline import SegmentationRun
+from stseg.pipeline import SegmentationRun, segment
+from stseg.published import in_words
 from stseg.records import Clip, Settings
 from stseg.scoring import score
+from stseg.splits import DAVIS16
 from stseg.stability import carried_counts, flicker
 from stseg.synthetic import SceneSettings, render
 from stseg.synthetic_files import write_clip
@@ -211,9 +214,9 @@ def lines() -> list[Line]:
 def test_the_mean_is_that_of_the_protocol() -> None:
     """As in ``evaluate``: of sets that are scored by frames, J is over the frames of all."""
     pooled = replace(lines()[0], protocol="frames")
-    assert pooled.mean("j") == pytest.approx((10 * 0.5 + 20 * 0.7) / 30)
-    assert pooled.mean("j_once") == pytest.approx((10 * 0.3 + 20 * 0.5) / 30)
-    assert pooled.mean("consistency") == lines()[0].mean("consistency")
+    assert pooled.mean("J") == pytest.approx((10 * 0.5 + 20 * 0.7) / 30)
+    assert pooled.mean("J_once") == pytest.approx((10 * 0.3 + 20 * 0.5) / 30)
+    assert pooled.mean("L_c") == lines()[0].mean("L_c")
     assert pooled.mean("flicker") == 0.1
 
 
@@ -227,9 +230,61 @@ def test_tables_tell_means_of_sequences_the_paper_and_what_is_missing() -> None:
     assert "| 73.2 | 60.0 | 50.0 |" in as_markdown(lines(), "About.")
 
 
+def on(names: Sequence[str]) -> list[Line]:
+    """The table of variants, measured on these sequences."""
+    full, missing, swept = lines()
+    return [replace(full, sequences=dict.fromkeys(names, full.sequences["a"])), missing, swept]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["a", "b"], "(a is none of them): not to be compared."),
+        (DAVIS16["val"][:1], "Ours: 1 sequence, 10 frames of DAVIS2016; the published numbers are"),
+        (DAVIS16["val"], "20 sequences, 200 frames of DAVIS2016, as the published numbers."),
+    ],
+)
+def test_beside_the_paper_stands_what_its_number_is_a_mean_over(
+    names: Sequence[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = on(names)
+    for text in (as_text(told), as_markdown(told, "About."), as_json(told, {})["paper_note"]):
+        assert text.count(sentence) == 1
+    assert as_text(told).index(sentence) < as_text(told).index("Number of segments K")
+    assert "J (paper, 20 sequences)" in as_text(told).splitlines()[1]
+    assert "| J (paper, 20 sequences) |" in as_markdown(told, "About.")
+    drawn: list[Figure] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+        as_picture(told)
+    variants, swept = drawn[0].axes
+    labels = [text.get_text() for text in variants.get_legend().get_texts()]
+    assert labels[-1] == "J (paper, 20 sequences)"
+    assert f"mean of {in_words(len(names))}" in variants.get_title()
+    assert "mean of 1 sequence" in swept.get_title()
+
+
+def test_no_word_of_the_paper_where_its_number_is_not_shown() -> None:
+    told = [replace(line, row=replace(line.row, published=None)) for line in lines()]
+    assert as_json(told, {})["paper_note"] == ""
+    assert "Ours:" not in as_text(told) + as_markdown(told, "About.")
+
+
+def test_files_call_a_figure_what_evaluate_calls_it(annotated: Clip, tiny_model: Path) -> None:
+    made = segment(annotated, replace(BASE, k=3, model=str(tiny_model)))
+    scored = score(made, 4).to_json()
+    (figures,) = measure(annotated, {made.settings: made}).values()
+    ours = figures.to_json()
+    assert ours.keys() - scored.keys() == {"L_c"}  # which no score of evaluate has
+    for name in ours.keys() & scored.keys():
+        assert ours[name] == pytest.approx(scored[name], abs=1e-12)
+    header = as_csv(lines()).splitlines()[0].split(",")
+    assert header == ["part", "value", "sequence", "published_J", *ours]
+
+
 def test_values_have_no_nan_and_read_back() -> None:
     told = json.loads(json.dumps(as_json(lines(), {"root": "r"}), allow_nan=False))
-    assert told["variants"][0]["mean"]["j"] == pytest.approx(0.6)
+    assert told["variants"][0]["mean"]["J"] == pytest.approx(0.6)
     assert told["variants"][0]["sequences"]["b"]["flicker"] is None
     assert told["variants"][1]["missing"]
     assert "η is a part of the loss" in told["eta_note"]
@@ -240,9 +295,9 @@ def test_values_have_no_nan_and_read_back() -> None:
     assert np.isnan(again[1].flicker)
     records = list(csv.DictReader(io.StringIO(as_csv(lines()))))
     assert [record["sequence"] for record in records] == ["mean", "a", "b", "mean", "mean", "a"]
-    assert float(records[0]["j"]) == pytest.approx(0.6)
+    assert float(records[0]["J"]) == pytest.approx(0.6)
     assert float(records[0]["published_J"]) == PUBLISHED["full"]
-    assert records[3]["j"] == ""
+    assert records[3]["J"] == ""
 
 
 def test_the_picture_is_a_png() -> None:
@@ -284,8 +339,8 @@ def test_the_command_writes_its_tables(
     assert [line["value"] for line in told["k"]] == ["2", "3", "4"]
     # η changes what L_c leaves out, and nothing else.
     assert [line["value"] for line in told["eta"]] == ["0 %", "0.5 %", "1 %", "2 %", "5 %", "10 %"]
-    assert len({line["mean"]["j"] for line in told["eta"]}) == 1
-    left = [line["mean"]["consistency"] for line in told["eta"]]
+    assert len({line["mean"]["J"] for line in told["eta"]}) == 1
+    left = [line["mean"]["L_c"] for line in told["eta"]]
     assert left == sorted(left, reverse=True)
     assert left[0] > left[-1] > 0
     assert list(told["k"][1]["sequences"]) == ["clip1", "clip2"]
