@@ -13,6 +13,7 @@ import math
 import multiprocessing
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
@@ -69,7 +70,7 @@ def stream(
         theirs.close()
         while True:
             try:
-                item = _receive(ours, limits)
+                item = _receive(ours, limits, process.kill)
             except (EOFError, OSError) as error:
                 process.join(STUCK)
                 raise _broken(name, process.exitcode) from error
@@ -123,10 +124,27 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _receive(connection: Connection, limits: Limits) -> dict[str, Any]:
-    """The next message. Raises EOFError or OSError when there is none or it is not one of ours."""
+def _receive(connection: Connection, limits: Limits, give_up: Callable[[], None]) -> dict[str, Any]:
+    """The next message. Raises EOFError or OSError when there is none or it is not one of ours.
+
+    Args:
+        connection: where it comes from.
+        limits: how large it may be.
+        give_up: ends the process, and with it the wait for the rest of a message.
+    """
     if not connection.poll(STUCK):
         raise EOFError
+    watchdog = threading.Timer(STUCK, give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        return _read(connection, limits)
+    finally:
+        watchdog.cancel()
+
+
+def _read(connection: Connection, limits: Limits) -> dict[str, Any]:
+    """A message that has begun."""
     try:
         head = json.loads(connection.recv_bytes(_LARGEST_TEXT))
         if not isinstance(head, dict):

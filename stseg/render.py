@@ -82,11 +82,22 @@ def overlay(
         # A thin line is only seen when it is drawn in full; opacity 0 still takes it away.
         mixed = colours if opacity > 0 else image
     else:
-        mixed = cv2.addWeighted(colours, opacity, image, 1 - opacity, 0)
+        mixed = cv2.addWeighted(colours, opacity, _paled(image, labels, opacity), 1 - opacity, 0)
         # Segments end in a line of their own colour, so that they read at low opacity too.
         cv2.copyTo(colours if opacity > 0 else image, edges & visible, mixed)
     out: np.ndarray = cv2.copyTo(mixed, visible, image.copy())
     return out
+
+
+def _paled(image: Image, labels: UInt8[np.ndarray, "H W"], opacity: float) -> Image:
+    """The frame, gray under all labels but 0: a green over something purple would be a blue.
+
+    At little opacity it keeps some of its colours.
+    """
+    share = min(2 * opacity, 1.0)
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    paler = cv2.addWeighted(gray, share, image, 1 - share, 0)
+    return np.asarray(cv2.copyTo(paler, labels, image.copy()), np.uint8)
 
 
 def flow_scale(segmentation: Segmentation, samples: int = 32) -> float:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
+import struct
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +80,11 @@ def warn() -> Iterator[int]:
 
 def objects() -> Iterator[np.ndarray]:
     yield np.array([{}], object)
+
+
+def half_a_message() -> Iterator[int]:
+    """Begins a message by hand and never ends it, as a process that was taken over could."""
+    yield 1
+    (ours,) = (each for each in gc.get_objects() if isinstance(each, Connection) and each.writable)
+    os.write(ours.fileno(), struct.pack("!i", 100))
+    time.sleep(60)

@@ -68,6 +68,16 @@ def test_every_bad_end_is_a_sentence(work: Callable[..., object], sentence: str)
     assert time.monotonic() - begun < 20
 
 
+def test_nobody_waits_for_ever_for_the_rest_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stseg.bounded.STUCK", 1.0)
+    items = stream(bad_work.half_a_message, limits=LIMITS, name="a.mp4")
+    assert next(items) == 1
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"'a\.mp4' takes longer to read than is allowed"):
+        next(items)
+    assert time.monotonic() - begun < 20
+
+
 def test_a_process_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(process: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")

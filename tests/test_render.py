@@ -155,7 +155,10 @@ def plain_overlay(
         thick = cv2.dilate(edges.astype(np.uint8), np.ones((2, 2), np.uint8)).astype(bool)
         drawn = colours if opacity > 0 else image
         return np.where((visible & thick)[..., None], drawn, image)
-    mixed = cv2.addWeighted(colours, opacity, image, 1 - opacity, 0)
+    gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    paler = cv2.addWeighted(gray, min(2 * opacity, 1), image, 1 - min(2 * opacity, 1), 0)
+    under = np.where((labels == 0)[..., None], image, paler)
+    mixed = cv2.addWeighted(colours, opacity, under, 1 - opacity, 0)
     line = (edges & visible)[..., None]
     mixed = np.where(line, colours if opacity > 0 else image, mixed)
     return np.where(visible[..., None], mixed, image)
@@ -175,6 +178,17 @@ def test_the_fast_pictures_are_the_plain_ones(
         overlay(image, labels, opacity, style, hidden),
         plain_overlay(image, labels, opacity, style, hidden),
     )
+
+
+@pytest.mark.parametrize("label", range(1, K_RANGE[1]))
+def test_a_filled_segment_has_the_hue_of_its_label_whatever_is_below(label: int) -> None:
+    below = np.array(COLOURS[1:], np.uint8)[None].repeat(4, axis=0)  # the colours of the others
+    over = overlay(below, np.full(below.shape[:2], label, np.uint8))
+    hues = [
+        cv2.cvtColor(colours.astype(np.uint8), cv2.COLOR_RGB2HSV)[..., 0].astype(int)
+        for colours in (over, palette()[None, label : label + 1])
+    ]
+    assert np.abs(hues[0] - hues[1]).max() <= 4  # of 180
 
 
 @pytest.mark.parametrize("label", range(K_RANGE[1]))

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from stseg import similarity
 from stseg.records import Segmentation
+from stseg.selection import subsequences
 
 Cell = tuple[int, int]
 """A segment at a moment: number of the frame, linked label."""
@@ -43,9 +44,14 @@ class Affinity:
         """Label against label in one frame."""
         return similarity.compare(self._linked()[frame], measure)
 
-    def whole(self, measure: str) -> Float32[np.ndarray, "k k"]:
-        """Label against label by their means over the clip."""
-        return similarity.compare(self._mean(), measure)
+    def part(self, frame: int) -> range:
+        """The frames that are linked together with this one: all, or its sub-sequence."""
+        n, length = len(self._segmentation), self._segmentation.settings.subsequence
+        return next(part for part in subsequences(n, length) if frame in part)
+
+    def whole(self, measure: str, frame: int = 0) -> Float32[np.ndarray, "k k"]:
+        """Label against label by their means over the frames that are linked with ``frame``."""
+        return similarity.compare(self._mean(self.part(frame)), measure)
 
     def across(self, label: int, measure: str) -> Float32[np.ndarray, "n n"]:
         """One label at every frame against itself at every frame."""
@@ -67,18 +73,19 @@ class Affinity:
         with self._lock:
             return self._points
 
-    def merged(self, threshold: float) -> UInt8[np.ndarray, " k"]:
-        """What each label becomes when those that are more alike than ``threshold`` fuse."""
-        return similarity.merge(self.whole("cosine"), threshold)
-
     def names(self, threshold: float) -> UInt8[np.ndarray, "n k"]:
-        """The same frame by frame: where labels start anew, each sub-sequence has its own."""
+        """What each label becomes when those that are more alike than ``threshold`` fuse.
+
+        Frame by frame: where labels start anew, each sub-sequence has its own.
+        """
         return similarity.merged_names(self._segmentation, threshold, self._linked())
 
-    def typical(self) -> tuple[int, ...]:
-        """For each label the frame in which it is most like its mean over the clip."""
-        with self._lock:
-            return self._typical
+    def typical(self, frame: int) -> tuple[int, ...]:
+        """For each label the frame in which it is most like its mean, among those of ``whole``."""
+        part = self.part(frame)
+        here = self._linked()[part.start : part.stop]
+        likeness = np.einsum("nkc,kc->nk", here, self._mean(part))
+        return tuple(part.start + int(index) for index in likeness.argmax(axis=0))
 
     def read(self, pair: str) -> tuple[Cell, Cell] | None:
         """The two cells of ``frame.label-frame.label``; None for what belongs to another result."""
@@ -97,23 +104,19 @@ class Affinity:
         with self._lock:
             return self._latents
 
-    def _mean(self) -> np.ndarray:
+    def _mean(self, part: range) -> np.ndarray:
+        linked, here = self._linked(), slice(part.start, part.stop)
         with self._lock:
-            return self._means
+            return similarity.mean_latents(linked[here], self._areas[here])
 
     @cached_property
     def _latents(self) -> np.ndarray:
         return similarity.linked_latents(self._segmentation)
 
     @cached_property
-    def _means(self) -> np.ndarray:
-        return similarity.mean_latents(self._latents, self._segmentation.areas())
+    def _areas(self) -> np.ndarray:
+        return self._segmentation.areas()
 
     @cached_property
     def _points(self) -> np.ndarray:
         return similarity.plane(self._latents)
-
-    @cached_property
-    def _typical(self) -> tuple[int, ...]:
-        likeness = np.einsum("nkc,kc->nk", self._latents, self._means)
-        return tuple(int(frame) for frame in likeness.argmax(axis=0))

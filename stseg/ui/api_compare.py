@@ -67,7 +67,7 @@ def build(sessions: Sessions) -> Endpoint:
         Returns:
             The variants side by side (MP4), and the table: a list with one dictionary a variant
             (title, flicker, residual, L_r, L_c, J and F where known, seconds, per_frame: flicker, J
-            and F of each frame, settings).
+            and F of each frame, settings, notes: what was done otherwise than asked).
         """
         base = read_settings(
             k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
@@ -82,18 +82,19 @@ def build(sessions: Sessions) -> Endpoint:
             clip = call.clip(video)
             known: tuple[Compared, ...] = ()
             flows: dict[tuple[str, bool], FlowFields] = {}
+            notes: dict[str, list[str]] = {}
             for title, settings in planned.items():
                 key = settings.flow, any(each < 0 for each in settings.taus)
                 network = load_network(settings.model)
                 run = SegmentationRun(clip, settings, network, flows.get(key), call.stop)
                 for _ in run.frames():
                     pass
-                flows[key] = run.flow
+                flows[key], notes[title] = run.flow, list(run.notes)
                 first = known[0].result if known else None
                 known = with_variant(known, compare(title, run.result(), first, call.stop))
             path = call.folder / "comparison.mp4"
             comparison_video(known, path, call.stop)
-            return str(path), [each.to_json() for each in known]
+            return str(path), [{**each.to_json(), "notes": notes[each.title]} for each in known]
 
     return Endpoint(
         compare_variants,

@@ -52,7 +52,7 @@ def build(sessions: Sessions) -> Endpoint:
         Returns:
             The checkpoint (safetensors), for ``python -m stseg segment --model FILE``, and the
             losses: of each step, and of the clip before and after; a fit that was stopped was last
-            measured at the step ``after_step``.
+            measured at the step ``after_step``. "notes" says what was done otherwise than asked.
         """
         settings = read_settings(k, tau, eta, flow, model, RECORD.linkage, max_frames, 0)
         chosen = AdaptationSettings(
@@ -79,6 +79,7 @@ def build(sessions: Sessions) -> Endpoint:
                 "after": known[-1].clip_losses,
                 "after_step": known[-1].step,
                 "seconds": step.told[-1].seconds,
+                "notes": list(step.notes),
             }
             return str(path), losses
 

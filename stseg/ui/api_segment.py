@@ -57,8 +57,8 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
-            merge: labels are fused whose cosine over the whole clip is above this, -1 to 1; 1
-                fuses none.
+            merge: groups of labels fuse while the mean cosine between them is above this, -1 to 1;
+                1 fuses none.
             stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
             also: extra files that the zip is to hold as well, a list of names: "coco", "soft",

@@ -9,7 +9,8 @@ import numpy as np
 
 from stseg.pipeline import SegmentationRun
 from stseg.records import Segmentation
-from stseg.similarity import check_choice
+from stseg.selection import subsequences
+from stseg.similarity import check_choice, relabelled
 from stseg.ui.affinity import Affinity, spread
 from stseg.ui.controls import read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input
@@ -54,20 +55,23 @@ def build(sessions: Sessions) -> Endpoint:
             linkage: how labels are linked over time, for instance "one-to-one" or "greedy".
             max_frames: read no more than this many frames; 0 reads all.
             subsequence: link anew every so many frames; 0 links the whole video.
-            threshold: segments whose cosine over the clip is above it fuse, -1 to 1.
+            threshold: groups fuse while the mean cosine between their segments is above it, -1 to
+                1; 1 fuses none.
             measure: "cosine" or "dot" (the dot product, divided by the number of features).
             stride: frames from one triplet to the next: 1 as the paper has it, or 2, which halves
                 the work, for one tau of 1 or -1; 0 is 2 where tau allows it.
             refine: whether masks are refined by the flow, which the paper does not do.
 
         Returns:
-            A dictionary. "whole_clip": matrix of label against label over the clip. "frames": the
-            same for every frame. "across_time": for each label the matrix of frame against frame,
+            A dictionary. "parts": for each sub-sequence (the whole clip is one, unless
+            `subsequence` says otherwise) its first and last frame ("frames"), the matrix of label
+            against label over them ("similarity") and for each label the one it becomes ("merged").
+            "whole_clip" and "merged": the same where there is one part, else null. "frames": the
+            matrix for every frame. "across_time": for each label the matrix of frame against frame,
             among the frames in "across_time_frames": all, or of a long video 160 that are evenly
             spread. "plane": for every frame and label its point (x, y) by PCA. Null stands for a
-            label that is not there. "merged": for each label the one it becomes. "areas": mean
-            share of the frame of each merged label. "threshold", "measure", "settings": as they
-            were used.
+            label that is not there. "areas": mean share of the frame of each merged label.
+            "threshold", "measure", "settings": as they were used.
         """
         settings = read_settings(
             k, tau, eta, flow, model, linkage, max_frames, subsequence, stride, refine
@@ -101,20 +105,28 @@ def summary(result: Segmentation, threshold: float, measure: str) -> dict[str, A
     """What the endpoint answers, as plain JSON values. Raises InputError for a bad choice."""
     affinity = Affinity(result)
     compared = spread(len(result), ACROSS)
-    merged = affinity.merged(threshold)
-    means = result.areas().mean(axis=0)
+    names = affinity.names(threshold)
+    means = relabelled(result, threshold, names).areas().mean(axis=0)
+    parts = [
+        {
+            "frames": [part.start, part.stop - 1],
+            "similarity": _plain(affinity.whole(measure, part.start)),
+            "merged": names[part.start].tolist(),
+        }
+        for part in subsequences(len(result), result.settings.subsequence)
+    ]
+    whole = parts[0] if len(parts) == 1 else {}
     return {
-        "whole_clip": _plain(affinity.whole(measure)),
+        "parts": parts,
+        "whole_clip": whole.get("similarity"),
+        "merged": whole.get("merged"),
         "frames": [_plain(affinity.at(frame, measure)) for frame in range(len(result))],
         "across_time": [
             _plain(affinity.among(compared, label, measure)) for label in range(result.k)
         ],
         "across_time_frames": compared.tolist(),
         "plane": _plain(affinity.points()),
-        "merged": merged.tolist(),
-        "areas": {
-            str(label): round(float(means[merged == label].sum()), 4) for label in np.unique(merged)
-        },
+        "areas": {str(label): round(float(means[label]), 4) for label in np.unique(names)},
         "threshold": threshold,
         "measure": measure,
         "settings": result.settings.to_json(),

@@ -165,7 +165,7 @@ class Benchmark:
 
 def _file(context: Context, latest: Scores) -> Any:
     """The button with the scores of this table: it may be the last, if the visitor turns away."""
-    folder = context.served / str(len(latest.outcomes))  # an address of its own for each table
+    folder = context.served() / str(len(latest.outcomes))  # an address of its own for each table
     try:
         folder.mkdir()
     except FileNotFoundError as error:

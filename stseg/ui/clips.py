@@ -24,9 +24,16 @@ PICK = """
 element.addEventListener('click', (event) => {
   const tile = event.target.closest('button[data-key]');
   if (tile) trigger('click', {key: tile.dataset.key});
+  if (event.target.closest('.skip')) document.querySelector('#upload').focus();
 });
 """
 """Script of the gallery: a click on a tile tells its key."""
+
+MANY = 9
+"""Clips beyond which the keyboard can pass over the gallery."""
+
+SKIP = '<button type="button" class="skip">Skip the clips</button>'
+"""Seen while it has the focus."""
 
 
 class Catalogue:
@@ -77,7 +84,8 @@ class Catalogue:
             ]
             if shown:
                 parts.append(f"<h4>{escape(title)}</h4><div class='tiles'>{''.join(shown)}</div>")
-        return f"<div class='gallery'>{''.join(parts)}</div>"
+        skip = SKIP if len(self.clips) + len(uploads) > MANY else ""
+        return f"{skip}<div class='gallery'>{''.join(parts)}</div>"
 
     def find(self, key: str, uploads: Mapping[Clip, str]) -> Clip:
         """The clip of a tile. Raises InputError when it is not there any more."""

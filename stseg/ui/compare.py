@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from html import escape
 
 import gradio as gr
@@ -193,17 +194,20 @@ def _run(
     shown = context.shown
     if shown is None or shown.footage is None:
         raise InputError("No whole result is shown. Segment the clip first, then compare.")
-    base = shown.result.settings
+    # η changes no label, so that it is as it stands now.
+    base = replace(shown.result.settings, eta=context.plain_settings().eta)
     check_offered(models, [flow] if flow else [])
     others = [k] if k else [], [tau] if tau else [], [flow] if flow else []
     planned = plan(base, models, *others, refinement)
     brought = [each for each in context.compared() if each.brought]
     made: tuple[Compared, ...] = ()
+    notes: list[str] = []
     for number, (title, settings) in enumerate(planned.items(), 1):
         doing = f"Variant {number} of {len(planned)} ({title})"
         result = _known(shown, settings)
         if result is None:
-            result = yield from _segment(context, shown, settings, doing)
+            result, told = yield from _segment(context, shown, settings, doing)
+            notes += (f"{title}: {note}" for note in told)
         yield Progress(f"{doing}: measuring …", number - 1, len(planned))
         first = made[0].result if made else None
         made = with_variant(made, compare(title, result, first, context.stop))
@@ -213,7 +217,8 @@ def _run(
             together = with_variant(together, each)
         context.keep(together)
         yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
-    yield Progress(_ended(context.compared(), brought, shown.result.clip.name))
+    ended = _ended(context.compared(), brought, shown.result.clip.name)
+    yield Progress(" ".join([ended, *notes]))
 
 
 def _ended(there: Sequence[Compared], brought: Sequence[Compared], clip: str) -> str:
@@ -225,16 +230,17 @@ def _ended(there: Sequence[Compared], brought: Sequence[Compared], clip: str) ->
 
 
 def _known(shown: Shown, settings: Settings) -> Segmentation | None:
-    """A result that is there already."""
+    """A result that is there already, whatever its η."""
     for each in (shown.result, *shown.others.values()):
-        if each.settings == settings:
-            return each
+        if replace(each.settings, eta=settings.eta) == settings:
+            return replace(each, settings=settings)
     return None
 
 
 def _segment(
     context: Context, shown: Shown, settings: Settings, doing: str
-) -> Generator[Progress, None, Segmentation]:
+) -> Generator[Progress, None, tuple[Segmentation, tuple[str, ...]]]:
+    """The result, and what the run did otherwise than asked."""
     clip, footage = shown.footage.clip if shown.footage else shown.result.clip, shown.footage
     serves = footage is not None and footage.serves(clip, settings)
     flow = footage.flow if footage is not None and serves else None
@@ -246,7 +252,7 @@ def _segment(
         if time.perf_counter() - last >= INTERVAL:
             yield Progress(f"{doing}: frame {frame.index + 1}", frame.index + 1, len(shown))
             last = time.perf_counter()
-    return run.result()
+    return run.result(), run.notes
 
 
 def _draw(moment: Moment, tinted: bool) -> tuple[str]:

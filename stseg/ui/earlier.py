@@ -36,13 +36,17 @@ class Earlier:
         self._lock = threading.Lock()
 
     def keep(self, shown: Shown, stays: Sequence[Spool] = ()) -> None:
-        """Keep a result, if its run went to the end; what is older may go.
+        """Keep a result whose run has ended; what is older may go.
+
+        One that was stopped does not take the place of a whole one.
 
         Args:
             shown: the result.
             stays: what is not moved to the disk.
         """
-        if shown.footage is None or shown.growing or len(shown) > self._frames:
+        known = self.of(shown.result.clip)
+        whole = known is not None and not known.broken_off
+        if shown.growing or len(shown) > self._frames or (shown.broken_off and whole):
             return
         own = replace(
             shown,

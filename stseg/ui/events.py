@@ -109,7 +109,7 @@ class Events:
         """K was moved: a K that the run made is shown at once, and its files are announced."""
         session = self._desk.told(request, values)
         choice = replace(session.choice, k=int(values[0]))
-        return self._choose(session, choice, f"K = {choice.k}, from the same run.")
+        return self._choose(session, choice, f"K = {choice.k}, from the same run")
 
     def use_merged(
         self, request: gr.Request, use: bool, threshold: float, *values: Any
@@ -121,8 +121,9 @@ class Events:
             return self._desk.scene.refilled(
                 session, markup.status(line), self._desk.badge(session)
             )
-        choice = replace(session.choice, merge=float(threshold) if use else None)
-        text = f"{told_choice(choice)}: all tabs show these labels."
+        merges = use and threshold < 1  # at 1 nothing is merged
+        choice = replace(session.choice, merge=float(threshold) if merges else None)
+        text = f"{told_choice(choice)}: all tabs show these labels"
         return self._choose(session, choice, text)
 
     def _choose(self, session: Session, choice: Choice, text: str) -> tuple[Any, ...]:
@@ -131,6 +132,7 @@ class Events:
         if shown is None:
             return gr.skip(), self._desk.badge(session), *self._unmoved()
         line: Any = gr.skip()  # whatever goes on tells of itself
+        text = f"{text}{_part(shown)}."
         if session.writing_announced:
             line = markup.status(f"{text} Their files are being written …", busy=True)
         elif not session.busy:
@@ -176,7 +178,10 @@ class Events:
         if before is not None:
             self._keep(session, before)
         gallery, badge = self._desk.scene.gallery(session), self._desk.badge(session)
-        line = markup.status(f"{_at_rest(clip, shown)} {ended}".rstrip())
+        mistake = _mistake(session, clip)
+        session.refused = bool(mistake)
+        told = (_at_rest(clip, shown), ended, mistake)
+        line = markup.status(" ".join(each for each in told if each))
         if shown is None:
             return gallery, *self._desk.scene.preview(session, line, badge, board)
         session.begin_writing(ended)
@@ -206,4 +211,18 @@ def _at_rest(clip: Clip, shown: Shown | None) -> str:
     """What the status says of the chosen clip while nothing goes on."""
     if shown is None:
         return f"{clip.name} is chosen. Press Segment."
-    return f"{clip.name}, segmented with K = {shown.result.k}."
+    return f"{clip.name}, segmented with K = {shown.result.k}{_part(shown)}."
+
+
+def _mistake(session: Session, clip: Clip) -> str:
+    """What is wrong with the settings on the left for this clip, or nothing."""
+    try:
+        session.own.settings(clip, session.controls)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _part(shown: Shown) -> str:
+    """What to say of a result of which only the first frames are there."""
+    return f"; the run was stopped after {len(shown)} frames" if shown.broken_off else ""

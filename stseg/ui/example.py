@@ -74,7 +74,8 @@ class Example:
 
     def shown(self) -> Shown | None:
         """The example once it is ready; None where there is none."""
-        return self._result.result() if self._result.done() else None
+        made = self._result  # ``ready`` may put another in its place
+        return made.result() if made.done() and not made.cancelled() else None
 
     def close(self) -> None:
         """Stop what still runs."""

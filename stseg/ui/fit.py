@@ -11,11 +11,12 @@ import gradio as gr
 import numpy as np
 
 from stseg.adaptation import AdaptationSettings, curves_of
+from stseg.comparison import title_of
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS
 from stseg.loss_chart import Curve
 from stseg.naming import matching_at
-from stseg.records import Clip, label_map
+from stseg.records import Clip, Settings, label_map
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui.controls import first_offered
 from stseg.ui.curves import curves_svg
@@ -24,7 +25,7 @@ from stseg.ui.fit_work import (
     Fitted,
     fit_clip,
     picture_of,
-    segment_fitted,
+    segment_known,
     watched,
 )
 from stseg.ui.markup import board, figure, note, photo
@@ -160,7 +161,7 @@ def _fit(
         size=SIZES[size],
     )
     known = context.shown.footage if context.shown else None
-    path = context.served / f"{clip.name}-fitted.safetensors"
+    path = context.served() / f"{clip.name}-fitted.safetensors"
     yield Progress("Getting the flow of the clip …")
     # Chart, pictures and buttons are of one fit: those of an earlier one go together, and only when
     # this one has learnt something that a Stop would keep.
@@ -193,9 +194,10 @@ def _fit(
     checkpoint = f"{CHECKPOINT} · {clip.name}"  # it stays when another clip is chosen
     ready = gr.update(label=checkpoint, value=str(step.saved), interactive=True)
     last = (*_skip(2), ready, gr.update(interactive=True), fitted)
-    yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last)
+    yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last, broken_off=last)
     if context.stop():
-        yield Progress(f"{step.text} What it learnt is kept: download it, or add it to Compare.")
+        kept = f"{step.text} What it learnt is kept: download it, or add it to Compare."
+        yield Progress(kept, broken_off=last)
         return
     yield from _add(context, fitted, step.flow)
     yield Progress(f"{step.text} {_joined(context)} The checkpoint can be downloaded.")
@@ -227,14 +229,34 @@ def _known(context: Context, fitted: Fitted) -> FlowFields | None:
 
 
 def _add(context: Context, fitted: Fitted, flow: FlowFields | None) -> Iterator[Progress]:
-    work = segment_fitted(fitted, flow, context.stop, context.cache)
+    """The fitted model as a variant, beside the model that it began as."""
+    shown = context.shown.unmerged.settings if context.shown else None
+    start = fitted.settings
+    there = [shown, *(each.result.settings for each in context.compared())]
+    if shown is not None and not any(
+        each is not None and (each.model, each.k) == (start.model, start.k) for each in there
+    ):
+        yield from _segment(context, fitted, start, title_of(start, start), flow, brought=False)
+    settings = replace(start, model=str(fitted.path))
+    yield from _segment(context, fitted, settings, fitted.title, flow, brought=True)
+
+
+def _segment(
+    context: Context,
+    fitted: Fitted,
+    settings: Settings,
+    title: str,
+    flow: FlowFields | None,
+    brought: bool,
+) -> Iterator[Progress]:
+    work = segment_known(fitted.clip, settings, flow, context.stop, context.cache)
     while True:
         try:
             step = next(work)
         except StopIteration as ended:
-            context.add_variant(fitted.title, ended.value)
+            context.add_variant(title, ended.value, brought)
             return
-        yield Progress(step.text, step.done, step.total)
+        yield Progress(f"{title}: {step.text}", step.done, step.total)
 
 
 def _every(steps: int) -> int:

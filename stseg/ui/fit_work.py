@@ -42,6 +42,7 @@ class FitStep:
         latest: the same by now.
         saved: the checkpoint, once it is written.
         flow: flow of the clip, once it is known.
+        notes: what was done otherwise than asked, as sentences; ``text`` ends with them.
     """
 
     text: str
@@ -52,6 +53,7 @@ class FitStep:
     latest: np.ndarray | None = None
     saved: Path | None = None
     flow: FlowFields | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def fit_clip(
     seconds = told[-1].seconds if told else 0.0
     ended = "Fitted" if work.step == fit.steps else f"Stopped after {work.step} of"
     text = f"{ended} {fit.steps} steps on {clip.name} in {seconds:.0f} s{_learnt(told)}."
-    yield replace(step, text=text, done=work.step, told=tuple(told), saved=path)
+    text = " ".join([text, *work.notes])
+    yield replace(step, text=text, done=work.step, told=tuple(told), saved=path, notes=work.notes)
 
 
 def _learnt(told: Sequence[AdaptationProgress]) -> str:
@@ -169,25 +172,28 @@ def picture_of(clip: Clip, index: int) -> np.ndarray:
     return next(islice(read_frames(clip), index, None))
 
 
-def segment_fitted(
-    fitted: Fitted, flow: FlowFields | None, stop: Stop, cache: FlowCache | None = None
+def segment_known(
+    clip: Clip,
+    settings: Settings,
+    flow: FlowFields | None,
+    stop: Stop,
+    cache: FlowCache | None = None,
 ) -> Generator[FitStep, None, Segmentation]:
-    """Segment the clip with the fitted model. Raises Cancelled on a stop.
+    """Segment a clip whose flow may be known. Raises Cancelled on a stop.
 
     Args:
-        fitted: the model, and how to segment with it.
+        clip: what to segment.
+        settings: how, and with which model.
         flow: of the clip, where it is known; that of a fit only leads forwards.
         stop: asked all the time.
         cache: where flow is kept.
     """
-    clip, settings = fitted.clip, replace(fitted.settings, model=str(fitted.path))
     if flow is not None and not len(flow.backward) and any(tau < 0 for tau in settings.taus):
         flow = None
     run = SegmentationRun(clip, settings, flow=flow, stop=stop, cache=cache)
     total, last = expected_frames(clip, settings.max_frames), -math.inf
     for frame in run.frames():
         if time.perf_counter() - last >= INTERVAL:
-            text = f"Segmenting with the fitted model: frame {frame.index + 1}"
-            yield FitStep(text, frame.index + 1, total)
+            yield FitStep(f"segmenting, frame {frame.index + 1}", frame.index + 1, total)
             last = time.perf_counter()
     return run.result()

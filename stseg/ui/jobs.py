@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,9 @@ from stseg.ui.guard import guarded
 from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
+
+GRACE = 5.0
+"""Seconds for a job to end in once the visitor has turned to something else."""
 
 
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
@@ -55,11 +59,16 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         steps = sessions.machine.steps(name, work, lambda: session.stopped(ticket))
         latest = Progress("")
         broken_off: Sequence[Any] | None = None
+        left: float | None = None  # when the visitor turned to something else
         try:
             for latest in steps:
-                if not session.current(ticket):
-                    break
                 broken_off = latest.broken_off
+                if not session.current(ticket):
+                    # It is to end by itself, so that it can keep what there is.
+                    left = left or time.monotonic()
+                    if time.monotonic() - left > GRACE:
+                        break
+                    continue
                 line = markup.status(latest.text, latest.done, latest.total, busy=True)
                 pulse: Any = time.monotonic() if latest.redraw else gr.skip()
                 yield line, pulse, *(unchanged() if latest.values is None else latest.values)
@@ -95,7 +104,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
     def keep(variants: Sequence[Compared]) -> None:
         session.keep_compared(ticket, variants)
 
-    def add_variant(title: str, result: Segmentation) -> None:
+    def add_variant(title: str, result: Segmentation, brought: bool = True) -> None:
         known = session.compared
         # Also where labels are merged on the page: what is brought is beside the run as it is.
         shown = session.shown.unmerged if session.shown else None
@@ -104,7 +113,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
             if not known and shown is not result:
                 known = (compare(title_of(shown.settings, shown.settings), shown, stop=stop),)
         first = known[0].result if known else None
-        keep(with_variant(known, compare(title, result, first, stop, brought=True)))
+        keep(with_variant(known, compare(title, result, first, stop, brought)))
 
     return Context(
         clip=clip,
@@ -112,7 +121,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         settings=lambda: session.own.settings(clip, values),
         plain_settings=lambda: settings_on_page(*values),
         stop=stop,
-        served=session.own.new_job_folder(),
+        served=cache(session.own.new_job_folder),
         cache=None if clip in session.own.uploads else FlowCache(),
         compared=lambda: session.compared,
         keep=keep,

@@ -76,7 +76,7 @@ def labels_of(shown: Shown) -> dict[int, str]:
     merge = shown.choice.merge
     if merge is not None and shown.result.settings.subsequence:
         return {int(label): str(label) for label in np.unique(shown.result.assignment)}
-    names = np.arange(shown.result.k) if merge is None else shown.affinity.merged(merge)
+    names = np.arange(shown.result.k) if merge is None else shown.affinity.names(merge)[0]
     return {
         int(label): " + ".join(map(str, np.flatnonzero(names == label)))
         for label in np.unique(names)

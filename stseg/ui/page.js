@@ -54,9 +54,9 @@
     if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     // Where arrows have a meaning of their own they keep it.
-    // Of Gradio's radios none has: each has a name of its own.
+    // Of Gradio's radios none has: each has a name of its own; nor has a tab.
     const own = 'input:not([type=radio], [type=checkbox], [type=file]), textarea, select, video,'
-      + ' [role=tab], [role=listbox], [contenteditable=true]';
+      + ' [role=listbox], [contenteditable=true]';
     if (event.target.closest && event.target.closest(own)) return;
     event.preventDefault();
     step(event.key === 'ArrowRight' ? 1 : -1);

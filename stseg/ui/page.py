@@ -157,7 +157,7 @@ class App:
                 [controls.flow, status, controls.badge],
                 **light,
             )
-            controls.segment.click(
+            segmented = controls.segment.click(
                 guarded(running.announce), [*controls.settings, *looks], status, **light
             ).then(
                 guarded(running.segment, running.failed, self._scene.unchanged),
@@ -210,7 +210,7 @@ class App:
                 for view in views
                 for ask in view.write_on
             ]
-            for announcing in (picked, *labels_moved, *jobs_ended, *asked):
+            for announcing in (picked, segmented, *labels_moved, *jobs_ended, *asked):
                 announcing.then(
                     guarded(running.write, running.failed, self._scene.unchanged),
                     None,

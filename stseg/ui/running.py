@@ -19,7 +19,7 @@ from stseg.ui.session import SEGMENT, WRITE, Session
 from stseg.ui.shown import Choice, Shown
 from stseg.ui.work import Step, segment_clip, write_files
 
-WAITING = "Waiting for the machine: another clip is being segmented …"
+WAITING = "Waiting for the machine, which is at other work …"
 
 
 class Running:
@@ -30,10 +30,15 @@ class Running:
         self._pace = pace
 
     def announce(self, request: gr.Request, *values: Any) -> str:
-        """Segment was pressed: what ran before ends, and an answer is there at once."""
+        """Segment was pressed: what ran before ends, and an answer is there at once.
+
+        What cannot be segmented ends nothing: where work goes on, all that happens is the sentence.
+        """
         session = self._desk.told(request, values)
         if session.clip is None:
             raise InputError("No clip is chosen. Choose one on the left, or upload one.")
+        if session.busy:
+            session.own.settings(session.clip, values[:SETTINGS])
         session.begin(SEGMENT)
         # Which segments are alike is known at the end of a run.
         session.choice = Choice(int(values[0]))
@@ -88,10 +93,17 @@ class Running:
         return gr.skip()
 
     def write(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """Write the files of what is shown, if they were announced."""
+        """Other work came to its end: write the files of what is shown, if they were announced.
+
+        Of a run that was ended by that work the page learns now how far it came.
+        """
         session = self._desk.session(request)
         ticket = session.claim(WRITE)
         if ticket is None:
+            if session.unfilled and not session.busy and session.shown is not None:
+                session.unfilled = False
+                badge = self._desk.badge(session)
+                yield self._desk.scene.shown(session, gr.skip(), badge, move=False)
             return
         try:
             session.following = False
@@ -155,6 +167,8 @@ class Running:
             # What is known is not drawn again: the visitor may look elsewhere by now.
             draw = not same(shown, before)
             settled = step.finished or not shown.growing
+            if settled:
+                session.unfilled = False
             if step.finished and shown.footage is not None:
                 self._pace.learn(shown.result)
             if step.finished and (shown.footage is not None or shown.files):
@@ -176,6 +190,7 @@ class Running:
         """The page where work ended without a result; of a run before it no more frames come."""
         if session.shown is None or not session.shown.broken_off:
             return line, *self._desk.scene.unchanged()[1:]
+        session.unfilled = False
         return self._desk.scene.refilled(session, line, self._desk.badge(session))
 
     def failed(self, sentence: str) -> tuple[Any, ...]:

@@ -48,6 +48,7 @@ class Session:
         following: whether the page runs along with the work; False once they moved the slider.
         refused: whether the status says that a setting made no sense.
         stale: what the status says to have changed since the shown result, or nothing.
+        unfilled: whether a run was ended by other work, and the page does not say so yet.
         said: what the work before the writing of files said at last: it stays, with what that says.
     """
 
@@ -63,6 +64,7 @@ class Session:
         self.following = True
         self.refused = False
         self.stale = ""
+        self.unfilled = False
         self.said = ""
         self.frame = 0
         self.to_come = 0
@@ -194,10 +196,12 @@ class Session:
             choice: the labels to look at.
 
         Returns:
-            what was shown of another clip, and a sentence on what becomes of the work, or nothing.
+            the result of another clip that was shown, if its run had ended, and a sentence on what
+            becomes of the work, or nothing.
         """
         with self._lock:
             self.refused, self.stale = False, ""
+            before = self.shown
             running = self._called if self.busy else ""
             told = f"{running[:1].upper()}{running[1:]}"
             if self.busy and self._lasting:
@@ -205,15 +209,15 @@ class Session:
             else:
                 self.drop()
                 told = f"{told} was stopped." if told else ""
-            before = self.shown
-            if before is not None and before.result.clip.source == clip.source:
-                before = None
-            else:
+            same = before is not None and before.result.clip.source == clip.source
+            if not same:
                 self.folder = self.own.new_folder()
             self.clip, self.shown, self.choice = clip, shown, choice
             self.frame, self.compared = 0, ()
             self._settle()
-            return before, told
+            self.unfilled = False  # whoever turned fills the page
+            left = before is None or before.growing or same
+            return None if left else before, told
 
     def show(self, shown: Shown, folder: Path, ticket: int | None = None) -> Shown | None:
         """Put a result on the page, with the labels that are looked at; its files go to ``folder``.
@@ -240,7 +244,7 @@ class Session:
     def _settle(self) -> None:
         """No more frames come to what is shown: the run that made it ends."""
         if self.shown is not None and self.shown.growing:
-            self.shown = replace(self.shown, growing=False)
+            self.shown, self.unfilled = replace(self.shown, growing=False), True
 
     def keep_compared(self, ticket: int, variants: Sequence[Compared]) -> None:
         """Put variants into the tab Compare, while the page waits for the work with this ticket."""

@@ -98,7 +98,7 @@ def build() -> TabView:
             value=1,
             step=0.01,
             label="Merge threshold",
-            info="Segments whose cosine over the clip is above it fuse; 1 merges none.",
+            info="Groups fuse while their segments' mean cosine is above it; 1 merges none.",
             elem_id="threshold",
             buttons=[],
         )
@@ -158,14 +158,18 @@ def _draw(
     # What was chosen for the last result may still be on the page.
     label = min(label or 0, shown.result.k - 1)
     first, second = affinity.read(pair or "") or ((frame, 0), (frame, min(1, shown.result.k - 1)))
-    names = affinity.merged(threshold)
+    names = affinity.names(threshold)[frame]
+    part = affinity.part(frame)
+    over = "the whole clip"
+    if len(part) < len(shown):  # labels of two parts have nothing to do with each other
+        over = f"frames {part.start} to {part.stop - 1}, a sub-sequence"
     chosen = [_side(shown, first, "pair-a"), _side(shown, second, "pair-b")]
     figures = [*chosen, _merging(moment, names, threshold)]
     step = shown.result.settings.step
     between = f'<div class="caption">{CHEQUERED}</div>' if step == 2 else ""
     panels = (
         (f"Segments of frame {frame}: click a cell to see both", _now(affinity, measure, frame)),
-        ("Segments over the whole clip", _whole(affinity, measure)),
+        (f"Segments over {over}", _whole(affinity, measure, frame)),
         (
             f"Segment {label} across time: click a pair of frames",
             _across(affinity, measure, label, frame) + between,
@@ -191,11 +195,11 @@ def _now(affinity: Affinity, measure: str, frame: int) -> str:
     )
 
 
-def _whole(affinity: Affinity, measure: str) -> str:
-    """A click shows each of both segments where it is most like its mean over the clip."""
-    names = [f"{frame}.{label}" for label, frame in enumerate(affinity.typical())]
+def _whole(affinity: Affinity, measure: str, frame: int) -> str:
+    """A click shows each of both segments where it is most like its mean over these frames."""
+    names = [f"{typical}.{label}" for label, typical in enumerate(affinity.typical(frame))]
     cells = [[f"{row}-{column}" for column in names] for row in names]
-    return _table(affinity.whole(measure), cells)
+    return _table(affinity.whole(measure, frame), cells)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -288,7 +292,7 @@ def _merging(moment: Moment, names: np.ndarray, threshold: float) -> str:
     shown, frame = moment.shown, moment.frame
     image = shrink(from_jpeg(shown.pictures[frame]), SMALL)
     found = _labels(shown, frame, image)
-    seen = ~np.isnan(np.diag(shown.affinity.whole("cosine")))
+    seen = ~np.isnan(np.diag(shown.affinity.whole("cosine", frame)))
     count = len(np.unique(names[seen]))
     return figure(
         "merged",

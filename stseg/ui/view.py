@@ -13,7 +13,7 @@ from stseg.comparison import Compared
 from stseg.errors import Stop
 from stseg.flow.cache import FlowCache
 from stseg.naming import Naming
-from stseg.records import Clip, Segmentation, Settings
+from stseg.records import Clip, Settings
 from stseg.ui.shown import Shown
 
 
@@ -51,15 +51,17 @@ class Context:
             flow does not belong: that it is chosen is all that they say (``OWN_FLOW``).
         stop: asked often (a job must end within a second of it): True when Stop was pressed, the
             visitor left, turned to another clip or began other work. Hand it on as ``stop=``.
-        served: an empty folder whose files can be downloaded (give their path to a
-            ``gr.DownloadButton``); its name cannot be guessed, and it goes with the visitor.
+        served: gives a folder, always the same and empty at first, whose files can be downloaded
+            (give their path to a ``gr.DownloadButton``); its name cannot be guessed, and it goes
+            with the visitor. ``Cancelled`` where they left.
         cache: where flow is kept, for ``SegmentationRun``; None for a clip that a visitor brought.
         compared: the variants in the tab Compare; ``keep`` replaces them (for that tab alone).
         keep: see ``compared``.
         add_variant: hand a finished result of *the chosen clip* to the tab Compare, under a short
             title that names its model and K; other settings than those of the shown result are
             added to it. It computes the row of the table (some seconds; ``Cancelled`` on stop). The
-            same title replaces the older one; beyond the fourth the oldest but the first goes.
+            same title replaces the older one; beyond the fourth the oldest but the first goes. What
+            is ``brought`` (true unless said otherwise) outlives the next comparison.
     """
 
     clip: Clip | None
@@ -67,11 +69,11 @@ class Context:
     settings: Callable[[], Settings]
     plain_settings: Callable[[], Settings]
     stop: Stop
-    served: Path
+    served: Callable[[], Path]
     cache: FlowCache | None
     compared: Callable[[], Sequence[Compared]]
     keep: Callable[[Sequence[Compared]], None]
-    add_variant: Callable[[str, Segmentation], None]
+    add_variant: Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Progress:
             leaves all as they are.
         redraw: whether the pictures of the open tab are drawn again now; at the end of a job they
             are in any case.
-        broken_off: what ``values`` are to be if the visitor turns to something else while this is
-            shown; None leaves all as they are then.
+        broken_off: what ``values`` are to be at last if the visitor turned to something else and
+            nothing comes after this; None leaves all as they are then.
     """
 
     text: str
@@ -120,11 +122,12 @@ class Job:
         TabView(jobs=(Job(button.click, run, reads=(epochs,), fills=(chart, download)),))
 
     Yield at most twice a second, so that the page keeps up. After Stop, what is yielded is still
-    shown (so a job can keep what there is). After the visitor left or began something else nothing
-    is shown any more but ``Progress.broken_off``, and the generator is closed: release what it
-    holds in ``finally``. An ``InputError`` becomes the sentence on the page; ``Cancelled`` becomes
-    "Stopped."; anything else is logged and told without a trace. When it has ended the pictures of
-    the open tab are drawn again, so that what ``context.add_variant`` gave is there.
+    shown (so a job can keep what there is). After the visitor left or began something else it is
+    run to its end as well, but of all that it yields only the last ``Progress.broken_off`` is
+    shown. Release what it holds in ``finally``. An ``InputError`` becomes the sentence on the page;
+    ``Cancelled`` becomes "Stopped."; anything else is logged and told without a trace. When it has
+    ended the pictures of the open tab are drawn again, so that what ``context.add_variant`` gave is
+    there.
 
     Attributes:
         start: the listener that starts it (``button.click``).

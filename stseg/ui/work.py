@@ -184,7 +184,13 @@ def write_files(
         stop: asked all the time.
         wanted: asked which labels are looked at; None takes those of ``shown``.
         extras: as ``segment_clip`` takes them.
+
+    Raises:
+        Cancelled: the folder around ``folder`` is gone.
     """
+    if not folder.parent.is_dir():
+        # The visitor left: writing would make their folder anew, and nobody removes it.
+        raise Cancelled("The files have nobody left to be written for.")
     while not shown.files:
         choice = shown.choice
         merged = "" if choice.merge is None else f"-merged-{choice.merge:g}"
@@ -209,13 +215,14 @@ def _kept(written: Mapping[Choice, Written], folder: Path) -> dict[Choice, Writt
     """The last few choices of labels whose files are in ``folder``, and all that lie elsewhere.
 
     The files of the others go: a threshold that is dragged about would leave them by the dozen.
+    They go one writing later, when the page knows by then that they are none of the result's.
     """
     places = {choice: next(iter(files.values())).parent for choice, files in written.items()}
     own = [choice for choice, place in places.items() if place.parent == folder]
-    gone = own[:-KEPT]
-    for choice in gone:
-        shutil.rmtree(places[choice], ignore_errors=True)
-    return {choice: files for choice, files in written.items() if choice not in gone}
+    for each in folder.iterdir():
+        if each not in places.values():
+            shutil.rmtree(each, ignore_errors=True)
+    return {choice: files for choice, files in written.items() if choice not in own[:-KEPT]}
 
 
 def told_choice(choice: Choice) -> str:

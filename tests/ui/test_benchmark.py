@@ -95,7 +95,7 @@ def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
         settings=Settings,
         plain_settings=Settings,
         stop=never,
-        served=tmp_path,
+        served=lambda: tmp_path,
         cache=None,
         compared=tuple,
         keep=lambda _: None,

@@ -150,10 +150,10 @@ def test_labels_that_are_chosen_as_the_last_file_is_written_get_theirs(
         page.running.announce(REQUEST, *page.values)
         scenes = page.running.segment(REQUEST, *page.values)
     else:
-        events.use_merged(REQUEST, True, 1.0, *page.values)
+        events.use_merged(REQUEST, True, 0.99, *page.values)
         scenes = page.running.write(REQUEST)
     last = next(scene for scene in scenes if "status idle" in scene[0])
-    assert ("merged at 1.00 are written" in last[0]) == (work == "write")
+    assert ("merged at 0.99 are written" in last[0]) == (work == "write")
     assert session.shown.files
 
     answer = events.use_merged(REQUEST, True, -1.0, *page.values)
@@ -169,12 +169,19 @@ def test_labels_that_are_chosen_as_the_last_file_is_written_get_theirs(
 
 
 def test_a_k_that_the_run_did_not_make_does_not_end_the_writing(page: Page) -> None:
-    page.events.use_merged(REQUEST, True, 1.0, *page.values)
+    page.events.use_merged(REQUEST, True, 0.99, *page.values)
     page.events.choose_k(REQUEST, 7.0, *page.values[1:])
     last = list(page.running.write(REQUEST))[-1]
-    assert "merged at 1.00 are written" in last[0]
+    assert "merged at 0.99 are written" in last[0]
     assert page.session.shown.files
     assert page.session.choice.k == 7  # for the next run
+
+
+def test_at_one_nothing_is_merged(page: Page) -> None:
+    answer = page.events.use_merged(REQUEST, True, 1.0, *page.values)
+    assert page.session.shown.choice == page.session.choice == Choice(4)
+    assert not page.session.writing_announced
+    assert answer[0] == gr.skip()
 
 
 def test_files_of_merged_labels_that_were_stopped_can_be_had(page: Page) -> None:

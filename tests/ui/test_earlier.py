@@ -108,11 +108,23 @@ def test_a_clip_that_goes_takes_its_result_along(page: Page, clip: Clip, tmp_pat
     assert session.earlier.of(mine) is None
 
 
-def test_what_a_stop_left_is_not_kept(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_a_stop_left_is_there_again(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
     page = Page(stopped(clip, tiny_model, tmp_path, frames=2))
+    session, left = page.session, page.session.shown
+    assert left is not None
+    upload(page, clip, tmp_path / "other.mp4")
+    kept = session.earlier.of(clip)
+    assert kept is not None
+    assert kept.broken_off
+    page.sessions.close_all()
+
+
+def test_a_run_that_goes_on_while_one_turns_is_not_kept(
+    page: Page, shown: Shown, clip: Clip, tmp_path: Path
+) -> None:
+    page.session.shown = replace(shown, footage=None, growing=True)
     upload(page, clip, tmp_path / "other.mp4")
     assert page.session.earlier.of(clip) is None
-    page.sessions.close_all()
 
 
 def test_the_example_stays_where_it_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stseg.loss_chart import Curve
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import fit as tab
 from stseg.ui.curves import curves_svg
-from stseg.ui.fit_work import FitStep, Fitted, fit_clip, picture_of, segment_fitted
+from stseg.ui.fit_work import FitStep, Fitted, fit_clip, picture_of, segment_known
 from stseg.ui.view import Context, Progress
 
 SMALL = AdaptationSettings(k=3, steps=3, size=(16, 28), batch=1)
@@ -38,11 +39,13 @@ def test_steps_then_a_checkpoint_then_a_result(
     assert last.first is not None
     assert last.latest is not None
     assert not np.array_equal(last.first, last.latest)
-    curves = {curve.name: len(curve.values) for curve in curves_of(last.told)}
+    curves = {curve.name: len(curve.values) for curve in curves_of(last.told, tab.COLOURS)}
     assert curves == {"L": 3, "L_r": 3, "L_c": 3, "L of the clip as it is": 4}
     assert last.flow is not None
     fitted = Fitted(clip, last.saved, Settings(k=3), "Fitted")
-    work = segment_fitted(fitted, last.flow, lambda: False)
+    work = segment_known(
+        fitted.clip, replace(fitted.settings, model=str(fitted.path)), last.flow, lambda: False
+    )
     while True:
         try:
             next(work)
@@ -136,11 +139,11 @@ def context(
         settings=lambda: Settings(k=2, taus=(-1, 1), max_frames=6),
         plain_settings=Settings,
         stop=stop,
-        served=folder,
+        served=lambda: folder,
         cache=None,
         compared=lambda: (),
         keep=lambda variants: None,
-        add_variant=lambda title, result: added.append(f"{title}: {len(result)}"),
+        add_variant=lambda title, result, _: added.append(f"{title}: {len(result)}"),
     )
 
 

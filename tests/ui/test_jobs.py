@@ -11,6 +11,7 @@ import pytest
 from unseen_page import given
 
 from stseg.errors import Cancelled, InputError
+from stseg.ui import jobs
 from stseg.ui.controls import DEFAULTS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session
@@ -47,7 +48,7 @@ def test_each_step_is_shown_and_the_last_one_stays(sessions: Sessions) -> None:
     def work(context: Context, word: str) -> Iterator[Progress]:
         assert context.clip is context.shown is None
         assert context.settings().k == 4
-        assert context.served.is_dir()
+        assert context.served().is_dir()
         yield Progress("Halfway", 1, 2, values=(word,))
         yield Progress("Done.", 2, 2)
 
@@ -80,7 +81,7 @@ def test_stop_lets_a_job_keep_what_there_is(sessions: Sessions) -> None:
     "leave", [Session.drop, Session.begin, Session.close], ids=["turned", "began", "left"]
 )
 def test_work_that_nobody_waits_for_is_closed(
-    sessions: Sessions, leave: Callable[[Session], None]
+    sessions: Sessions, leave: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
 
@@ -91,6 +92,7 @@ def test_work_that_nobody_waits_for_is_closed(
         finally:
             closed.append(context.stop())
 
+    monkeypatch.setattr(jobs, "GRACE", 0.1)
     steps = run(sessions, work, "")
     next(steps)
     leave(sessions.of("one"))
@@ -101,12 +103,14 @@ def test_work_that_nobody_waits_for_is_closed(
 def test_work_that_is_broken_off_may_say_so(sessions: Sessions) -> None:
     def work(context: Context, word: str) -> Iterator[Progress]:
         yield Progress("first", broken_off=("nothing is kept",))
-        yield Progress("never shown", broken_off=("not this",))
+        assert context.stop()
+        yield Progress("never shown", broken_off=("this is kept",))
+        yield Progress("nor this", values=("nor this",), broken_off=("this is kept",))
 
     steps = run(sessions, work, "")
     next(steps)
     sessions.of("one").drop()
-    assert given(steps) == [(gr.skip(), gr.skip(), "nothing is kept")]
+    assert given(steps) == [(gr.skip(), gr.skip(), "this is kept")]
 
 
 def test_stopped_before_it_began(sessions: Sessions) -> None:
