@@ -13,6 +13,7 @@ import pytest
 from unseen_page import REQUEST, Page, finished, given
 
 from stseg.comparison import compare
+from stseg.measures import consistency
 from stseg.naming import Naming
 from stseg.records import Clip
 from stseg.ui import compare as tab
@@ -175,6 +176,31 @@ def test_a_segment_has_the_colour_that_it_has_in_the_other_tabs(
     np.testing.assert_array_equal(drawn[0], table[alone])
     # What has the colour that it has in the first does not differ, and nothing else does.
     assert f"Other names · {100 * (labels != drawn[0]).mean():.1f} % differ" in board
+
+
+def test_the_table_is_at_the_eta_of_the_page(page: Page) -> None:
+    announcement(page.sessions, JOB)(REQUEST)
+    shown = page.session.shown
+    assert shown is not None
+    model = shown.result.settings.model
+    values = [*page.values[:SETTINGS]]
+    values[2] = 5.0
+    list(handler(page.sessions, JOB)(REQUEST, *values, [model], 2, 0, "", False))
+    first, *_ = page.session.compared
+    assert first.result.masks is shown.result.masks  # η changes no label: nothing ran anew
+    assert [each.measures.eta for each in page.session.compared] == [0.05] * 3
+    assert first.measures.consistency == consistency(shown.result, 0.05)
+    assert shown.result.settings.eta == 0.01
+
+
+def test_what_a_variant_lacks_is_told(page: Page) -> None:
+    announcement(page.sessions, JOB)(REQUEST)
+    shown = page.session.shown
+    assert shown is not None
+    model = shown.result.settings.model
+    steps = handler(page.sessions, JOB)(REQUEST, *page.values[:SETTINGS], [model], 0, 8, "", False)
+    *_, last = given(steps)
+    assert "τ = +8: " in last[0]
 
 
 def test_what_the_table_sums_up_is_drawn_frame_by_frame(page: Page) -> None:

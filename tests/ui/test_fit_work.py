@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unseen_page import finished
 
 from stseg.adaptation import AdaptationSettings, curves_of
 from stseg.checkpoint import load_checkpoint
@@ -17,6 +18,7 @@ from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import fit as tab
 from stseg.ui.curves import curves_svg
 from stseg.ui.fit_work import FitStep, Fitted, fit_clip, picture_of, segment_known
+from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Progress
 
 SMALL = AdaptationSettings(k=3, steps=3, size=(16, 28), batch=1)
@@ -169,6 +171,37 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     # Later, from what is kept:
     assert "in Compare" in list(tab._join(context(clip, tmp_path, added), fitted))[-1].text
     assert len(added) == 2
+
+
+@pytest.mark.usefixtures("offered")
+def test_a_fit_stands_beside_what_it_began_as(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
+    added: list[tuple[str, str, bool]] = []
+    fitted = Fitted(clip, tiny_model, Settings(k=2, model="tiny", max_frames=6), "Fitted")
+    shown = finished(clip, tiny_model, tmp_path / "files")  # with K = 4
+    about = context(clip, tmp_path, [])
+    for here, expected in (
+        (None, ["Fitted"]),  # there is nothing yet to be beside
+        (shown, ["tiny, K = 2", "Fitted"]),
+        (with_settings(shown, replace(fitted.settings, taus=(2,))), ["Fitted"]),
+    ):
+        added.clear()
+        own = replace(
+            about,
+            shown=here,
+            add_variant=lambda title, result, brought: added.append(
+                (title, result.settings.model, brought)
+            ),
+        )
+        list(tab._join(own, fitted))
+        assert [title for title, *_ in added] == expected
+        assert added[-1][1:] == (str(tiny_model), True)
+        assert all(each[1:] == ("tiny", False) for each in added[:-1])
+
+
+def with_settings(shown: Shown, settings: Settings) -> Shown:
+    """The result, as if it had been made so."""
+    result = replace(shown.result, settings=settings)
+    return replace(shown, result=result, others={**shown.others, result.k: result})
 
 
 @pytest.mark.usefixtures("offered")

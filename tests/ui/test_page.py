@@ -144,6 +144,9 @@ def test_what_moves_without_new_work(visit: Visit) -> None:
     page.wait_for_selector("#board figcaption:has-text('frame 22')")
     page.keyboard.press("ArrowRight")  # the focus is on a button: the arrow is the page's
     page.wait_for_selector("#board figcaption:has-text('frame 23')")
+    page.click("button[role=tab]:has-text('Segments')")  # nor have tabs a use for arrows
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#board figcaption:has-text('frame 22')")
     page.click("#play")
     page.wait_for_selector("#board figcaption:has-text('frame 2')", timeout=10_000 * PATIENCE)
     page.click("#play")

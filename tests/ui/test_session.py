@@ -130,6 +130,33 @@ def test_visitors_without_a_sign_of_life_are_forgotten(
         sessions.of("one")  # the page was open all the time: it must not be dead without a word
 
 
+def test_work_is_a_sign_of_life(sessions: Sessions) -> None:
+    session = sessions.of("one")
+    session.begin()
+    ticket = session.claim()
+    assert ticket is not None
+    session.seen -= TIME_TO_LIVE + 1
+    sessions.of("two")  # whoever comes makes the others be looked at
+    assert len(sessions) == 2
+    assert session.own.served.exists()
+    session.end(ticket)
+    sessions.of("three")
+    assert len(sessions) == 2
+    assert not session.own.served.exists()
+
+
+def test_names_can_be_gone_through_while_one_comes(sessions: Sessions, tmp_path: Path) -> None:
+    session = sessions.of("one")
+    (tmp_path / "first.mp4").write_bytes(b"")
+    (tmp_path / "second.mp4").write_bytes(b"")
+    session.own.take_upload(tmp_path / "first.mp4")
+    going = iter(session.own.names)
+    next(going)
+    session.own.take_upload(tmp_path / "second.mp4")
+    list(going)
+    assert sessions.names() == {"first", "first.mp4", "second", "second.mp4"}
+
+
 def test_names_of_those_who_left_do_not_pile_up(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page
 
+from stseg import similarity
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import COLOURS
@@ -225,3 +226,49 @@ def test_through_the_client(served: Served, clip: Clip, tmp_path: Path) -> None:
         client.predict(video=video, k=2, threshold=2, api_name="/similarity")
     with pytest.raises(AppError, match="no similarity 'angle'"):
         client.predict(video=video, k=2, measure="angle", api_name="/similarity")
+
+
+@pytest.fixture(scope="module")
+def parts(result: Segmentation) -> Segmentation:
+    """In two sub-sequences, of which the second calls the same segments otherwise."""
+    half = (len(result) + 1) // 2
+    assignment = result.assignment.copy()
+    assignment[half:] = np.array([1, 2, 0], np.uint8)[assignment[half:]]
+    settings = replace(result.settings, subsequence=half)
+    return replace(result, settings=settings, assignment=assignment)
+
+
+def fusing(result: Segmentation) -> float:
+    """A threshold at which two of three segments fuse."""
+    alike = Affinity(result).whole("cosine")[np.triu_indices(3, 1)]
+    first, second = np.sort(alike)[::-1][:2]
+    return float((first + second) / 2)
+
+
+def test_what_is_told_to_merge_is_what_is_merged(parts: Segmentation) -> None:
+    threshold = fusing(parts)
+    fused = merged(parts, threshold)
+    told = summary(parts, threshold, "cosine")
+    half = parts.settings.subsequence
+    assert [part["frames"] for part in told["parts"]] == [[0, half - 1], [half, len(parts) - 1]]
+    for part in told["parts"]:
+        first, last = part["frames"]
+        for frame in (first, last):
+            names = np.array(part["merged"], np.uint8)
+            np.testing.assert_array_equal(names[parts.assignment[frame]], fused.assignment[frame])
+    assert told["whole_clip"] is told["merged"] is None  # no label has one meaning in both
+    areas = fused.areas().mean(axis=0)
+    assert told["areas"] == {
+        str(label): pytest.approx(float(areas[label]), abs=1e-4)
+        for label in sorted({label for part in told["parts"] for label in part["merged"]})
+    }
+
+
+def test_each_sub_sequence_is_compared_by_itself(parts: Segmentation) -> None:
+    affinity, half = Affinity(parts), parts.settings.subsequence
+    rows = similarity.linked_latents(parts)[:half]
+    mean = similarity.mean_latents(rows, parts.areas()[:half])
+    np.testing.assert_allclose(affinity.whole("cosine", half - 1), similarity.compare(mean))
+    assert not np.allclose(affinity.whole("cosine", 0), affinity.whole("cosine", half))
+    assert all(frame < half for frame in affinity.typical(0))
+    assert all(frame >= half for frame in affinity.typical(half))
