@@ -121,8 +121,11 @@ class Events:
             return self._desk.scene.refilled(
                 session, markup.status(line), self._desk.badge(session)
             )
-        merges = use and threshold < 1  # at 1 nothing is merged
+        merges = use and threshold < 1
         choice = replace(session.choice, merge=float(threshold) if merges else None)
+        if use and choice == session.choice and not session.busy:
+            line = "At a threshold of 1 nothing is merged. Move it down until labels fuse."
+            return markup.status(line), self._desk.badge(session), *self._unmoved()
         text = f"{told_choice(choice)}: all tabs show these labels"
         return self._choose(session, choice, text)
 
