@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from stseg import __version__
+from stseg.annotations import gap_notes
 from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
 from stseg.errors import InputError, heed
@@ -242,6 +243,7 @@ class SegmentationRun:
         if repeated:
             repeat = "frame repeats" if repeated == 1 else "frames repeat"
             said.append(f"{repeated} {repeat} the one before and have its masks.")
+        said += gap_notes(self.clip, self._frames)
         return (*said, *_without_triplet(self.settings.taus, self._frames - repeated))
 
     def _check(self) -> None:

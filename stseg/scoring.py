@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from stseg.annotations import gap_notes
 from stseg.errors import InputError, heed
 from stseg.foreground import moving_labels
 from stseg.metrics import contour_accuracy, region_similarity, statistics
@@ -154,7 +155,7 @@ def score(
                 empty.append(index)
             if not known[index].all():
                 void.append(index)
-    notes = oddities(truth)
+    notes = [*gap_notes(clip, n), *oddities(truth)]
     if empty:
         verb, more = ("is", "") if len(empty) == 1 else ("are", " …")
         notes.append(

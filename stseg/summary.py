@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from stseg.annotations import frame_files
 from stseg.flow import ESTIMATORS
 from stseg.linkage import uses_similarity
 from stseg.records import Clip, Segmentation, Settings
@@ -76,7 +77,8 @@ def summary(
     ``segments`` has, for each label, its colour, mean share of the frame, number of frames in
     which it has a site, and mean motion (u right, v down, in pixels a frame) of its sites on the
     network's grid over all frames but the last; None where it has none. ``stride`` is what that of
-    the settings came to, where it was left open.
+    the settings came to, where it was left open. ``files`` of the clip, where it is a folder, are
+    the names of its frames: label i is that of file i.
 
     Args:
         segmentation: what to tell of.
@@ -105,6 +107,7 @@ def summary(
             "height": clip.size[0],
             "width": clip.size[1],
             "fps": clip.fps,
+            **({"files": frame_files(clip.source)[:n]} if clip.source.is_dir() else {}),
         },
         "settings": settings.to_json(),
         "stride": settings.step,

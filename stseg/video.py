@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -75,7 +75,8 @@ def probe(path: str | Path) -> Clip:
         The clip, its size (H, W) in pixels, after the rotation flag; pixels count as square.
 
     Raises:
-        InputError: when there is nothing to read, or the frames are of an unusable size.
+        InputError: when there is nothing to read, the frames are of an unusable size, or two
+            pictures of a folder differ only in their suffix.
     """
     path = Path(path)
     if path.is_dir():
@@ -426,6 +427,7 @@ def _header_size(path: Path) -> tuple[int, int]:
 
 def _probe_folder(folder: Path) -> Clip:
     paths = _pictures(folder)
+    _check_once(paths, _name(folder))
     first = _header_size(paths[0])
     _check_size(first, _name(folder))
     for path in paths[1:]:
@@ -437,6 +439,18 @@ def _probe_folder(folder: Path) -> Clip:
             )
     height, width, _ = _load(paths[0]).shape
     return Clip(folder, folder.resolve().name, (height, width), FOLDER_FPS, len(paths))
+
+
+def _check_once(paths: Sequence[Path], name: str) -> None:
+    """Raise InputError where a frame is there in two formats: it would be read twice."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise InputError(
+                f"The folder {name!r} has {other.name!r} and {path.name!r}: one frame in two "
+                "formats, or two frames of one name. Keep one of them there."
+            )
 
 
 def _folder_frames(clip: Clip) -> Generator[Picture, None, None]:

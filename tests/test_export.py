@@ -61,6 +61,7 @@ def test_everything_is_written_and_agrees(result: Segmentation, tmp_path: Path) 
 
     written = json.loads((tmp_path / "a/b/summary.json").read_text())
     assert written["clip"]["frames"] == n
+    assert "files" not in written["clip"]  # of a video
     for each in written["segments"]:  # of the labels that are written, not of those on the grid
         there = labels == each["label"]
         assert each["mean_area"] == pytest.approx(there.mean(), abs=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stseg.annotations import frame_names
+from stseg.annotations import frame_files, frame_names, gap_notes
 from stseg.errors import InputError
 from stseg.records import Clip
 from stseg.scoring import scored_frames
@@ -334,3 +334,34 @@ def test_void_sites_of_an_object_with_a_folder_of_its_own_leave_the_others(tmp_p
         index_mask(*values).save(tmp_path / "GT" / number / "0.png")
     codes = ground_truth(clip_of(tmp_path / "GT", source)).codes(0)
     assert codes[:4, 0].tolist() == [1, 2, VOID, 0]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gap"),
+    [
+        ([0, 1, 2, 3, 6, 7], "between 3.png and 6.png: "),
+        ([0, 2, 3, 4, 8], "between 0.png and 2.png (and 1 more): "),
+        ([7, 8, 9], ""),
+        ([0, 5, 10, 15], ""),  # every fifth frame was kept
+        ([0, 5, 10, 20], "between 10.png and 20.png: "),
+        ([1000, 1033, 1067, 1100], ""),  # time stamps
+        ([4, 9], ""),  # nothing tells what is usual
+    ],
+)
+def test_a_gap_in_the_numbers_of_the_frames_is_told(
+    tmp_path: Path, numbers: list[int], gap: str
+) -> None:
+    source = frames(tmp_path / "walk", *(f"{number}.png" for number in numbers))
+    clip = Clip(source, "walk", (H, W), 24.0, len(numbers))
+    assert frame_files(source) == [f"{number}.png" for number in numbers]
+    told = " ".join(gap_notes(clip, len(numbers)))
+    assert told.startswith(f"The numbers of walk's frames have a gap {gap}") if gap else not told
+    assert not gap_notes(clip, 2)  # the others are not read
+
+
+def test_names_that_do_not_count_have_no_gap(tmp_path: Path) -> None:
+    source = frames(tmp_path / "x", "a1.png", "a2.png", "a3.png", "a4.png", "b8.png")
+    assert not gap_notes(Clip(source, "x", (H, W), 24.0, 5), 5)
+    source = frames(tmp_path / "y", "1.png", "2.png", "3.png", "9.png", "last.png")
+    assert not gap_notes(Clip(source, "y", (H, W), 24.0, 5), 5)
+    assert not gap_notes(Clip(tmp_path / "x.mp4", "x", (H, W), 24.0, 9), 9)

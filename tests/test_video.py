@@ -667,3 +667,10 @@ def test_a_jpeg_that_is_cut_off_is_named(
         caplog.clear()
         assert len(list(read_frames(clip))) == 2
         assert "'2.jpg' cannot be read" in caplog.text
+
+
+def test_a_frame_in_two_formats_is_not_read_twice(tmp_path: Path) -> None:
+    folder = images(tmp_path / "frames", ramp(3), "{:05d}.png")
+    images(folder, ramp(1), "{:05d}.jpg")
+    with pytest.raises(InputError, match=r"has '00000\.jpg' and '00000\.png': one frame in two"):
+        probe(folder)

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
+    from stseg.annotations import gap_notes
     from stseg.flow import (
         ESTIMATORS,
         FlowSettings,
@@ -120,6 +121,8 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             write_flow_folder(place, fields, kind)
         print(f"{clip.name}: its flow is in {place}")
+        for note in gap_notes(clip, clip.frames):
+            print(note)
 
 
 def _places(out: Path, clips: Sequence[Clip], kind: str) -> list[Path]:
