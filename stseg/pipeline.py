@@ -37,7 +37,7 @@ from stseg.similarity import merged
 from stseg.spool import DEFAULT_MEMORY, Spool
 from stseg.timeline import FramePrediction, Timeline
 from stseg.variants import model_path
-from stseg.video import read_frames
+from stseg.video import probe, read_frames
 from stseg.volume import FlowFields
 
 _GIVE_BACK_EVERY = 100
@@ -353,7 +353,7 @@ def _own_version() -> str:
 
 
 def segment(
-    clip: Clip,
+    clip: Clip | str | Path,
     settings: Settings | None = None,
     network: SegmentationNetwork | None = None,
     stop: Callable[[], bool] | None = None,
@@ -361,7 +361,7 @@ def segment(
     """Segment a whole clip: ``SegmentationRun`` from end to end.
 
     Args:
-        clip: what ``stseg.probe`` says of the video.
+        clip: a video file or a folder of frames, or what ``stseg.probe`` says of it.
         settings: how; None takes the usual ones, ``Settings()``.
         network: the model, where somebody has it; None loads that of the settings.
         stop: asked all the time; True ends the run.
@@ -370,6 +370,7 @@ def segment(
         InputError: clip or settings are unusable; the sentence says what to do.
         Cancelled: ``stop`` said so.
     """
+    clip = clip if isinstance(clip, Clip) else probe(clip)
     run = SegmentationRun(clip, settings or Settings(), network, stop=stop)
     for _ in run.frames():
         pass
