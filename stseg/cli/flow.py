@@ -82,6 +82,13 @@ def run(arguments: argparse.Namespace) -> None:
             f"{len(arguments.input)} clips need a folder, with a file for each, but --out names an "
             f".npz. Give {arguments.out.with_suffix('')}, for instance."
         )
+    single = {form.suffix for form in FOLDERS.values()}
+    if arguments.out.suffix.lower() in single and not arguments.out.is_dir():
+        raise InputError(
+            f"--out names {arguments.out}, a file of one field, but a clip has many. Give a folder, "
+            f"such as {arguments.out.with_suffix('')}, with --format {' or '.join(FOLDERS)}; or an "
+            ".npz file."
+        )
     if flow_name(arguments.estimator) not in ESTIMATORS:
         raise InputError(
             f"There is no flow estimator {arguments.estimator!r} to compute flow with. Choose one "
