@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 DisplayMatrix = tuple[int, int, int, int]
 Picture = UInt8[np.ndarray, "H W 3"]
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 SIDE_RANGE = (16, 16384)
 FPS_RANGE = (0.01, 999.0)
 FILE_FPS = 25.0
@@ -383,8 +383,8 @@ def _pictures(folder: Path) -> list[Path]:
     )
     if not paths:
         raise InputError(
-            f"The folder {_name(folder)!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM or TIFF "
-            "pictures in it, or give a video file."
+            f"The folder {_name(folder)!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM, TIFF or "
+            "WebP pictures in it, or give a video file."
         )
     return paths
 
@@ -415,12 +415,14 @@ def _cut_off(data: bytes) -> bool:
 
 
 def _header_size(path: Path) -> tuple[int, int]:
-    """(H, W) by the header of a picture, as OpenCV turns it; what Pillow cannot read is decoded."""
+    """(H, W) by the header of a picture, as OpenCV turns it; decoded where that does not tell."""
     unknown = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
     with suppress(*unknown), Image.open(path) as header:
-        exif = header.getexif() if header.format in ("JPEG", "MPO", "PNG") else {}
-        turned = exif.get(ORIENTATION) in TURNED
-        return (header.width, header.height) if turned else (header.height, header.width)
+        if header.getexif().get(ORIENTATION) not in TURNED:
+            return header.height, header.width
+        if header.format in ("JPEG", "MPO", "PNG"):
+            return header.width, header.height
+        # Not every version of OpenCV turns the others.
     height, width, _ = _load(path).shape
     return height, width
 
