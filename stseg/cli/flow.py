@@ -85,9 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
     single = {form.suffix for form in FOLDERS.values()}
     if arguments.out.suffix.lower() in single and not arguments.out.is_dir():
         raise InputError(
-            f"--out names {arguments.out}, a file of one field, but a clip has many. Give a folder, "
-            f"such as {arguments.out.with_suffix('')}, with --format {' or '.join(FOLDERS)}; or an "
-            ".npz file."
+            f"--out names {arguments.out}, a file of one field, but a clip has many. Give a "
+            f"folder, such as {arguments.out.with_suffix('')}, with --format "
+            f"{' or '.join(FOLDERS)}; or an .npz file."
         )
     if flow_name(arguments.estimator) not in ESTIMATORS:
         raise InputError(
