@@ -1,5 +1,7 @@
 """The protocols: perfect labels score 1, shifted ones what theory says, wrong data is named."""
 
+import base64
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from stseg.metrics import contour_accuracy
 from stseg.records import Clip, Segmentation, Settings
 from stseg.scoring import from_record, report, score
 from stseg.spool import Spool
+from stseg.verdict import extremes
 
 H, W, N, K = 32, 48, 12, 3
 
@@ -205,6 +208,26 @@ def test_what_is_found_in_void_sites_is_no_mistake(annotated: Clip) -> None:
     assert set(got.j) == set(got.f) == {1.0}
     assert got.figures["J_once"] == 1
     assert got.figures["objects_iou"] is None  # 255 is no second object
+
+
+def test_void_sites_are_not_tinted_in_the_pictures_of_a_verdict(
+    annotated: Clip, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(N):
+        Image.new("RGB", (W, H)).save(frames / f"{index:05d}.png")
+        labels = np.zeros((H, W), np.uint8)
+        labels[16:24, :] = truth_labels(index)[16:24]
+        labels[:16, :24] = 255  # the upper left; what is found in the upper right is false
+        Image.fromarray(labels).save(masks(annotated) / f"{index:05d}.png")
+    made = segmentation(replace(annotated, source=frames))
+    result = score(made, 0)
+    index = result.frames[int(np.argmin(result.j))]
+    data = base64.b64decode(extremes(made, result, 0)["worst"])
+    seen = np.asarray(Image.open(io.BytesIO(data))).astype(int).max(axis=2)
+    tinted = truth_labels(index) == 1
+    assert seen[:14, :22].max() < 40 < seen[9:15, 26:34][tinted[9:15, 26:34]].min()
 
 
 def test_a_subsequence_without_masks_goes_on_with_its_neighbours_foreground(
