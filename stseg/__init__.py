@@ -1,9 +1,9 @@
 """STSeg: see what moves together in a video.
 
-The public door: ``probe`` a video, choose ``Settings``, ``segment`` it into a ``Segmentation``.
+The public door: choose ``Settings``, ``segment`` a video into a ``Segmentation``. ``probe`` tells
+before what the video is.
 
-    clip = stseg.probe("video.mp4")
-    segmentation = stseg.segment(clip, stseg.Settings(k=4))
+    segmentation = stseg.segment("video.mp4", stseg.Settings(k=4))
     labels = segmentation.labels(0)  # (H, W) uint8
 """
 

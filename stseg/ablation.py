@@ -34,7 +34,7 @@ from stseg.stability import (
     region_similarities,
 )
 from stseg.timeline import Predict, Prediction, Timeline, Triplet
-from stseg.truth import GroundTruth, ground_truth
+from stseg.truth import VOID, GroundTruth, ground_truth
 from stseg.volume import FlowFields
 
 
@@ -256,12 +256,12 @@ def _segment_counts(
     segmentation: Segmentation, truth: GroundTruth, frames: Sequence[int]
 ) -> Int64[np.ndarray, "m 2 k"]:
     """Sites of each of the network's segments outside and inside the ground truth."""
-    return np.stack(
-        [
-            label_counts(segmentation.segments(t), truth.foreground(t), segmentation.k)
-            for t in frames
-        ]
-    )
+
+    def counted(t: int) -> Int64[np.ndarray, "2 k"]:
+        codes = truth.codes(t)
+        return label_counts(segmentation.segments(t), codes > 0, segmentation.k, codes == VOID)
+
+    return np.stack([counted(t) for t in frames])
 
 
 def _linked(

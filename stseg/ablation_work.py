@@ -22,7 +22,7 @@ from stseg.result_keys import clip_key, model_key, result_key
 from stseg.scoring import check_truth
 from stseg.volume import FlowFields
 
-VERSION = 7
+VERSION = 8
 """Part of the key of kept figures: raise it when they would be others, or have other names."""
 
 

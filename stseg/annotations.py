@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 
 from stseg.errors import InputError
 from stseg.files import natural_key
@@ -117,8 +118,11 @@ def _trailing_number(stem: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def frame_stems(source: Path) -> list[str]:
-    """Names of the frames of a folder, in the order in which they are read; none of a video."""
+def frame_files(source: Path) -> list[str]:
+    """File names of the frames of a folder, in the order in which they are read; none of a video.
+
+    Entry i is that of frame i.
+    """
     if not source.is_dir():
         return []
     names = [
@@ -126,7 +130,37 @@ def frame_stems(source: Path) -> list[str]:
         for path in source.iterdir()
         if path.suffix.lower() in PICTURES and path.name[0] != "."
     ]
-    return [Path(name).stem for name in sorted(names, key=natural_key)]
+    return sorted(names, key=natural_key)
+
+
+def frame_stems(source: Path) -> list[str]:
+    """The same without their suffixes."""
+    return [Path(name).stem for name in frame_files(source)]
+
+
+def gap_notes(clip: Clip, n: int) -> list[str]:
+    """A sentence on the gaps in the numbers of the first ``n`` frames of a folder; else none.
+
+    Numbers that always go up by the same step, as where every fifth frame was kept, have no gap.
+    Time stamps, whose steps differ a little, have one where a step is twice as long as usual.
+    """
+    names = frame_files(clip.source)[:n]
+    stems = [Path(name).stem for name in names]
+    known = [number for stem in stems if (number := _trailing_number(stem)) is not None]
+    steps = [after - before for before, after in pairwise(known)]
+    series = {stem.rstrip("0123456789") for stem in stems}
+    if len(known) < len(names) or len(series) > 1 or not steps or min(steps) < 1:
+        return []  # they do not count the frames
+    usual = median_low(steps)
+    gaps = [place for place, step in enumerate(steps) if step >= 2 * usual]
+    if not gaps:
+        return []
+    more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
+    first, then = names[gaps[0]], names[gaps[0] + 1]
+    return [
+        f"The numbers of {clip.name}'s frames have a gap between {first} and {then}{more}: the "
+        "motion across a gap is treated as that of one step."
+    ]
 
 
 def frame_names(clip: Clip, n: int) -> list[str]:

@@ -62,6 +62,12 @@ def read_training_flows(
     for folder in (*folders, *([] if reference is None else [reference])):
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}. Give a folder of .npz flow files.")
+    if not any(path for folder in folders for path in folder.glob("*.npz")):
+        raise InputError(
+            f"There is no .npz file in {', '.join(map(str, folders))}: training reads one for each "
+            "clip, and no fields of other formats. Make them from the clips with `python -m stseg "
+            "flow CLIP ... --out FOLDER`."
+        )
     for folder in folders:
         paths = sorted(folder.glob("*.npz"))
         if names is not None:

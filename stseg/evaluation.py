@@ -23,7 +23,7 @@ from stseg.scoring import SequenceScore, check_truth, from_record, report, score
 from stseg.verdict import extremes
 from stseg.volume import FlowFields
 
-VERSION = 9
+VERSION = 10
 """Part of the key of kept scores: raise it when the same data would score otherwise."""
 
 WAIT = 0.5

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from stseg.errors import InputError, heed
 from stseg.files import sweep
@@ -101,13 +101,15 @@ def export_all(
             for name in dict.fromkeys(also):
                 file = staging / EXTRAS[name].file
                 extras.append(beside.submit(EXTRAS[name].write, source, file, check))
-            _write_frames(segmentation, staging, report or (lambda done, total: None), check)
+            areas = _write_frames(
+                segmentation, staging, report or (lambda done, total: None), check
+            )
             for each in extras:
                 each.result()
         finally:
             ended.set()
         extra = tuple(dict.fromkeys(also))
-        told = {**summary(segmentation, str(folder), extra), "files": list(names)}
+        told = {**summary(segmentation, str(folder), extra, areas), "files": list(names)}
         text = json.dumps(told, indent=2, ensure_ascii=False)
         (staging / SUMMARY).write_text(text + "\n", encoding="utf-8")
         replaced = _replaced(folder, names)
@@ -237,8 +239,10 @@ def _write_frames(
     folder: Path,
     report: Callable[[int, int], None],
     check: Check,
-) -> None:
+) -> Float32[np.ndarray, "n k"]:
+    """Write the label pictures and arrays and both videos; the areas of the labels in them."""
     clip, n = segmentation.clip, len(segmentation)
+    areas = np.zeros((n, segmentation.k), np.float32)
     scale, written = flow_scale(segmentation), 0
     pictured: Future[None] | None = None
     (folder / "labels").mkdir()
@@ -259,6 +263,7 @@ def _write_frames(
             labels = segmentation.assignment[index][segments]
             write_label_png(folder / "labels" / f"{index:05d}.png", labels)
             arrays(labels)
+            areas[index] = np.bincount(labels.ravel(), minlength=segmentation.k) / labels.size
             if pictured is not None:
                 pictured.result()  # no more than one frame waits there
             pictured = beside.submit(picture, index, image, segments, labels)
@@ -272,6 +277,7 @@ def _write_frames(
             f"{clip.source} gave {n} frames and then {written}: it changed while it was read. "
             "Segment it again."
         )
+    return areas
 
 
 def write_label_png(path: Path, labels: UInt8[np.ndarray, "H W"]) -> None:

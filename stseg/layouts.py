@@ -23,7 +23,7 @@ from pathlib import Path
 from stseg.errors import InputError
 from stseg.files import natural_key
 from stseg.records import Clip
-from stseg.splits import FBMS_PARTS, sequences_of
+from stseg.splits import FBMS_PARTS, SEGTRACKV2, sequences_of
 from stseg.video import PICTURES, probe
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,13 @@ class DataSet:
         part = self.root / FBMS_PARTS.get(split, "")
         if self.kind == "fbms59" and split in FBMS_PARTS and part.is_dir():
             return [each.name for each in self.sequences if each.source.parent == part]
-        return sequences_of(self.root, self.kind, split)
+        listed = sequences_of(self.root, self.kind, split)
+        if self.kind == "segtrackv2":
+            # Beside the list of all sequences it has one for each, with the names of its frames.
+            known = {*SEGTRACKV2["all"], *(each.name for each in self.sequences)}
+            if split in known and known.isdisjoint(listed):
+                return [split]
+        return listed
 
 
 def open_data_set(root: Path, kind: str = "auto") -> DataSet:

@@ -19,7 +19,7 @@ from stseg.motion import fit_motion, motion_model, moving
 from stseg.records import Segmentation
 from stseg.selection import label_counts, oracle_foreground, subsequences
 from stseg.stability import carried_counts, flicker, linked_pairs
-from stseg.truth import ground_truth
+from stseg.truth import VOID, ground_truth
 
 MOTION_MODEL = "quadratic-time"
 """Every variant is judged with the paper's motion model (eq. 2), whatever it was trained with."""
@@ -222,13 +222,16 @@ def _scores(result: Segmentation, stop: Stop) -> tuple[dict[int, float], dict[in
         if len(frames) == n:
             frames = frames[1:-1]
         for part in subsequences(n, result.settings.subsequence):
-            inside = {index: truth.codes(index) != 0 for index in frames if index in part}
-            labels = {index: result.labels(index) for index in inside}
-            counts = [label_counts(labels[index], inside[index], result.k) for index in inside]
+            codes = {index: truth.codes(index) for index in frames if index in part}
+            labels = {index: result.labels(index) for index in codes}
+            counts = [
+                label_counts(labels[index], each > 0, result.k, each == VOID)
+                for index, each in codes.items()
+            ]
             chosen = oracle_foreground(np.sum(counts, axis=0)) if counts else ()
-            for index, expected in inside.items():
+            for index, each in codes.items():
                 heed(stop, "measuring")
-                mask = np.isin(labels[index], chosen)
+                mask, expected = np.isin(labels[index], chosen) & (each != VOID), each > 0
                 j[index] = region_similarity(mask, expected)
                 f[index] = contour_accuracy(mask, expected)
     except InputError:

@@ -23,6 +23,7 @@ def joint_counts(
     Args:
         labels: linked labels, below ``k``.
         codes: object of each site; 0 is the background, and so is what ``objects`` does not list.
+            Void sites, below 0, are not counted.
         k: number of labels.
         objects: codes of the objects, without the background.
     """
@@ -31,7 +32,7 @@ def joint_counts(
     place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
     columns = np.where(known[place] == codes, order[place] + 1, 0)
     pairs = labels.astype(np.int64) * (len(objects) + 1) + columns
-    counts = np.bincount(pairs.ravel(), minlength=k * (len(objects) + 1))
+    counts = np.bincount(pairs[codes >= 0], minlength=k * (len(objects) + 1))
     return counts.reshape(k, len(objects) + 1).astype(np.int64)
 
 

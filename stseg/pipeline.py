@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from stseg import __version__
+from stseg.annotations import gap_notes
 from stseg.checkpoint import load_checkpoint
 from stseg.device import choose_device
 from stseg.errors import InputError, heed
@@ -36,7 +37,7 @@ from stseg.similarity import merged
 from stseg.spool import DEFAULT_MEMORY, Spool
 from stseg.timeline import FramePrediction, Timeline
 from stseg.variants import model_path
-from stseg.video import read_frames
+from stseg.video import probe, read_frames
 from stseg.volume import FlowFields, fitting_centres
 
 _GIVE_BACK_EVERY = 100
@@ -242,6 +243,7 @@ class SegmentationRun:
         if repeated:
             repeat = "frame repeats" if repeated == 1 else "frames repeat"
             said.append(f"{repeated} {repeat} the one before and have its masks.")
+        said += gap_notes(self.clip, self._frames)
         return (*said, *_without_triplet(self.settings.taus, self._frames - repeated))
 
     def _check(self) -> None:
@@ -346,7 +348,7 @@ def _own_version() -> str:
 
 
 def segment(
-    clip: Clip,
+    clip: Clip | str | Path,
     settings: Settings | None = None,
     network: SegmentationNetwork | None = None,
     stop: Callable[[], bool] | None = None,
@@ -354,7 +356,7 @@ def segment(
     """Segment a whole clip: ``SegmentationRun`` from end to end.
 
     Args:
-        clip: what ``stseg.probe`` says of the video.
+        clip: a video file or a folder of frames, or what ``stseg.probe`` says of it.
         settings: how; None takes the usual ones, ``Settings()``.
         network: the model, where somebody has it; None loads that of the settings.
         stop: asked all the time; True ends the run.
@@ -363,6 +365,7 @@ def segment(
         InputError: clip or settings are unusable; the sentence says what to do.
         Cancelled: ``stop`` said so.
     """
+    clip = clip if isinstance(clip, Clip) else probe(clip)
     run = SegmentationRun(clip, settings or Settings(), network, stop=stop)
     for _ in run.frames():
         pass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,10 @@ class Settings:
             video.
         max_frames: read no more than this many frames; None reads all.
 
+    Whole numbers of NumPy, lists of τ and paths are taken as well, and kept in the plain type.
+
     Raises:
-        InputError: when a value is out of its range.
+        InputError: when a value is of another type, or out of its range.
     """
 
     k: int = 4
@@ -120,6 +123,8 @@ class Settings:
     refine: bool = False
 
     def __post_init__(self) -> None:
+        for name in _TYPES:
+            object.__setattr__(self, name, checked_setting(name, getattr(self, name)))
         object.__setattr__(self, "flow", flow_name(self.flow))
         if not K_RANGE[0] <= self.k <= K_RANGE[1]:
             raise InputError(
@@ -195,6 +200,55 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values; ``stseg.settings_file`` restores them."""
         return {**asdict(self), "taus": list(self.taus)}
+
+
+_TYPES = {each.name: str(each.type) for each in fields(Settings)}
+
+_KINDS: Mapping[str, tuple[type, type | tuple[type, ...]]] = {
+    "bool": (bool, (bool, np.bool_)),
+    "int": (int, Integral),
+    "float": (float, Real),
+    "str": (str, (str, Path)),
+}
+"""The plain type of what is annotated so, and what may stand for it."""
+
+_WANTED = {
+    "bool": "True or False",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "None": "None",
+    "tuple[int, ...]": "whole numbers, as in [1, 2]",
+}
+
+
+def checked_setting(name: str, value: object) -> Any:
+    """A value that somebody gives for a setting, in its plain type; its range is not looked at.
+
+    Raises:
+        InputError: there is no such setting, or it is of another type.
+    """
+    if name not in _TYPES:
+        raise InputError(f"There is no setting {name!r}. Choose among {', '.join(sorted(_TYPES))}.")
+    kinds = [_TYPES[name]] if name == "taus" else _TYPES[name].split(" | ")
+    if name == "taus" and isinstance(value, list | tuple):
+        if all(_may_be(each, "int") for each in value):
+            return tuple(int(each) for each in value)
+        value = list(value)
+    for kind in kinds:
+        if value is None and kind == "None":
+            return None
+        if kind in _KINDS and _may_be(value, kind):
+            return _KINDS[kind][0](value)
+    wanted = " or ".join(_WANTED[kind] for kind in kinds)
+    raise InputError(f"The setting {name!r} cannot be {value!r}. Give {wanted}.")
+
+
+def _may_be(value: object, kind: str) -> bool:
+    """Whether a value may stand for a field that is annotated so."""
+    if kind != "bool" and isinstance(value, bool):  # True is a number, too, but none here
+        return False
+    return isinstance(value, _KINDS[kind][1])
 
 
 @dataclass(frozen=True)

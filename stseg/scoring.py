@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from stseg.annotations import gap_notes
 from stseg.errors import InputError, heed
 from stseg.foreground import moving_labels
 from stseg.metrics import contour_accuracy, region_similarity, statistics
@@ -29,7 +30,7 @@ from stseg.stability import (
     joined,
     long_term,
 )
-from stseg.truth import GroundTruth, ground_truth, oddities, present_codes, uniform
+from stseg.truth import VOID, GroundTruth, ground_truth, oddities, present_codes, uniform
 
 PROTOCOLS = ("davis", "frames")
 
@@ -104,7 +105,7 @@ def score(
 
     The labels that make up the foreground are chosen once per sub-sequence, with the ground truth
     of its frames. A sub-sequence without any takes the labels that best continue the foreground
-    beside it; they are only for pictures.
+    beside it; they are only for pictures. Void sites count for nothing.
 
     Args:
         segmentation: what to score; it is not closed.
@@ -124,16 +125,16 @@ def score(
     objects = _objects(truth, scored)
     j: dict[int, float] = {}
     f: dict[int, float] = {}
-    linked_counts, joints, chosen, guessed, empty = [], [], [], [], []
+    linked_counts, joints, chosen, guessed, empty, void = [], [], [], [], [], []
     for part in subsequences(n, subsequence):
         frames = [index for index in scored if index in part]
         # A part may be the whole video: two bytes a pixel are kept of it until the choice is made.
         segments = {index: segmentation.segments(index) for index in frames}
-        insides, counts, joint = {}, [], []
+        insides, known, counts, joint = {}, {}, [], []
         for index in frames:
             codes, labels = truth.codes(index), segmentation.assignment[index][segments[index]]
-            insides[index] = codes != 0
-            counts.append(label_counts(labels, insides[index], k))
+            insides[index], known[index] = codes > 0, codes != VOID
+            counts.append(label_counts(labels, insides[index], k, ~known[index]))
             if objects:
                 joint.append(joint_counts(labels, codes, k, objects))
         joints.append(joint)
@@ -143,19 +144,28 @@ def score(
         for index in frames:
             heed(stop, "evaluation")
             labels, inside = segmentation.assignment[index][segments[index]], insides[index]
-            mask = np.isin(labels, foreground or ())
+            # Void sites are background on both sides, as in the tool of DAVIS2017.
+            mask = np.isin(labels, foreground or ()) & known[index]
             j[index] = region_similarity(mask, inside)
             f[index] = contour_accuracy(mask, inside)
-            guessed.append(region_similarity(np.isin(labels, guess), inside))
+            guessed.append(region_similarity(np.isin(labels, guess) & known[index], inside))
             linked = whole.assignment[index][segments[index]]
-            linked_counts.append(label_counts(linked, inside, k))
+            linked_counts.append(label_counts(linked, inside, k, ~known[index]))
             if not inside.any():
                 empty.append(index)
-    notes = oddities(truth)
+            if not known[index].all():
+                void.append(index)
+    notes = [*gap_notes(clip, n), *oddities(truth)]
     if empty:
         verb, more = ("is", "") if len(empty) == 1 else ("are", " …")
         notes.append(
             f"{len(empty)} of the masks {verb} empty (frame {empty[0]}{more}), which is valid."
+        )
+    if void:
+        verb, more = ("has", "") if len(void) == 1 else ("have", " …")
+        notes.append(
+            f"{len(void)} of the masks {verb} void sites (frame {void[0]}{more}): 255 among "
+            "numbered objects counts neither as an object nor as background."
         )
     carried = list(carried_counts(segmentation))
     once = long_term(np.stack(linked_counts), scored, n, subsequence).whole
@@ -263,7 +273,7 @@ def _objects(truth: GroundTruth, scored: Sequence[int]) -> list[int]:
     found: set[int] = set()
     for index in scored:
         found |= set(present_codes(truth.codes(index)))
-    found -= {0}
+    found -= {0, VOID}
     return sorted(found) if len(found) > 1 else []
 
 

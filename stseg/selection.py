@@ -19,11 +19,15 @@ def subsequences(frames: int, length: int) -> Iterator[range]:
 
 
 def label_counts(
-    labels: UInt8[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"], k: int
+    labels: UInt8[np.ndarray, "H W"],
+    truth: Bool[np.ndarray, "H W"],
+    k: int,
+    void: Bool[np.ndarray, "H W"] | None = None,
 ) -> Int64[np.ndarray, "2 k"]:
-    """Sites of each label outside (row 0) and inside (row 1) the ground truth."""
+    """Sites of each label outside (row 0) and inside (row 1) the ground truth, but for ``void``."""
     joint = truth.astype(np.intp) * k + labels
-    return np.bincount(joint.ravel(), minlength=2 * k).reshape(2, k)
+    counted = joint.ravel() if void is None else joint[~void]
+    return np.bincount(counted, minlength=2 * k).reshape(2, k)
 
 
 def oracle_foreground(counts: Int64[np.ndarray, "2 k"]) -> tuple[int, ...]:

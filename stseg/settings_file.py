@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from stseg.errors import InputError
 from stseg.files import write_atomically
-from stseg.records import Settings
-
-_KINDS = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),), "bool": ()}
+from stseg.records import Settings, checked_setting
 
 
 def write_settings(settings: Settings, path: Path) -> None:
@@ -46,24 +42,4 @@ def settings_of(values: object) -> Settings:
     """
     if not isinstance(values, dict):
         raise InputError("These are no settings: an object of names and values is expected.")
-    known = {each.name: str(each.type) for each in fields(Settings)}
-    given: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            raise InputError(
-                f"There is no setting {name!r}. Choose among {', '.join(sorted(known))}."
-            )
-        if not _fits(value, known[name]):
-            raise InputError(f"The setting {name!r} cannot be {value!r}. Correct it.")
-        real = "float" in known[name] and value is not None
-        given[name] = tuple(value) if name == "taus" else float(value) if real else value
-    return Settings(**given)
-
-
-def _fits(value: object, annotation: str) -> bool:
-    """Whether a JSON value can stand for a field of this type."""
-    if isinstance(value, bool):
-        return annotation == "bool"  # True is an int, too, but no number here
-    if annotation.startswith("tuple"):
-        return isinstance(value, list) and all(type(each) is int for each in value)
-    return any(isinstance(value, _KINDS[part]) for part in annotation.split(" | "))
+    return Settings(**{name: checked_setting(name, value) for name, value in values.items()})

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
+from stseg.annotations import frame_files
 from stseg.flow import ESTIMATORS
 from stseg.linkage import uses_similarity
 from stseg.records import Clip, Segmentation, Settings
@@ -65,22 +67,30 @@ def _path(path: str) -> str:
 
 
 def summary(
-    segmentation: Segmentation, folder: str = "results", also: Sequence[str] = ()
+    segmentation: Segmentation,
+    folder: str = "results",
+    also: Sequence[str] = (),
+    areas: Float32[np.ndarray, "n k"] | None = None,
 ) -> dict[str, Any]:
     """Settings, versions, statistics of each segment and timings, as JSON values.
 
     ``segments`` has, for each label, its colour, mean share of the frame, number of frames in
-    which it has a site, and mean motion (u right, v down, in pixels a frame) of its sites over all
-    frames. ``stride`` is what that of the settings came to, where it was left open.
+    which it has a site, and mean motion (u right, v down, in pixels a frame) of its sites on the
+    network's grid over all frames but the last; None where it has none. ``stride`` is what that of
+    the settings came to, where it was left open. ``files`` of the clip, where it is a folder, are
+    the names of its frames: label i is that of file i.
 
     Args:
         segmentation: what to tell of.
         folder: where it is written to.
         also: extra files that are written with it.
+        areas: share of each frame that each label covers in the label maps that are written; None
+            takes those on the network's grid.
     """
     clip, settings = segmentation.clip, segmentation.settings
     n, k = len(segmentation), segmentation.k
-    areas = segmentation.areas()
+    if areas is None:
+        areas = segmentation.areas()
     motion = np.zeros((k, 2))
     weight = np.zeros(k)
     for index in range(n - 1):
@@ -97,6 +107,7 @@ def summary(
             "height": clip.size[0],
             "width": clip.size[1],
             "fps": clip.fps,
+            **({"files": frame_files(clip.source)[:n]} if clip.source.is_dir() else {}),
         },
         "settings": settings.to_json(),
         "stride": settings.step,
@@ -109,7 +120,9 @@ def summary(
                 "colour": "#{:02x}{:02x}{:02x}".format(*COLOURS[label]),
                 "mean_area": round(float(areas[:, label].mean()), 5),
                 "frames": int((areas[:, label] > 0).sum()),
-                "mean_motion": [round(float(value), 3) for value in motion[label]],
+                "mean_motion": [round(float(value), 3) for value in motion[label]]
+                if weight[label]
+                else None,
             }
             for label in range(k)
         ],

@@ -1,7 +1,8 @@
 """Ground-truth masks of a clip, frame by frame, in the modes and layouts in which they come.
 
 ``stseg.annotations`` says which file belongs to which frame. Where the masks lie in folders called
-1, 2, … (SegTrackV2), each folder is one object.
+1, 2, … (SegTrackV2), each folder is one object. Masks of numbered objects may have void sites, of
+which nobody says what they are (255 in PASCAL VOC and in DAVIS2017 without supervision).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
@@ -29,10 +30,21 @@ _numbering = threading.Lock()
 
 WHITE = 0xFFFFFF
 LOOKED_AT = 48
-"""Masks of a clip that are read to number its objects, before any is shown."""
+"""Masks of a clip, evenly spread, that are read to number its objects or to look for void sites."""
 
 SOFT = 32
 """A mask of one channel with more gray values than this is one object with blurred borders."""
+
+VOID = -1
+"""Code of the sites that count for nothing, neither for a score nor against it."""
+
+VOID_VALUE = 255
+LARGEST_INDEX = 31
+"""``VOID_VALUE`` is void in masks whose other values are indices of objects, from 0 to this.
+
+Beside larger values it is one gray of several: objects drawn in gray are far apart (128 and 255, or
+85, 170 and 255).
+"""
 
 FBMS_FOLDER = "GroundTruth"
 """Folder of a sequence in which FBMS-59 keeps its masks, whose background is white."""
@@ -64,7 +76,7 @@ class GroundTruth:
         """What each site of frame ``index`` belongs to: 0 for the background, else an object.
 
         Objects are palette indices, gray values or 24-bit colours, or the places of their folders
-        among those of the clip, from 1.
+        among those of the clip, from 1. Void sites are ``VOID``.
 
         Raises:
             InputError: a file is not a picture, or not of the size of the clip.
@@ -74,12 +86,14 @@ class GroundTruth:
             return self._read(files[0])
         joint = np.zeros(self.size, np.int32)
         for path in files:
-            joint[self._read(path) != 0] = self.objects[path]
+            codes = self._read(path)
+            joint[codes > 0] = self.objects[path]
+            joint[(codes == VOID) & (joint == 0)] = VOID
         return joint
 
     def foreground(self, index: int) -> Bool[np.ndarray, "H W"]:
         """All objects of frame ``index`` grouped into one. Raises InputError as ``codes`` does."""
-        return self.codes(index) != 0
+        return self.codes(index) > 0
 
     def check_sizes(self) -> None:
         """Look at the headers of all masks, which is quick, before anything else is done.
@@ -104,10 +118,43 @@ class GroundTruth:
         self._check_size(path, codes.shape)
         if self.regions:
             return np.where(np.isin(codes, self.regions), codes + 1, 0)
-        if not self.background:
-            return codes
-        # Black may be an object where the background is not black.
-        return np.where(codes == self.background, 0, codes + 1)
+        if self.background:
+            # Black may be an object where the background is not black.
+            return np.where(codes == self.background, 0, codes + 1)
+        present = present_codes(codes)
+        if _has_void(present) or (_may_be_void(present) and self._void_elsewhere):
+            return np.where(codes == VOID_VALUE, VOID, codes)
+        return codes
+
+    @cached_property
+    def _void_elsewhere(self) -> bool:
+        """Whether masks of the clip have void sites beside objects.
+
+        A mask in which only void sites are left of them does not say so itself.
+        """
+        for path in (path for index in _spread(self.files) for path in self.files[index]):
+            with suppress(InputError):  # told when its frame is looked at
+                if _has_void(present_codes(read_codes(path))):
+                    return True
+        return False
+
+
+def _has_void(present: Sequence[int]) -> bool:
+    """Whether a mask of these codes is one of numbered objects that has void sites."""
+    return _may_be_void(present) and any(0 < code <= LARGEST_INDEX for code in present)
+
+
+def _may_be_void(present: Sequence[int]) -> bool:
+    """Whether there is nothing but indices and ``VOID_VALUE``."""
+    return VOID_VALUE in present and all(
+        0 <= code <= LARGEST_INDEX or code == VOID_VALUE for code in present
+    )
+
+
+def _spread(files: Mapping[int, object]) -> list[int]:
+    """At most ``LOOKED_AT`` frames of these, evenly spread."""
+    indices = list(files)
+    return indices[:: -(-len(indices) // LOOKED_AT) or 1]
 
 
 def ground_truth(clip: Clip) -> GroundTruth:
@@ -218,12 +265,11 @@ def _numbered_truth(clip: Clip) -> tuple[GroundTruth, dict[int, int]]:
     are met.
     """
     truth = ground_truth(clip)
-    indices = list(truth.files)
     codes: set[int] = set()
-    for index in indices[:: -(-len(indices) // LOOKED_AT) or 1]:
+    for index in _spread(truth.files):
         with suppress(InputError):  # told when its frame is looked at
             codes |= set(present_codes(truth.codes(index)))
-    return truth, {code: number for number, code in enumerate(sorted(codes - {0}), 1)}
+    return truth, {code: number for number, code in enumerate(sorted(codes - {0, VOID}), 1)}
 
 
 def annotated(clip: Clip) -> list[int]:
@@ -237,8 +283,8 @@ def annotated(clip: Clip) -> list[int]:
 def truth_at(clip: Clip, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"] | None:
     """Objects of frame ``index`` for a picture of ``size`` (h, w); None without a usable mask.
 
-    0 is the background. Palette indices, gray values and colours are told by their rank among those
-    of the whole clip, so that an object has one number in all frames.
+    0 is the background, and so are void sites. Palette indices, gray values and colours are told by
+    their rank among those of the whole clip, so that an object has one number in all frames.
     """
     try:
         truth, numbers = _numbered_truth(clip)
@@ -251,7 +297,7 @@ def truth_at(clip: Clip, index: int, size: tuple[int, int]) -> UInt8[np.ndarray,
     resized: np.ndarray = cv2.resize(codes, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     present = present_codes(resized)
     with _numbering:  # several visitors may look at one clip
-        told = [numbers.setdefault(code, len(numbers) + 1) if code else 0 for code in present]
+        told = [numbers.setdefault(code, len(numbers) + 1) if code > 0 else 0 for code in present]
     wrapped = np.array([(number - 1) % 255 + 1 if number else 0 for number in told], np.uint8)
     return wrapped[np.searchsorted(present, resized)]
 

@@ -12,7 +12,7 @@ from stseg.errors import InputError
 from stseg.records import Segmentation
 from stseg.render import jpeg, shrink
 from stseg.scoring import SequenceScore
-from stseg.truth import ground_truth
+from stseg.truth import VOID, ground_truth
 from stseg.video import read_frames
 
 FOUND, FALSE, MISSED = (0, 114, 178), (213, 94, 0), (240, 228, 66)
@@ -54,7 +54,8 @@ def extremes(segmentation: Segmentation, result: SequenceScore, subsequence: int
         for index, image in enumerate(islice(images, max(chosen.values()) + 1)):
             for name in (name for name, frame in chosen.items() if frame == index):
                 ours = np.isin(segmentation.labels(index), result.chosen[index // step])
-                picture = shrink(verdict(image, ours, truth.foreground(index)), SIDE)
+                codes = truth.codes(index)
+                picture = shrink(verdict(image, ours & (codes != VOID), codes > 0), SIDE)
                 drawn[name] = base64.b64encode(jpeg(picture).tobytes()).decode()
     except InputError:
         return {}  # with cached flow the frames are not needed for the scores

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 DisplayMatrix = tuple[int, int, int, int]
 Picture = UInt8[np.ndarray, "H W 3"]
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 SIDE_RANGE = (16, 16384)
 FPS_RANGE = (0.01, 999.0)
 FILE_FPS = 25.0
@@ -75,7 +75,8 @@ def probe(path: str | Path) -> Clip:
         The clip, its size (H, W) in pixels, after the rotation flag; pixels count as square.
 
     Raises:
-        InputError: when there is nothing to read, or the frames are of an unusable size.
+        InputError: when there is nothing to read, the frames are of an unusable size, or two
+            pictures of a folder differ only in their suffix.
     """
     path = Path(path)
     if path.is_dir():
@@ -382,8 +383,8 @@ def _pictures(folder: Path) -> list[Path]:
     )
     if not paths:
         raise InputError(
-            f"The folder {_name(folder)!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM or TIFF "
-            "pictures in it, or give a video file."
+            f"The folder {_name(folder)!r} holds no frames. Put PNG, JPEG, BMP, PPM, PGM, TIFF or "
+            "WebP pictures in it, or give a video file."
         )
     return paths
 
@@ -414,18 +415,21 @@ def _cut_off(data: bytes) -> bool:
 
 
 def _header_size(path: Path) -> tuple[int, int]:
-    """(H, W) by the header of a picture, as OpenCV turns it; what Pillow cannot read is decoded."""
+    """(H, W) by the header of a picture, as OpenCV turns it; decoded where that does not tell."""
     unknown = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
     with suppress(*unknown), Image.open(path) as header:
-        exif = header.getexif() if header.format in ("JPEG", "MPO", "PNG") else {}
-        turned = exif.get(ORIENTATION) in TURNED
-        return (header.width, header.height) if turned else (header.height, header.width)
+        if header.getexif().get(ORIENTATION) not in TURNED:
+            return header.height, header.width
+        if header.format in ("JPEG", "MPO", "PNG"):
+            return header.width, header.height
+        # Not every version of OpenCV turns the others.
     height, width, _ = _load(path).shape
     return height, width
 
 
 def _probe_folder(folder: Path) -> Clip:
     paths = _pictures(folder)
+    _check_once(paths, _name(folder))
     first = _header_size(paths[0])
     _check_size(first, _name(folder))
     for path in paths[1:]:
@@ -437,6 +441,18 @@ def _probe_folder(folder: Path) -> Clip:
             )
     height, width, _ = _load(paths[0]).shape
     return Clip(folder, folder.resolve().name, (height, width), FOLDER_FPS, len(paths))
+
+
+def _check_once(paths: Sequence[Path], name: str) -> None:
+    """Raise InputError where a frame is there in two formats: it would be read twice."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise InputError(
+                f"The folder {name!r} has {other.name!r} and {path.name!r}: one frame in two "
+                "formats, or two frames of one name. Keep one of them there."
+            )
 
 
 def _folder_frames(clip: Clip) -> Generator[Picture, None, None]:

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stseg import ablation_work, pipeline, variants
+from stseg import ablation_work, measures, pipeline, variants
 from stseg.ablation import Figures, measure, same_pass, segment_all
 from stseg.ablation_rows import PUBLISHED, SWEEPS, Row, sweep_rows, variant_rows
 from stseg.ablation_tables import Line, as_csv, as_json, as_markdown, as_picture, as_text
@@ -120,6 +120,24 @@ def test_j_from_counts_is_that_of_the_scores(
         assert found.flicker == pytest.approx(flicker(carried_counts(made[settings])))
         assert found.frames == len(expected.j)
         assert found.j_unsupervised <= found.j + 1e-12 or settings.subsequence == 0
+
+
+def test_void_sites_count_as_little_as_in_the_scores(
+    annotated: Clip, tiny_network: SegmentationNetwork, flow: FlowFields, tmp_path: Path
+) -> None:
+    truth = ground_truth(annotated)
+    for index in truth.files:
+        codes = truth.codes(index).astype(np.uint8)
+        codes[:, ::3] = 255
+        Image.fromarray(np.where(codes == 255, 255, codes > 0).astype(np.uint8)).save(
+            tmp_path / f"{index:05d}.png"
+        )
+    clip = replace(annotated, truth=tmp_path)
+    made = segment_all(clip, WANTED, tiny_network, flow)
+    for settings, found in measure(clip, made).items():
+        expected = score(made[settings], settings.subsequence)
+        assert found.j == pytest.approx(np.mean(expected.j), abs=1e-12)
+        assert measures.measure(made[settings]).j == pytest.approx(found.j, abs=1e-12)
 
 
 def test_j_without_ground_truth_is_that_of_the_moving_labels(

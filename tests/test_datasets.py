@@ -215,7 +215,9 @@ def test_good_files_give_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_nothing_left_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InputError, match=r"No usable flow file is left in .* \(0 left out\)"):
+    (tmp_path / "00000.flo").write_bytes(b"a field")
+    sentence = r"no \.npz file in .*: training reads one .* with `python -m stseg flow"
+    with pytest.raises(InputError, match=sentence):
         read_training_flows([tmp_path])
     spoil(tmp_path / "a.npz", "NaN")
     spoil(tmp_path / "b.npz", "text")

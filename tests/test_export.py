@@ -61,7 +61,11 @@ def test_everything_is_written_and_agrees(result: Segmentation, tmp_path: Path) 
 
     written = json.loads((tmp_path / "a/b/summary.json").read_text())
     assert written["clip"]["frames"] == n
-    assert sum(each["mean_area"] for each in written["segments"]) == pytest.approx(1, abs=1e-3)
+    assert "files" not in written["clip"]  # of a video
+    for each in written["segments"]:  # of the labels that are written, not of those on the grid
+        there = labels == each["label"]
+        assert each["mean_area"] == pytest.approx(there.mean(), abs=1e-5)
+        assert each["frames"] == there.any(axis=(1, 2)).sum()
 
 
 def test_a_second_run_replaces_the_first(result: Segmentation, tmp_path: Path) -> None:
@@ -159,6 +163,13 @@ def test_summary_measures_motion(result: Segmentation) -> None:
     weights = areas.sum(0) / areas.sum()
     mean = np.mean([result.motion(index).mean((1, 2)) for index in range(len(result) - 1)], axis=0)
     assert weights @ motion == pytest.approx(mean, abs=0.01)
+
+
+def test_a_segment_without_a_site_has_no_motion(result: Segmentation) -> None:
+    joined = np.where(result.assignment == 2, 0, result.assignment).astype(np.uint8)
+    told = summary(replace(result, assignment=joined))["segments"]
+    assert told[2] == {**told[2], "mean_area": 0, "frames": 0, "mean_motion": None}
+    assert all(len(each["mean_motion"]) == 2 for each in told[:2] if each["frames"])
 
 
 def test_the_command_line_gives_the_same_settings(result: Segmentation) -> None:

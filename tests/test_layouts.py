@@ -81,6 +81,13 @@ def test_segtrack(tmp_path: Path) -> None:
     (tmp_path / "ImageSets").mkdir()
     (tmp_path / "ImageSets/all.txt").write_text("*bmx\n*frog\n*worm\n")
     assert data_set.choose("all")[1] == ["worm"]
+    # Lists of the frames of one sequence, which begin with their number.
+    (tmp_path / "ImageSets/frog.txt").write_text("2\nfrog_00000\nfrog_00001\n")
+    (tmp_path / "ImageSets/worm.txt").write_text("1\nworm_00000\n")
+    chosen, absent = data_set.choose("frog")
+    assert ([entry.name for entry in chosen], absent) == (["frog"], [])
+    with pytest.raises(InputError, match=r"none of the sequences asked for \(worm\)"):
+        data_set.choose("worm")
 
 
 def test_fbms_with_its_two_parts(tmp_path: Path) -> None:

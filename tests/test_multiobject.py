@@ -17,6 +17,12 @@ def test_counts_of_labels_and_objects() -> None:
     assert counts.tolist() == [[2, 0, 0], [0, 1, 1], [1, 1, 0]]
 
 
+def test_void_sites_are_not_counted() -> None:
+    labels = np.array([[0, 1, 1]], np.uint8)
+    codes = np.array([[-1, -1, 3]], np.int32)
+    assert joint_counts(labels, codes, 2, [3]).tolist() == [[0, 0], [0, 1]]
+
+
 def test_the_assignment_is_the_best_for_all_not_for_the_first() -> None:
     # Object 1 would rather have label 0, but object 2 has nothing else.
     joint = np.array([[0, 60, 50], [0, 40, 0]], np.int64)

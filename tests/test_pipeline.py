@@ -106,6 +106,8 @@ def test_two_runs_agree(clip: Clip, tiny_network: SegmentationNetwork) -> None:
 def test_the_public_door(clip: Clip, tiny_model: Path) -> None:
     settings = stseg.Settings(k=2, model=str(tiny_model), device="cpu")
     result = stseg.segment(stseg.probe(clip.source), settings)
+    for path in (clip.source, str(clip.source)):
+        assert_equal(stseg.segment(path, settings), result)
     assert isinstance(result, stseg.Segmentation)
     assert result.labels(0).shape == SIZE
     assert result.settings is settings

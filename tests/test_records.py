@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from stseg.records import (
     Clip,
     Segmentation,
     Settings,
+    checked_setting,
     grid_for,
     label_map,
     quantise,
@@ -112,6 +115,57 @@ def test_settings_refuse_unknown_names(values: dict[str, Any], sentence: str) ->
     with pytest.raises(InputError) as error:
         settings.__post_init__()
     assert str(error.value) == sentence
+
+
+WRONG_TYPES: list[tuple[str, object, str]] = [
+    ("k", 4.0, "a whole number"),
+    ("k", "4", "a whole number"),
+    ("k", None, "a whole number"),
+    ("k", True, "a whole number"),
+    ("taus", 1, "whole numbers, as in [1, 2]"),
+    ("taus", [1.5], "whole numbers, as in [1, 2]"),
+    ("eta", "x", "a number"),
+    ("max_frames", 2.5, "a whole number or None"),
+    ("subsequence", None, "a whole number"),
+    ("iterations", "x", "a whole number"),
+    ("flow", None, "a text"),
+    ("model", 3, "a text"),
+    ("weights", 3, "a text or None"),
+    ("refine", "no", "True or False"),
+    ("merge", "a", "a number or None"),
+    ("merge", False, "a number or None"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), WRONG_TYPES)
+def test_a_setting_of_another_type_is_refused(name: str, value: object, wanted: str) -> None:
+    sentence = f"The setting {name!r} cannot be {value!r}. Give {wanted}."
+    with pytest.raises(InputError) as error:
+        checked_setting(name, value)
+    assert str(error.value) == sentence
+
+
+def test_settings_look_at_types_and_keep_plain_ones() -> None:
+    """In a process of its own, whose calls no type checker refuses at the door."""
+    code = f"""
+import json
+from pathlib import Path
+import numpy as np
+from dataclasses import replace
+from stseg import InputError, Settings
+for name, value, _ in {WRONG_TYPES!r}:
+    for make in (Settings, lambda **given: replace(Settings(), **given)):
+        try:
+            raise SystemExit(f"{{make(**{{name: value}})}} was taken")
+        except InputError as error:
+            assert str(error).startswith(f"The setting {{name!r}} cannot be {{value!r}}."), error
+given = Settings(np.int64(3), [np.int32(1), -2], np.float32(0), flow=Path("a.npz"), merge=1)
+assert given == Settings(3, (1, -2), 0.0, flow="a.npz", merge=1.0) != Settings()
+assert json.loads(json.dumps(given.to_json()))["taus"] == [1, -2]
+print(hash(given))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The protocols: perfect labels score 1, shifted ones what theory says, wrong data is named."""
 
+import base64
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from PIL import Image
 from stseg import mask_files
 from stseg.errors import InputError
 from stseg.mask_files import masks_of, write_masks
+from stseg.metrics import contour_accuracy
 from stseg.records import Clip, Segmentation, Settings
 from stseg.scoring import from_record, report, score
 from stseg.spool import Spool
+from stseg.verdict import extremes
 
 H, W, N, K = 32, 48, 12, 3
 
@@ -158,6 +162,72 @@ def test_several_objects_get_a_label_each(annotated: Clip) -> None:
     # The square is met by its label, the stripe by the background's, 8 of 32 - 8 rows of which.
     stripe = 8 * W / (H * W - 16 * 16)
     assert got.figures["objects_iou"] == pytest.approx((1 + stripe) / 2)
+
+
+def with_void(clip: Clip) -> None:
+    """The square as object 1, beside it a block that is void, and an object 2 below."""
+    for index in range(N):
+        labels = truth_labels(index)
+        labels[24:, :] = 2
+        labels[:8, 20:30] = 255
+        labels[20:24, 10 + index : 14 + index] = 255  # in the square
+        Image.fromarray(labels).save(masks(clip) / f"{index:05d}.png")
+
+
+def test_void_sites_are_left_out_of_everything(annotated: Clip) -> None:
+    """As in davis2017-evaluation: background on both sides, and not counted."""
+    with_void(annotated)
+    made = segmentation(annotated, shift=-2)
+    got = score(made, 0)
+    assert list(got.chosen) == [(0, 1)]  # of two objects that nearly fill the frame
+    for place, index in enumerate(got.frames):
+        codes = np.asarray(Image.open(masks(annotated) / f"{index:05d}.png"))
+        known, inside = codes != 255, (codes == 1) | (codes == 2)
+        ours = np.isin(made.labels(index), got.chosen[0]) & known
+        assert got.j[place] == pytest.approx((ours & inside).sum() / (ours | inside).sum())
+        assert got.f[place] == pytest.approx(contour_accuracy(ours, inside))
+    (note,) = got.notes
+    assert note.startswith("10 of the masks have void sites (frame 1 …): 255 among numbered")
+    assert got.figures["objects_iou"] is not None
+    assert got.figures["J_once"] == pytest.approx(got.to_json()["J"])
+
+
+def test_what_is_found_in_void_sites_is_no_mistake(annotated: Clip) -> None:
+    for index in range(N):
+        labels = truth_labels(index)
+        labels[4:8, 10:20] = 255  # beside the object, where another one is found
+        labels[10:12, 18 + index : 20 + index] = 255
+        Image.fromarray(labels).save(masks(annotated) / f"{index:05d}.png")
+    made = segmentation(annotated)
+    soft = Spool()
+    for index in range(N):
+        labels = truth_labels(index)
+        labels[4:8, 10:20] = 1
+        soft.append((np.arange(K)[:, None, None] == labels).astype(np.uint8) * 255)
+    got = score(replace(made, masks=soft), 10)
+    assert set(got.j) == set(got.f) == {1.0}
+    assert got.figures["J_once"] == 1
+    assert got.figures["objects_iou"] is None  # 255 is no second object
+
+
+def test_void_sites_are_not_tinted_in_the_pictures_of_a_verdict(
+    annotated: Clip, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(N):
+        Image.new("RGB", (W, H)).save(frames / f"{index:05d}.png")
+        labels = np.zeros((H, W), np.uint8)
+        labels[16:24, :] = truth_labels(index)[16:24]
+        labels[:16, :24] = 255  # the upper left; what is found in the upper right is false
+        Image.fromarray(labels).save(masks(annotated) / f"{index:05d}.png")
+    made = segmentation(replace(annotated, source=frames))
+    result = score(made, 0)
+    index = result.frames[int(np.argmin(result.j))]
+    data = base64.b64decode(extremes(made, result, 0)["worst"])
+    seen = np.asarray(Image.open(io.BytesIO(data))).astype(int).max(axis=2)
+    tinted = truth_labels(index) == 1
+    assert seen[:14, :22].max() < 40 < seen[9:15, 26:34][tinted[9:15, 26:34]].min()
 
 
 def test_a_subsequence_without_masks_goes_on_with_its_neighbours_foreground(

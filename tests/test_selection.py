@@ -19,6 +19,14 @@ def test_no_label_is_chosen_where_there_is_no_foreground() -> None:
     assert oracle_foreground(np.array([[20000, 6000, 2000], [0, 0, 0]])) == ()
 
 
+def test_void_sites_are_not_counted() -> None:
+    labels = np.array([[0, 0, 1, 1]], np.uint8)
+    truth = np.array([[False, True, True, False]])
+    void = np.array([[True, False, False, False]])
+    assert label_counts(labels, truth, 2, void).tolist() == [[0, 1], [1, 1]]
+    assert label_counts(labels, truth, 2).tolist() == [[1, 1], [1, 1]]
+
+
 @given(st.integers(0, 10**6), st.integers(2, 5))
 def test_the_oracle_is_the_best_of_all_unions(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

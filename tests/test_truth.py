@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stseg.annotations import frame_names
+from stseg.annotations import frame_files, frame_names, gap_notes
 from stseg.errors import InputError
 from stseg.records import Clip
 from stseg.scoring import scored_frames
-from stseg.truth import ground_truth, oddities, read_codes, truth_at, uniform
+from stseg.truth import VOID, ground_truth, oddities, read_codes, truth_at, uniform
 
 H, W = 6, 8
 
@@ -286,3 +286,82 @@ def test_masks_that_an_object_lacks_are_noted(tmp_path: Path) -> None:
     clip = clip_of(tmp_path / "GT", source)
     (note,) = oddities(ground_truth(clip))
     assert note.startswith("Object 2 has no mask in 2 of 3 annotated frames")
+
+
+def index_mask(*values: int, mode: str = "L") -> Image.Image:
+    """One row of sites for each of the values, the first values above."""
+    picture = np.zeros((H, W), np.uint8)
+    for row, value in enumerate(values):
+        picture[row] = value
+    if mode == "LA":
+        return Image.fromarray(picture).convert("LA")
+    image = Image.fromarray(picture)
+    if mode == "P":
+        image.putpalette([value for gray in range(256) for value in (gray, 0, gray)])
+    return image
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P"])
+def test_255_among_numbered_objects_is_void(tmp_path: Path, mode: str) -> None:
+    index_mask(1, 255, 2, mode=mode).save(tmp_path / "0.png")
+    index_mask(0, 255, mode=mode).save(tmp_path / "1.png")  # nothing but void sites
+    index_mask(2, 0, mode=mode).save(tmp_path / "2.png")
+    clip = clip_of(tmp_path)
+    truth = ground_truth(clip)
+    assert [truth.codes(0)[row, 0] for row in range(4)] == [1, VOID, 2, 0]
+    assert truth.foreground(0).any(axis=1).tolist() == [True, False, True, False, False, False]
+    assert set(np.unique(truth.codes(1))) == {0, VOID}
+    assert set(np.unique(truth.codes(2))) == {0, 2}
+    shown = [truth_at(clip, index, (H, W)) for index in range(3)]
+    assert [each[:3, 0].tolist() for each in shown] == [[1, 0, 2], [0, 0, 0], [2, 0, 0]]
+
+
+@pytest.mark.parametrize("values", [(255,), (128, 255), (85, 170, 255), (1, 128, 255), (32, 255)])
+def test_255_is_an_object_beside_other_grays_or_alone(
+    tmp_path: Path, values: tuple[int, ...]
+) -> None:
+    index_mask(*values).save(tmp_path / "0.png")
+    index_mask(255).save(tmp_path / "1.png")
+    truth = ground_truth(clip_of(tmp_path))
+    assert set(np.unique(truth.codes(0))) == {0, *values}
+    assert set(np.unique(truth.codes(1))) == {0, 255}
+
+
+def test_void_sites_of_an_object_with_a_folder_of_its_own_leave_the_others(tmp_path: Path) -> None:
+    source = frames(tmp_path / "JPEG", "0.jpg")
+    for number, values in (("1", (1, 255, 255)), ("2", (0, 1, 0))):
+        (tmp_path / "GT" / number).mkdir(parents=True)
+        index_mask(*values).save(tmp_path / "GT" / number / "0.png")
+    codes = ground_truth(clip_of(tmp_path / "GT", source)).codes(0)
+    assert codes[:4, 0].tolist() == [1, 2, VOID, 0]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gap"),
+    [
+        ([0, 1, 2, 3, 6, 7], "between 3.png and 6.png: "),
+        ([0, 2, 3, 4, 8], "between 0.png and 2.png (and 1 more): "),
+        ([7, 8, 9], ""),
+        ([0, 5, 10, 15], ""),  # every fifth frame was kept
+        ([0, 5, 10, 20], "between 10.png and 20.png: "),
+        ([1000, 1033, 1067, 1100], ""),  # time stamps
+        ([4, 9], ""),  # nothing tells what is usual
+    ],
+)
+def test_a_gap_in_the_numbers_of_the_frames_is_told(
+    tmp_path: Path, numbers: list[int], gap: str
+) -> None:
+    source = frames(tmp_path / "walk", *(f"{number}.png" for number in numbers))
+    clip = Clip(source, "walk", (H, W), 24.0, len(numbers))
+    assert frame_files(source) == [f"{number}.png" for number in numbers]
+    told = " ".join(gap_notes(clip, len(numbers)))
+    assert told.startswith(f"The numbers of walk's frames have a gap {gap}") if gap else not told
+    assert not gap_notes(clip, 2)  # the others are not read
+
+
+def test_names_that_do_not_count_have_no_gap(tmp_path: Path) -> None:
+    source = frames(tmp_path / "x", "a1.png", "a2.png", "a3.png", "a4.png", "b8.png")
+    assert not gap_notes(Clip(source, "x", (H, W), 24.0, 5), 5)
+    source = frames(tmp_path / "y", "1.png", "2.png", "3.png", "9.png", "last.png")
+    assert not gap_notes(Clip(source, "y", (H, W), 24.0, 5), 5)
+    assert not gap_notes(Clip(tmp_path / "x.mp4", "x", (H, W), 24.0, 9), 9)

@@ -333,7 +333,9 @@ def test_a_whole_file_gives_no_warning(tmp_path: Path, caplog: pytest.LogCapture
 # --- folders -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".PNG"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".PNG", ".webp"]
+)
 def test_a_folder_in_natural_order(tmp_path: Path, suffix: str) -> None:
     frames = ramp(12)
     folder = images(tmp_path / "walk", frames, "frame{:d}" + suffix)
@@ -366,15 +368,16 @@ def test_a_folder_names_the_frame_of_another_size(tmp_path: Path) -> None:
         probe(tmp_path)
 
 
-def test_frames_of_a_folder_are_compared_as_they_stand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_frames_of_a_folder_are_compared_as_they_stand(tmp_path: Path, suffix: str) -> None:
     """The second one lies in its file and is turned by its EXIF tag."""
-    Image.fromarray(quarters(H, W)).save(tmp_path / "1.jpg")
+    Image.fromarray(quarters(H, W)).save(tmp_path / f"1.{suffix}")
     turned = Image.Exif()
     turned[0x0112] = 6
-    Image.fromarray(quarters(H, W)).save(tmp_path / "2.jpg", exif=turned)
-    with pytest.raises(InputError, match=f"'2.jpg' is {H} x {W} pixels, but the first"):
+    Image.fromarray(quarters(H, W)).save(tmp_path / f"2.{suffix}", exif=turned)
+    with pytest.raises(InputError, match=rf"'2\.{suffix}' is {H} x {W} pixels, but the first"):
         probe(tmp_path)
-    Image.fromarray(quarters(W, H)).save(tmp_path / "2.jpg", exif=turned)
+    Image.fromarray(quarters(W, H)).save(tmp_path / f"2.{suffix}", exif=turned)
     assert [frame.shape for frame in read_frames(probe(tmp_path))] == [(H, W, 3)] * 2
 
 
@@ -667,3 +670,10 @@ def test_a_jpeg_that_is_cut_off_is_named(
         caplog.clear()
         assert len(list(read_frames(clip))) == 2
         assert "'2.jpg' cannot be read" in caplog.text
+
+
+def test_a_frame_in_two_formats_is_not_read_twice(tmp_path: Path) -> None:
+    folder = images(tmp_path / "frames", ramp(3), "{:05d}.png")
+    images(folder, ramp(1), "{:05d}.jpg")
+    with pytest.raises(InputError, match=r"has '00000\.jpg' and '00000\.png': one frame in two"):
+        probe(folder)

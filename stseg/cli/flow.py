@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable.
     """
+    from stseg.annotations import gap_notes
     from stseg.flow import (
         ESTIMATORS,
         FlowSettings,
@@ -80,6 +81,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{len(arguments.input)} clips need a folder, with a file for each, but --out names an "
             f".npz. Give {arguments.out.with_suffix('')}, for instance."
+        )
+    single = {form.suffix for form in FOLDERS.values()}
+    if arguments.out.suffix.lower() in single and not arguments.out.is_dir():
+        raise InputError(
+            f"--out names {arguments.out}, a file of one field, but a clip has many. Give a "
+            f"folder, such as {arguments.out.with_suffix('')}, with --format "
+            f"{' or '.join(FOLDERS)}; or an .npz file."
         )
     if flow_name(arguments.estimator) not in ESTIMATORS:
         raise InputError(
@@ -120,6 +128,8 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             write_flow_folder(place, fields, kind)
         print(f"{clip.name}: its flow is in {place}")
+        for note in gap_notes(clip, clip.frames):
+            print(note)
 
 
 def _places(out: Path, clips: Sequence[Clip], kind: str) -> list[Path]:

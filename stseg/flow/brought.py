@@ -20,11 +20,13 @@ from stseg.errors import InputError
 from stseg.files import natural_key
 from stseg.flow.files import (
     Size,
+    Told,
     check_direction,
     check_finite,
     check_range,
     decode_flo,
     decode_kitti,
+    warn_filled,
 )
 
 MAX_BYTES = 8 * 2**30
@@ -33,7 +35,9 @@ MAX_BYTES = 8 * 2**30
 MAX_FIELD = 2**29 + 2**10
 """Unpacked bytes of one field: two float32 for each of 2^26 sites."""
 
-DECODERS = {".flo": decode_flo, ".png": decode_kitti}
+Decoder = Callable[[bytes, Path, Told], np.ndarray]
+
+DECODERS: dict[str, Decoder] = {".flo": decode_flo, ".png": decode_kitti}
 UNREADABLE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)
 
 
@@ -58,7 +62,9 @@ def open_flow(path: Path) -> BroughtFlow:
 
     Args:
         path: an archive is known by what is in it, not by its name. A folder that has no fields but
-            one ``.npz``, as ``flow --out FOLDER`` writes it, stands for that.
+            one ``.npz``, as ``flow --out FOLDER`` writes it, stands for that. Where a field marks
+            a few vectors as unknown they are filled in, and one warning tells it (see
+            ``stseg.flow.files.UNKNOWN_MOST``).
 
     Raises:
         InputError: nothing usable is there, or it unpacks to more than a clip has.
@@ -141,7 +147,7 @@ def _archive(path: Path, members: list[zipfile.ZipInfo]) -> BroughtFlow:
 
 def _one_kind(
     names: list[str], where: Path, advice: str, read: Callable[[str], bytes]
-) -> tuple[list[str], Callable[..., np.ndarray]]:
+) -> tuple[list[str], Decoder]:
     """The names of the fields, in order, and what decodes them.
 
     Raises:
@@ -163,9 +169,13 @@ def _one_kind(
     return kinds[suffix], DECODERS[suffix]
 
 
-def _is_field(data: bytes, where: Path, decode: Callable[[bytes, Path], np.ndarray]) -> bool:
+def _untold(path: Path, share: float) -> None:
+    """Where a field is only looked at: whoever reads it is told."""
+
+
+def _is_field(data: bytes, where: Path, decode: Decoder) -> bool:
     try:
-        decode(data, where)
+        decode(data, where, _untold)
     except InputError:
         return False
     return True
@@ -174,14 +184,21 @@ def _is_field(data: bytes, where: Path, decode: Callable[[bytes, Path], np.ndarr
 def _fields(
     where: Path,
     names: list[str],
-    decode: Callable[[bytes, Path], np.ndarray],
+    decode: Decoder,
     read: Callable[[str], bytes],
 ) -> BroughtFlow:
-    first = decode(read(names[0]), where / names[0]).shape
+    first = decode(read(names[0]), where / names[0], _untold).shape
 
     def fields() -> Iterator[np.ndarray]:
+        filled: list[Path] = []
+
+        def once(path: Path, share: float) -> None:
+            if not filled:  # one warning is enough for a clip
+                warn_filled(path, share)
+            filled.append(path)
+
         for name in names:
-            field = decode(read(name), where / name)
+            field = decode(read(name), where / name, once)
             if field.shape != first:
                 raise InputError(
                     f"{where / name} is {field.shape[2]}x{field.shape[1]}, but {names[0]} is "

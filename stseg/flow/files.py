@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 import zipfile
@@ -13,12 +14,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt16
+from jaxtyping import Bool, Float32, UInt16
 from scipy.ndimage import distance_transform_edt
 
 from stseg.errors import InputError
 from stseg.files import sweep, write_atomically, written_atomically
 from stseg.spool import Spool
+
+logger = logging.getLogger(__name__)
 
 STEP = 1 / 32
 """Vectors of a ``.npz`` are rounded to this fraction of a pixel, far below any error of them,
@@ -27,6 +30,9 @@ unless the writer asks for another one (0 keeps every bit).
 
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1e9
+UNKNOWN_MOST = 0.1
+"""Fields of which a larger share is marked as unknown are refused; else it is filled in."""
+
 KITTI_ZERO, KITTI_STEP = 2**15, 64.0
 MAX_VECTORS = 2**26
 """Pixels of the largest picture that is decoded: a small PNG can announce a huge one."""
@@ -35,6 +41,19 @@ HIDDEN = ".stseg-flow-"
 """Beginning of the names of folders in the making."""
 
 Size = tuple[int, int]
+
+Told = Callable[[Path, float], None]
+"""Told of which file what share of the vectors was filled in."""
+
+
+def warn_filled(path: Path, share: float) -> None:
+    """Tell in a warning that unknown vectors, a share of all of the file, were filled in."""
+    logger.warning(
+        "%s marks %.2g %% of its vectors as unknown. Here and in fields like it, unknown vectors "
+        "take the value of the nearest known one.",
+        path,
+        100 * share,
+    )
 
 
 def read_flow_file(path: Path, backward: bool = False) -> tuple[np.ndarray, Size]:
@@ -127,15 +146,16 @@ def write_flow_file(
 
 
 def read_flo(path: Path) -> Float32[np.ndarray, "2 h w"]:
-    """One Middlebury ``.flo`` field.
+    """One Middlebury ``.flo`` field. Unknown vectors (beyond 1e9) take the nearest known one.
 
     Raises:
-        InputError: wrong magic number, truncated, or vectors that are not known or not finite.
+        InputError: wrong magic number, truncated, more than ``UNKNOWN_MOST`` of the vectors are
+            unknown, or one is not finite.
     """
     return decode_flo(_bytes(path), path)
 
 
-def decode_flo(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
+def decode_flo(data: bytes, path: Path, told: Told = warn_filled) -> Float32[np.ndarray, "2 h w"]:
     """The same from the bytes of a file; ``path`` is what errors call it."""
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(FLO_MAGIC):
         raise InputError(f"{path} is not a .flo file: its first number is not {FLO_MAGIC}.")
@@ -147,11 +167,33 @@ def decode_flo(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
         )
     flow = np.frombuffer(data, "<f4", 2 * width * height, offset=12)
     field = np.ascontiguousarray(flow.reshape(height, width, 2).transpose(2, 0, 1))
-    if (np.abs(field) > FLO_UNKNOWN).any():
-        raise InputError(f"{path} has vectors that are marked as unknown. Give dense flow.")
+    unknown = (np.abs(field) > FLO_UNKNOWN) & np.isfinite(field)
+    field = _filled(field, ~unknown.any(axis=0), path, told)
     check_finite(field[None], path)
     check_range(field, path)
     return field
+
+
+def _filled(
+    field: Float32[np.ndarray, "2 h w"], known: Bool[np.ndarray, "h w"], path: Path, told: Told
+) -> Float32[np.ndarray, "2 h w"]:
+    """The field with the vector of the nearest known site where none is known.
+
+    Raises:
+        InputError: more than ``UNKNOWN_MOST`` of the sites are not known.
+    """
+    if known.all():
+        return field
+    share = float((~known).mean())
+    if share > UNKNOWN_MOST:
+        raise InputError(
+            f"{path} has vectors that are marked as unknown, {100 * share:.0f} % of them. Give "
+            "dense flow."
+        )
+    told(path, share)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: Float32[np.ndarray, "2 h w"] = field[:, *nearest]
+    return filled
 
 
 def write_flo(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
@@ -166,24 +208,19 @@ def write_flo(path: Path, flow: Float32[np.ndarray, "2 h w"]) -> None:
     write_atomically(path, header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
 
 
-def decode_kitti(data: bytes, path: Path) -> Float32[np.ndarray, "2 h w"]:
+def decode_kitti(data: bytes, path: Path, told: Told = warn_filled) -> Float32[np.ndarray, "2 h w"]:
     """One KITTI field: 16-bit PNG, u and v in 1/64 px around 2^15, and whether they are valid.
 
-    Sites that are not valid take the vector of the nearest valid one. ``path`` is what errors call
-    the file.
+    Vectors that are not valid take the nearest valid one. ``path`` is what errors call the file.
 
     Raises:
-        InputError: not a 16-bit colour PNG, or without any valid site.
+        InputError: not a 16-bit colour PNG, or more than ``UNKNOWN_MOST`` of the vectors are not
+            valid.
     """
     picture = _kitti_picture(data, path)
     valid = picture[..., 0] > 0  # OpenCV has blue first: valid, v, u
-    if not valid.any():
-        raise InputError(f"{path} has no valid vector. Give another file.")
     uv = (picture[..., :0:-1].astype(np.float32) - KITTI_ZERO) / KITTI_STEP
-    if not valid.all():
-        nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
-        uv = uv[tuple(nearest)]
-    return np.ascontiguousarray(uv.transpose(2, 0, 1))
+    return _filled(np.ascontiguousarray(uv.transpose(2, 0, 1)), valid, path, told)
 
 
 def _kitti_picture(data: bytes, path: Path) -> UInt16[np.ndarray, "h w 3"]:

@@ -20,6 +20,7 @@ from stseg.checkpoint import load_checkpoint
 from stseg.cli import COMMANDS, main
 from stseg.export import OUTPUTS
 from stseg.records import Clip
+from stseg.video import read_frames
 from stseg.video_writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,34 @@ def test_segment_writes_everything(
     assert summary["settings"]["taus"] == [2, 1]
     assert summary["settings"]["linkage"] == "greedy"
     assert len(summary["segments"]) == 3
+
+
+def test_a_gap_in_the_frames_is_told_and_their_names_are_kept(
+    clip: Clip, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{number:05d}.png" for number in (0, 1, 2, 5, 6)]
+    (tmp_path / "walk/frames").mkdir(parents=True)
+    (tmp_path / "walk/masks").mkdir()
+    for name, frame in zip(names, read_frames(clip), strict=False):
+        Image.fromarray(frame).save(tmp_path / "walk/frames" / name)
+        Image.fromarray((frame[..., 0] > 128).astype(np.uint8)).save(tmp_path / "walk/masks" / name)
+    told = "frames have a gap between 00002.png and 00005.png: the motion across a gap is treated"
+    frames, model = str(tmp_path / "walk/frames"), str(tiny_model)
+    out = str(tmp_path / "o")
+    assert main(["segment", frames, "--out", out, "--model", model, "--k", "3"]) == 0
+    assert told in capsys.readouterr().out
+    assert json.loads((tmp_path / "o/summary.json").read_text())["clip"]["files"] == names
+    assert main(["flow", frames, "--out", f"{out}/flow.npz", "--size", "32x56"]) == 0
+    assert told in capsys.readouterr().out
+    scored = ["evaluate", "--root", str(tmp_path / "walk"), "--model", model, "--k", "3"]
+    assert main([*scored, "--work", str(tmp_path / "work")]) == 0
+    assert told in capsys.readouterr().out
+    Image.new("RGB", (96, 64)).save(tmp_path / "walk/frames/00000.jpg")
+    for words in (["segment", frames, "--out", out], ["flow", frames, "--out", out], scored):
+        status = main(words)
+        said = capsys.readouterr()
+        assert status == 2
+        assert "'00000.jpg' and '00000.png': one frame in two formats" in said.out + said.err
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,17 @@ def test_without_a_size_an_npz_has_the_grid_of_its_clip_and_fields_are_whole(
         assert [field.shape for field in own_flow(path, mine).forward] == [(2, *grid)] * 2
 
 
+@pytest.mark.parametrize("name", ["x.flo", "x.PNG"])
+@pytest.mark.parametrize("form", ["npz", "flo"])
+def test_the_name_of_one_field_is_no_folder(
+    clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, form: str
+) -> None:
+    out = tmp_path / name
+    assert main(["flow", str(clip.source), "--out", str(out), "--format", form]) == 2
+    assert f"Give a folder, such as {tmp_path / 'x'}, with --format" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_clips_of_one_name_are_not_written_over_each_other(
     clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

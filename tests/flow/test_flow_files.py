@@ -113,7 +113,7 @@ def test_kitti_channels_are_as_its_development_kit_has_them(tmp_path: Path) -> N
 
 
 def test_kitti_invalid_sites_take_the_nearest_vector(tmp_path: Path) -> None:
-    write_kitti(tmp_path / "x.png", np.full((2, 3, 3), 5, np.float32))
+    write_kitti(tmp_path / "x.png", np.full((2, 3, 4), 5, np.float32))
     picture = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)
     picture[1, 1] = 0
     cv2.imwrite(str(tmp_path / "x.png"), picture)
@@ -175,7 +175,8 @@ def test_unusable_flo_files_are_named(tmp_path: Path, fields: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "sentence"), [(np.nan, r"not finite: field 0, row 1, column 2"), (np.inf, "unknown")]
+    ("value", "sentence"),
+    [(np.nan, r"not finite: field 0, row 1, column 2"), (np.inf, "not finite")],
 )
 def test_a_flo_file_of_others_may_hold_what_is_no_number(
     value: float, sentence: str, tmp_path: Path
@@ -212,3 +213,46 @@ def test_a_folder_of_mixed_sizes_is_named(tmp_path: Path, fields: np.ndarray) ->
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"neither \.flo nor \.png"):
         read_whole(tmp_path / "empty")
+
+
+def with_unknown(folder: Path, kind: str, shape: tuple[int, int], unknown: int) -> Path:
+    """Three fields (1, 2) of which the second marks its first sites as unknown."""
+    folder.mkdir()
+    fields = np.zeros((3, 2, *shape), np.float32)
+    fields[:, 0], fields[:, 1] = 1, 2
+    write_flow_folder(folder, fields, kind)
+    if kind == "flo":
+        fields[1].reshape(2, -1)[:, :unknown] = 1.666e9
+        write_flo(folder / "00001.flo", fields[1])
+    else:
+        picture = cv2.imread(str(folder / "00001.png"), cv2.IMREAD_UNCHANGED)
+        picture.reshape(-1, 3)[:unknown] = 0
+        cv2.imwrite(str(folder / "00001.png"), picture)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["flo", "kitti"])
+def test_a_few_unknown_vectors_are_filled_and_told_once(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = with_unknown(tmp_path / kind, kind, (10, 10), 10)
+    again = sorted(folder.iterdir())[1]
+    again.with_stem("00002").write_bytes(again.read_bytes())
+    got, _ = read_whole(folder)
+    assert (got[:, 0] == 1).all()
+    assert (got[:, 1] == 2).all()
+    (warning,) = caplog.messages  # two fields have such vectors
+    assert f"{again} marks 10 % of its vectors as unknown" in warning
+    many = with_unknown(tmp_path / f"{kind}-many", kind, (10, 10), 11)
+    with pytest.raises(InputError, match=r"marked as unknown, 11 % of them\. Give dense"):
+        read_whole(many)
+
+
+def test_an_unknown_vector_is_that_of_the_nearest_site(tmp_path: Path) -> None:
+    field = np.arange(40, dtype=np.float32).reshape(2, 4, 5)
+    field[1, 0, 0] = -2e9  # one component is enough
+    write_flo(tmp_path / "a.flo", field)
+    expected = field.copy()
+    expected[:, 0, 0] = read_flo(tmp_path / "a.flo")[:, 0, 0]
+    assert tuple(expected[:, 0, 0]) in {tuple(field[:, 0, 1]), tuple(field[:, 1, 0])}
+    np.testing.assert_array_equal(read_flo(tmp_path / "a.flo"), expected)
