@@ -104,7 +104,7 @@ def write_motion(source: Source, path: Path, check: Check) -> None:
 
     A line a frame and label: the terms of ``stseg.kinematics.MotionOverTime.readable``, a frame of
     the clip, and L_r (eq. 3) of the frame's triplet. Cells are empty where a label is too small to
-    tell.
+    tell. Labels that are fused are one, and called "1 + 3".
     """
     terms = [f"{name} ({unit} a frame)" for name, unit in UNITS.items()]
     frame = 0
@@ -115,8 +115,8 @@ def write_motion(source: Source, path: Path, check: Check) -> None:
             check()
             values = np.stack([part.readable()[name] for name in UNITS], axis=-1)  # (b, k, terms)
             for rows, loss in zip(values, part.reconstruction, strict=True):
-                for label, row in enumerate(rows):
-                    table.writerow([frame, label, *map(_cell, row), _cell(loss)])
+                for label, name in source.segmentation.called.items():
+                    table.writerow([frame, name, *map(_cell, rows[label]), _cell(loss)])
                 frame += 1
 
 
@@ -149,8 +149,8 @@ def write_coco(source: Source, path: Path, check: Check) -> None:
         for index in range(n)
     ]
     kinds = [
-        {"id": label + 1, "name": f"segment {label}", "supercategory": "motion"}
-        for label in range(segmentation.k)
+        {"id": label + 1, "name": f"segment {name}", "supercategory": "motion"}
+        for label, name in segmentation.called.items()
     ]
     start = json.dumps({"info": {"description": clip.name}, "images": frames, "categories": kinds})
     count = 0

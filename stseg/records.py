@@ -298,6 +298,8 @@ class Segmentation:
         latents: χ of each of the network's segments at each frame (Sec. 3.4): the mean over its
             sites of the last-layer features, standardised per channel over the volume; zeros for a
             segment without a site on the network's grid. c is 0 where nobody computed them.
+        fused: for each label at each frame the one that it became (``similarity.relabelled``); None
+            where none was merged.
     """
 
     clip: Clip
@@ -310,6 +312,7 @@ class Segmentation:
     latents: Float32[np.ndarray, "_n _k c"] = field(
         default_factory=lambda: np.zeros((0, 0, 0), np.float32)
     )
+    fused: UInt8[np.ndarray, "n k"] | None = None
 
     def __post_init__(self) -> None:
         if self.latents.shape[:2] != self.assignment.shape:
@@ -328,6 +331,24 @@ class Segmentation:
     def k(self) -> int:
         """Number of labels."""
         return self.settings.k
+
+    @property
+    def called(self) -> dict[int, str]:
+        """The labels that there are, and what they are called: those that are fused are one.
+
+        Where labels start anew, what is fused differs from one sub-sequence to the next, and has
+        the name of the label that is left.
+        """
+        if self.fused is None:
+            return {label: str(label) for label in range(self.k)}
+        left = [int(label) for label in np.unique(self.fused)]
+        if self.settings.subsequence:
+            return {label: str(label) for label in left}
+        names = self.fused[0]
+        return {
+            label: " + ".join(str(each) for each in np.flatnonzero(names == label))
+            for label in left
+        }
 
     def soft_masks(self, index: int) -> Float32[np.ndarray, "k h w"]:
         """Soft masks of frame ``index`` in the order of the network."""

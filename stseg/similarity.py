@@ -210,5 +210,6 @@ def relabelled(
     """
     settings = replace(segmentation.settings, merge=threshold)
     assignment = segmentation.assignment
-    fused = np.take_along_axis(np.broadcast_to(names, assignment.shape), assignment, axis=1)
-    return replace(segmentation, settings=settings, assignment=fused)
+    fused = np.broadcast_to(names, assignment.shape)
+    labels = np.take_along_axis(fused, assignment, axis=1)
+    return replace(segmentation, settings=settings, assignment=labels, fused=fused)

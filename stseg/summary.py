@@ -74,11 +74,12 @@ def summary(
 ) -> dict[str, Any]:
     """Settings, versions, statistics of each segment and timings, as JSON values.
 
-    ``segments`` has, for each label, its colour, mean share of the frame, number of frames in
-    which it has a site, and mean motion (u right, v down, in pixels a frame) of its sites on the
-    network's grid over all frames but the last; None where it has none. ``stride`` is what that of
-    the settings came to, where it was left open. ``files`` of the clip, where it is a folder, are
-    the names of its frames: label i is that of file i.
+    ``segments`` has, for each label that there is, what it is called ("1 + 3" where two are fused),
+    its colour, mean share of the frame, number of frames in which it has a site, and mean motion (u
+    right, v down, in pixels a frame) of its sites on the network's grid over all frames but the
+    last; None where it has none. ``stride`` is what that of the settings came to, where it was left
+    open. ``files`` of the clip, where it is a folder, are the names of its frames: label i is that
+    of file i.
 
     Args:
         segmentation: what to tell of.
@@ -117,6 +118,7 @@ def summary(
         "segments": [
             {
                 "label": label,
+                "name": name,
                 "colour": "#{:02x}{:02x}{:02x}".format(*COLOURS[label]),
                 "mean_area": round(float(areas[:, label].mean()), 5),
                 "frames": int((areas[:, label] > 0).sum()),
@@ -124,6 +126,6 @@ def summary(
                 if weight[label]
                 else None,
             }
-            for label in range(k)
+            for label, name in segmentation.called.items()
         ],
     }

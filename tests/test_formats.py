@@ -22,6 +22,8 @@ from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
 from stseg.segment_motion import SegmentMotion
 from stseg.settings_file import read_settings, settings_of, write_settings
+from stseg.similarity import relabelled
+from stseg.summary import summary
 
 # pycocotools 2.0.11 reads run lengths by an old protocol of NumPy; it writes them without a word.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -123,6 +125,27 @@ def test_a_segment_that_is_gone_has_empty_cells(result: Segmentation, tmp_path: 
     one = replace(result, assignment=np.zeros_like(result.assignment))
     lines = write("motion", one, tmp_path).read_text(encoding="utf-8").splitlines()[1:]
     assert [",,,,,,," in line for line in lines] == [False, True, True] * 9
+
+
+@pytest.mark.parametrize("subsequence", [0, 4])
+def test_labels_that_are_fused_are_one_in_every_file(
+    result: Segmentation, subsequence: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(result.settings, subsequence=subsequence)
+    fused = relabelled(replace(result, settings=settings), 0.5, np.array([0, 1, 0], np.uint8))
+    # What is fused differs from one sub-sequence to the next, so that no name says it.
+    names = ["0", "1"] if subsequence else ["0 + 2", "1"]
+    told = summary(fused)["segments"]
+    assert [(each["label"], each["name"]) for each in told] == list(zip((0, 1), names, strict=True))
+    assert sum(each["mean_area"] for each in told) == pytest.approx(1, abs=1e-4)
+    read = COCO(str(write("coco", fused, tmp_path)))
+    capsys.readouterr()  # it talks
+    kinds = [(each["id"], each["name"]) for each in read.loadCats(read.getCatIds())]
+    assert kinds == [(1, f"segment {names[0]}"), (2, "segment 1")]
+    assert {each["category_id"] for each in read.loadAnns(read.getAnnIds())} <= {1, 2}
+    with write("motion", fused, tmp_path).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [each["segment"] for each in rows] == names * len(fused)
 
 
 def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:

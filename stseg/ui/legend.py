@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from stseg.records import K_RANGE
 from stseg.ui.shown import Shown
@@ -68,19 +67,8 @@ def hidden_labels(value: object) -> list[int]:
 
 
 def labels_of(shown: Shown) -> dict[int, str]:
-    """The labels of a result and what they are called: those that are fused are one.
-
-    Where labels start anew, what is fused differs from one sub-sequence to the next, and has the
-    name of the label that is left.
-    """
-    merge = shown.choice.merge
-    if merge is not None and shown.result.settings.subsequence:
-        return {int(label): str(label) for label in np.unique(shown.result.assignment)}
-    names = np.arange(shown.result.k) if merge is None else shown.affinity.names(merge)[0]
-    return {
-        int(label): " + ".join(map(str, np.flatnonzero(names == label)))
-        for label in np.unique(names)
-    }
+    """The labels of a result and what they are called: those that are fused are one."""
+    return shown.result.called
 
 
 def _entries(shown: Shown) -> list[dict[str, Any]]:
