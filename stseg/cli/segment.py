@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=UNSAID,
         help="fuse segments whose motion over the clip (or the sub-sequence) is more similar than "
-        "this, -1 to 1",
+        "this, -1 to 1: groups, while the mean cosine between their segments is above it",
     )
     parser.add_argument(
         "--subsequence",
