@@ -336,13 +336,13 @@ class Segmentation:
     def called(self) -> dict[int, str]:
         """The labels that there are, and what they are called: those that are fused are one.
 
-        Where labels start anew, what is fused differs from one sub-sequence to the next, and has
-        the name of the label that is left.
+        Where what is fused differs from one sub-sequence to the next, it has the name of the label
+        that is left.
         """
         if self.fused is None:
             return {label: str(label) for label in range(self.k)}
         left = [int(label) for label in np.unique(self.fused)]
-        if self.settings.subsequence:
+        if (self.fused != self.fused[:1]).any():
             return {label: str(label) for label in left}
         names = self.fused[0]
         return {

@@ -172,6 +172,7 @@ def merged_names(
     segmentation: Segmentation,
     threshold: float,
     linked: Float32[np.ndarray, "n k c"] | None = None,
+    areas: Float32[np.ndarray, "n k"] | None = None,
 ) -> UInt8[np.ndarray, "n k"]:
     """For each label at each frame the one that it becomes.
 
@@ -182,12 +183,14 @@ def merged_names(
         segmentation: the result.
         threshold: as ``merge`` takes it.
         linked: χ by linked label, where somebody has them already.
+        areas: share of each frame of each label, likewise.
 
     Raises:
         InputError: the threshold is out of its range.
     """
     linked = linked_latents(segmentation) if linked is None else linked
-    areas, n, k = segmentation.areas(), len(segmentation), segmentation.k
+    areas = segmentation.areas() if areas is None else areas
+    n, k = len(segmentation), segmentation.k
     names = np.zeros((n, k), np.uint8)
     for part in subsequences(n, segmentation.settings.subsequence) if n else ():
         here = slice(part.start, part.stop)
@@ -212,4 +215,6 @@ def relabelled(
     assignment = segmentation.assignment
     fused = np.broadcast_to(names, assignment.shape)
     labels = np.take_along_axis(fused, assignment, axis=1)
+    if segmentation.fused is not None:
+        fused = np.take_along_axis(fused, segmentation.fused, axis=1)
     return replace(segmentation, settings=settings, assignment=labels, fused=fused)

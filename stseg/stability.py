@@ -243,4 +243,5 @@ def joined(segmentation: Segmentation) -> Segmentation:
             renamed = np.where(seam.any(0), match(iou, segmentation.settings.linkage), left)
         assignment[frame] = renamed[segmentation.assignment[frame]]
     settings = replace(segmentation.settings, subsequence=0)
-    return replace(segmentation, settings=settings, assignment=assignment)
+    # What was fused has other names now, and nobody asks for them.
+    return replace(segmentation, settings=settings, assignment=assignment, fused=None)

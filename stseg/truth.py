@@ -121,22 +121,24 @@ class GroundTruth:
         if self.background:
             # Black may be an object where the background is not black.
             return np.where(codes == self.background, 0, codes + 1)
-        present = present_codes(codes)
-        if _has_void(present) or (_may_be_void(present) and self._void_elsewhere):
+        if self._void and _may_be_void(present_codes(codes)):
             return np.where(codes == VOID_VALUE, VOID, codes)
         return codes
 
     @cached_property
-    def _void_elsewhere(self) -> bool:
-        """Whether masks of the clip have void sites beside objects.
+    def _void(self) -> bool:
+        """Whether 255 is void in the masks of the clip: in half of those that have it, at least.
 
-        A mask in which only void sites are left of them does not say so itself.
+        Asked of the clip, for a mask in which nothing else is left does not say so itself, and a
+        stray value in one of them must not change all.
         """
+        said = []
         for path in (path for index in _spread(self.files) for path in self.files[index]):
             with suppress(InputError):  # told when its frame is looked at
-                if _has_void(present_codes(read_codes(path))):
-                    return True
-        return False
+                present = present_codes(read_codes(path))
+                if VOID_VALUE in present:
+                    said.append(_has_void(present))
+        return any(said) and 2 * sum(said) >= len(said)
 
 
 def _has_void(present: Sequence[int]) -> bool:

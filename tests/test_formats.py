@@ -23,6 +23,7 @@ from stseg.records import Clip, Segmentation, Settings
 from stseg.segment_motion import SegmentMotion
 from stseg.settings_file import read_settings, settings_of, write_settings
 from stseg.similarity import relabelled
+from stseg.stability import joined
 from stseg.summary import summary
 
 # pycocotools 2.0.11 reads run lengths by an old protocol of NumPy; it writes them without a word.
@@ -132,8 +133,10 @@ def test_labels_that_are_fused_are_one_in_every_file(
     result: Segmentation, subsequence: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = replace(result.settings, subsequence=subsequence)
-    fused = relabelled(replace(result, settings=settings), 0.5, np.array([0, 1, 0], np.uint8))
-    # What is fused differs from one sub-sequence to the next, so that no name says it.
+    became = np.tile(np.array([0, 1, 0], np.uint8), (len(result), 1))
+    if subsequence:
+        became[subsequence:] = (0, 1, 1)  # so that no name says what is fused
+    fused = relabelled(replace(result, settings=settings), 0.5, became)
     names = ["0", "1"] if subsequence else ["0 + 2", "1"]
     told = summary(fused)["segments"]
     assert [(each["label"], each["name"]) for each in told] == list(zip((0, 1), names, strict=True))
@@ -146,6 +149,16 @@ def test_labels_that_are_fused_are_one_in_every_file(
     with write("motion", fused, tmp_path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [each["segment"] for each in rows] == names * len(fused)
+
+
+def test_what_is_fused_twice_has_one_name(result: Segmentation) -> None:
+    once = relabelled(result, 0.9, np.array([0, 1, 1], np.uint8))
+    twice = relabelled(once, 0.5, np.array([0, 0, 2], np.uint8))
+    assert once.called == {0: "0", 1: "1 + 2"}
+    assert twice.called == {0: "0 + 1 + 2"}
+    assert not twice.assignment.any()
+    apart = replace(once, settings=replace(once.settings, subsequence=4))
+    assert joined(apart).called == {0: "0", 1: "1", 2: "2"}  # of which nobody knows what it holds
 
 
 def test_settings_come_back(result: Segmentation, tmp_path: Path) -> None:

@@ -327,6 +327,14 @@ def test_255_is_an_object_beside_other_grays_or_alone(
     assert set(np.unique(truth.codes(1))) == {0, 255}
 
 
+def test_a_stray_value_does_not_make_the_object_void(tmp_path: Path) -> None:
+    for index in range(4):
+        index_mask(0, 255).save(tmp_path / f"{index}.png")
+    index_mask(0, 1, 255).save(tmp_path / "4.png")
+    truth = ground_truth(clip_of(tmp_path))
+    assert all(VOID not in truth.codes(index) for index in range(5))
+
+
 def test_void_sites_of_an_object_with_a_folder_of_its_own_leave_the_others(tmp_path: Path) -> None:
     source = frames(tmp_path / "JPEG", "0.jpg")
     for number, values in (("1", (1, 255, 255)), ("2", (0, 1, 0))):

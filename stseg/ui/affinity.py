@@ -78,7 +78,9 @@ class Affinity:
 
         Frame by frame: where labels start anew, each sub-sequence has its own.
         """
-        return similarity.merged_names(self._segmentation, threshold, self._linked())
+        linked = self._linked()
+        with self._lock:
+            return similarity.merged_names(self._segmentation, threshold, linked, self._areas)
 
     def typical(self, frame: int) -> tuple[int, ...]:
         """For each label the frame in which it is most like its mean, among those of ``whole``."""

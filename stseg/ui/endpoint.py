@@ -56,17 +56,22 @@ class Call:
     def __init__(self, sessions: Sessions, request: gr.Request) -> None:
         self.session: Session = sessions.of(request.session_hash or "")
         self.session.begin()
-        ticket = self.session.claim() or 0
+        self._ticket = ticket = self.session.claim() or 0
         self.stop: Stop = sessions.machine.watched(lambda: self.session.stopped(ticket))
-        self.folder = self.session.own.new_job_folder()
-        """An empty folder whose files the client can fetch after the call."""
         self._video: Path | None = None
-        self._forget(sessions.door.limits.clips)
+        try:
+            self.folder = self.session.own.new_job_folder()
+            """An empty folder whose files the client can fetch after the call."""
+            self._forget(sessions.door.limits.clips)
+        except BaseException:
+            self.session.end(ticket)
+            raise
 
     def __enter__(self) -> Call:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.session.end(self._ticket)
         if self._video is not None:
             shutil.rmtree(self._video.parent, ignore_errors=True)
         if kind is not None:

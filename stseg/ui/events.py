@@ -123,7 +123,7 @@ class Events:
             )
         merges = use and threshold < 1
         choice = replace(session.choice, merge=float(threshold) if merges else None)
-        if use and choice == session.choice and not session.busy:
+        if use and not merges and choice == session.choice and not session.busy:
             line = "At a threshold of 1 nothing is merged. Move it down until labels fuse."
             return markup.status(line), self._desk.badge(session), *self._unmoved()
         text = f"{told_choice(choice)}: all tabs show these labels"
@@ -182,20 +182,20 @@ class Events:
             self._keep(session, before)
         gallery, badge = self._desk.scene.gallery(session), self._desk.badge(session)
         mistake = _mistake(session, clip)
-        session.refused = bool(mistake)
-        told = (_at_rest(clip, shown), ended, mistake)
-        line = markup.status(" ".join(each for each in told if each))
+        ended = " ".join(each for each in (ended, mistake) if each)
+        line = markup.status(f"{_at_rest(clip, shown)} {ended}".rstrip())
         if shown is None:
+            session.refused = bool(mistake)
             return gallery, *self._desk.scene.preview(session, line, badge, board)
         session.begin_writing(ended)
+        session.refused = bool(mistake)
         return gallery, *self._desk.scene.shown(session, line, badge)
 
     def _known(self, session: Session, clip: Clip) -> Shown | None:
         """A result of this clip that need not be computed."""
         kept = (session.shown, session.earlier.of(clip), self._example.shown())
-        return next(
-            (each for each in kept if each and each.result.clip.source == clip.source), None
-        )
+        there = [each for each in kept if each and each.result.clip.source == clip.source]
+        return min(there, key=lambda each: each.broken_off, default=None)  # a whole one, if any
 
     def _keep(self, session: Session, before: Shown) -> None:
         """Keep a result for when its clip is looked at again; the example is kept anyway."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,8 +22,28 @@ from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
 
+logger = logging.getLogger(__name__)
+
 GRACE = 5.0
 """Seconds for a job to end in once the visitor has turned to something else."""
+
+
+@contextmanager
+def awaited(session: Session, ticket: int) -> Iterator[None]:
+    """Around long work: what goes wrong with it is only told while the page waits for it.
+
+    Else the page is about something else by then, and what nobody expected goes to the log.
+    """
+    try:
+        yield
+    except Cancelled:
+        raise
+    except Exception as error:
+        if session.current(ticket):
+            session.refused = isinstance(error, InputError)
+            raise
+        if not isinstance(error, InputError):
+            logger.exception("Work that was left broke down")
 
 
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
@@ -61,23 +83,20 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         broken_off: Sequence[Any] | None = None
         left: float | None = None  # when the visitor turned to something else
         try:
-            for latest in steps:
-                broken_off = latest.broken_off
-                if not session.current(ticket):
-                    # It is to end by itself, so that it can keep what there is.
-                    left = left or time.monotonic()
-                    if time.monotonic() - left > GRACE:
-                        break
-                    continue
-                line = markup.status(latest.text, latest.done, latest.total, busy=True)
-                pulse: Any = time.monotonic() if latest.redraw else gr.skip()
-                yield line, pulse, *(unchanged() if latest.values is None else latest.values)
+            with awaited(session, ticket):
+                for latest in steps:
+                    broken_off = latest.broken_off
+                    if not session.current(ticket):
+                        # It is to end by itself, so that it can keep what there is.
+                        left = left or time.monotonic()
+                        if time.monotonic() - left > GRACE:
+                            break
+                        continue
+                    line = markup.status(latest.text, latest.done, latest.total, busy=True)
+                    pulse: Any = time.monotonic() if latest.redraw else gr.skip()
+                    yield line, pulse, *(unchanged() if latest.values is None else latest.values)
         except Cancelled:
             latest = Progress("Stopped.")
-        except InputError:
-            if session.current(ticket):  # else the page is about something else by now
-                session.refused = True
-                raise
         finally:
             session.end(ticket)
             steps.close()

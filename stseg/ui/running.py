@@ -14,6 +14,7 @@ from stseg.flow.cache import FlowCache
 from stseg.ui import markup
 from stseg.ui.controls import SETTINGS
 from stseg.ui.desk import Desk, same
+from stseg.ui.jobs import awaited
 from stseg.ui.pace import Pace
 from stseg.ui.session import SEGMENT, WRITE, Session
 from stseg.ui.shown import Choice, Shown
@@ -54,30 +55,29 @@ class Running:
         if ticket is None or clip is None:
             return
         try:
-            # K may have moved while this waited in the queue.
-            settings = session.own.settings(clip, (float(session.choice.k), *values[1:SETTINGS]))
-            known = session.shown.footage if session.shown else None
-            if known is None or known.clip.source != clip.source:
-                session.frame = 0  # same clip: stay where the eye is
-            folder = session.own.new_folder()
-            # What a visitor brings leaves nothing behind; the flow of the others' clips is kept.
-            cache = None if clip in session.own.uploads else FlowCache()
-
-            def work(stop: Stop) -> Iterator[Step]:
-                return segment_clip(
-                    clip, settings, folder, known, stop, cache, lambda: session.choice
+            with awaited(session, ticket):
+                # K may have moved while this waited in the queue.
+                settings = session.own.settings(
+                    clip, (float(session.choice.k), *values[1:SETTINGS])
                 )
+                known = session.shown.footage if session.shown else None
+                if known is None or known.clip.source != clip.source:
+                    session.frame = 0  # same clip: stay where the eye is
+                folder = session.own.new_folder()
+                # What a visitor brings leaves nothing behind; flow of the others' clips is kept.
+                cache = None if clip in session.own.uploads else FlowCache()
 
-            with self._steps(session, ticket, SEGMENT, work) as steps:
-                yield from self._follow(session, ticket, steps, folder)
-            yield from self._write_missing(session, ticket)
+                def work(stop: Stop) -> Iterator[Step]:
+                    return segment_clip(
+                        clip, settings, folder, known, stop, cache, lambda: session.choice
+                    )
+
+                with self._steps(session, ticket, SEGMENT, work) as steps:
+                    yield from self._follow(session, ticket, steps, folder)
+                yield from self._write_missing(session, ticket)
         except Cancelled:
             if session.current(ticket):
                 yield self._ended(session, markup.status("Stopped before it began."))
-        except InputError:
-            if session.current(ticket):  # else the page is about something else by now
-                session.refused = True
-                raise
         finally:
             if session.current(ticket):
                 session.keep_choice()
@@ -100,18 +100,18 @@ class Running:
         session = self._desk.session(request)
         ticket = session.claim(WRITE)
         if ticket is None:
-            if session.unfilled and not session.busy and session.shown is not None:
-                session.unfilled = False
-                badge = self._desk.badge(session)
-                yield self._desk.scene.shown(session, gr.skip(), badge, move=False)
+            shown = session.shown
+            if session.unfilled and not session.busy and shown is not None:
+                session.unfilled, badge = False, self._desk.badge(session)
+                scene = self._desk.scene.shown(session, gr.skip(), badge, move=False, anew=False)
+                if session.shown is shown and not session.busy:  # while this was drawn, too
+                    yield scene
             return
         try:
-            session.following = False
-            yield from self._write_shown(session, ticket)
-            yield from self._write_missing(session, ticket)
-        except InputError:
-            if session.current(ticket):
-                raise
+            with awaited(session, ticket):
+                session.following = False
+                yield from self._write_shown(session, ticket)
+                yield from self._write_missing(session, ticket)
         finally:
             session.end(ticket)
 
@@ -191,7 +191,8 @@ class Running:
         if session.shown is None or not session.shown.broken_off:
             return line, *self._desk.scene.unchanged()[1:]
         session.unfilled = False
-        return self._desk.scene.refilled(session, line, self._desk.badge(session))
+        badge = self._desk.badge(session)
+        return self._desk.scene.shown(session, line, badge, move=False, draw=False)
 
     def failed(self, sentence: str) -> tuple[Any, ...]:
         """What the page shows when the long work came to an end that nobody wanted."""

@@ -153,6 +153,7 @@ class Session:
             if ticket == self._ticket:
                 self._settle()
                 self._working = False
+                self.seen = time.monotonic()
 
     def end_when_written(self, ticket: int) -> bool:
         """End the work with this ticket, unless files of what is shown are missing now.
@@ -165,6 +166,11 @@ class Session:
             if not wanted:
                 self.end(ticket)
             return not wanted
+
+    @property
+    def working(self) -> bool:
+        """Whether work goes on, which is as good as a sign of the visitor."""
+        return self._working
 
     @property
     def busy(self) -> bool:

@@ -129,7 +129,7 @@ class Sessions:
             idle = [
                 name
                 for name, session in self._open.items()
-                if not session.busy and now - session.seen > TIME_TO_LIVE
+                if not session.working and now - session.seen > TIME_TO_LIVE
             ]
             closing = [self._open.pop(name) for name in idle]
             for name in idle:

@@ -182,6 +182,10 @@ def test_at_one_nothing_is_merged(page: Page) -> None:
     assert page.session.shown.choice == page.session.choice == Choice(4)
     assert not page.session.writing_announced
     assert "nothing is merged. Move it down" in answer[0]
+    page.events.use_merged(REQUEST, True, 0.5, *page.values)
+    page.session.stop()
+    answer = page.events.use_merged(REQUEST, True, 0.5, *page.values)  # let go where it was
+    assert answer[0] == gr.skip()
 
 
 def test_files_of_merged_labels_that_were_stopped_can_be_had(page: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stseg.limits import Limits
 from stseg.records import Clip
 from stseg.ui.api import forgetting
 from stseg.ui.endpoint import Call, Endpoint
-from stseg.ui.sessions import Sessions
+from stseg.ui.sessions import TIME_TO_LIVE, Sessions
 
 REQUEST = gr.Request(session_hash="one")
 
@@ -73,6 +74,19 @@ def test_nothing_stays_of_a_video_that_was_not_looked_at(
         run()
     assert not video.exists()
     assert not list(sessions.of("one").own.private.iterdir())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_client_that_comes_no_more_is_forgotten(fails: bool, sessions: Sessions) -> None:
+    """A client has no page that is closed: time alone tells that they left."""
+    with suppress(InputError), Call(sessions, REQUEST) as call:
+        assert call.session.working
+        if fails:
+            raise InputError("This goes wrong.")
+    call.session.seen -= TIME_TO_LIVE + 1
+    sessions.of("two")
+    assert len(sessions) == 1
+    assert not call.session.own.served.exists()
 
 
 def test_a_call_without_files_leaves_no_folder(sessions: Sessions) -> None:

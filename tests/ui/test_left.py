@@ -98,6 +98,33 @@ def test_a_mistake_is_told_to_who_waits_for_the_work(
     assert page.session.refused == (not turned)
 
 
+@pytest.mark.parametrize("turned", [True, False], ids=["turned", "waits"])
+def test_what_breaks_down_when_left_goes_to_the_log(
+    page: Page,
+    turned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lost = (gr.skip(), "lost")
+
+    def work(context: Context) -> Iterator[Progress]:
+        yield Progress("busy", broken_off=lost)
+        raise ZeroDivisionError
+
+    job = Job(start=print, run=work, fills=(gr.HTML(render=False), gr.HTML(render=False)))
+    announcement(page.sessions, job)(REQUEST)
+    steps = iter(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))
+    next(steps)
+    if turned:
+        page.session.drop()
+        assert given(steps) == [(gr.skip(), gr.skip(), *lost)]
+        assert "Work that was left broke down" in caplog.text
+    else:
+        assert "Not done. Something went wrong" in next(steps)[0]
+        with pytest.raises(gr.Error):
+            next(steps)
+
+
 def test_the_machine_is_free_when_a_picture_cannot_be_drawn(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

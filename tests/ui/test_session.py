@@ -137,11 +137,14 @@ def test_work_is_a_sign_of_life(sessions: Sessions) -> None:
     assert ticket is not None
     session.seen -= TIME_TO_LIVE + 1
     sessions.of("two")  # whoever comes makes the others be looked at
-    assert len(sessions) == 2
-    assert session.own.served.exists()
     session.end(ticket)
-    sessions.of("three")
-    assert len(sessions) == 2
+    sessions.of("three")  # nor is it gone as soon as the work ends
+    assert len(sessions) == 3
+    assert session.own.served.exists()
+    session.begin()  # and what was only announced, by a page that is gone, is none
+    session.seen -= TIME_TO_LIVE + 1
+    sessions.of("four")
+    assert len(sessions) == 3
     assert not session.own.served.exists()
 
 

@@ -135,6 +135,7 @@ def test_a_run_that_another_one_ends_has_its_files_to_ask_for(page: Page) -> Non
     last = list(steps)[-1]
     assert "Stopped." in last[0]
     assert page.filled(last, "write-files")["interactive"]
+    assert last[2]["maximum"] == len(session.shown) - 1
 
 
 def test_of_one_frame_there_is_a_command_too(page: Page) -> None:
