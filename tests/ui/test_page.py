@@ -643,6 +643,7 @@ def test_second_visitor_need_not_wait(visit: Visit, browser: Browser, served: Se
         other.wait_status("Waiting for the machine", 5)
         other.page.click("#stop")
         other.wait_status("Stopped before it began", 5)
+    visit.page.bring_to_front()  # behind another page it draws nothing, and nothing can be clicked
     visit.page.click("#stop")
     visit.wait_status("Stopped", 5)
 
