@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from stseg.errors import Cancelled, InputError
 from stseg.records import Clip, Settings
-from stseg.ui.controls import OWN_FLOW, settings_on_page
+from stseg.ui.controls import OWN_FLOW, OWN_MODEL, settings_on_page
 from stseg.ui.private import private_folder
 from stseg.uploads import Door
 
@@ -48,6 +48,7 @@ class Belongings:
 
     Attributes:
         flow: the flow that the visitor brought last, or None.
+        model: the checkpoint that they fitted last, or None.
         names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
     """
@@ -56,6 +57,7 @@ class Belongings:
         self.uploads: dict[Clip, str] = {}
         self.names: frozenset[str] = frozenset()
         self.flow: OwnFlow | None = None
+        self.model: Path | None = None
         self._flows: list[Path] = []
         self._door = door
         self._all_served = served
@@ -142,15 +144,32 @@ class Belongings:
         return self.flow
 
     def settings(self, clip: Clip | None, values: Sequence[Any]) -> Settings:
-        """What the controls say, with the flow that was brought for ``clip`` in its place.
+        """``plain_settings`` with the flow that was brought for ``clip`` in its place.
 
         Raises:
             InputError: a value is unusable, or no flow of this clip was brought.
         """
-        settings = settings_on_page(*values)
+        settings = self.plain_settings(values)
         if settings.flow != OWN_FLOW:
             return settings
         return replace(settings, flow=str(self.flow_for(clip)))
+
+    def plain_settings(self, values: Sequence[Any]) -> Settings:
+        """What the controls say, with the model that was fitted in its place.
+
+        Flow of one's own, which belongs to one clip, is still called ``OWN_FLOW``.
+
+        Raises:
+            InputError: a value is unusable, or nothing was fitted.
+        """
+        settings = settings_on_page(*values)
+        if settings.model != OWN_MODEL:
+            return settings
+        if self.model is None:
+            raise InputError(
+                "No model is fitted yet. Press Fit on the tab Fit, or choose another model."
+            )
+        return replace(settings, model=str(self.model))
 
     def flow_for(self, clip: Clip | None) -> Path:
         """The flow that the visitor brought for ``clip``.

@@ -41,8 +41,14 @@ TITLES = {
 }
 """What the page calls the parameters of ``read_settings``."""
 
+MODEL = 4
+"""Which of those values is the model."""
+
 OWN_FLOW = "own"
 """Name of the flow that the visitor uploads."""
+
+OWN_MODEL = "fitted"
+"""Name of the model that the visitor fitted last."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Controls:
     gallery: gr.HTML
     upload: gr.UploadButton
     flow: gr.Dropdown
+    model: gr.Dropdown
     own_flow: gr.UploadButton
     k: gr.Slider
     eta: gr.Slider
@@ -126,10 +133,14 @@ def build_controls(limits: Limits) -> Controls:
         )
         variants = available_variants()
         model = gr.Dropdown(
-            choices=[(variant.title, variant.name) for variant in variants],
+            choices=[
+                *((variant.title, variant.name) for variant in variants),
+                ("Fitted on the tab Fit", OWN_MODEL),
+            ],
             value=first_offered([variant.name for variant in variants]),
             label="Model variant",
             info="How the network was trained.",
+            elem_id="model",
         )
         linkage = gr.Dropdown(
             choices=[(LINKAGE_TITLES.get(name, name), name) for name in LINKAGES],
@@ -170,7 +181,7 @@ def build_controls(limits: Limits) -> Controls:
             stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
         badge = gr.HTML("", elem_id="badge")
     settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride, refine)
-    return Controls(gallery, upload, flow, own_flow, k, eta, settings, segment, stop, badge)
+    return Controls(gallery, upload, flow, model, own_flow, k, eta, settings, segment, stop, badge)
 
 
 def first_offered(names: Sequence[str]) -> str | None:
@@ -199,6 +210,7 @@ def read_settings(
     refine: Any = DEFAULTS.refine,
     *,
     titles: Mapping[str, str] | None = None,
+    own_model: bool = False,
 ) -> Settings:
     """What the controls, or the parameters of an endpoint, say.
 
@@ -217,6 +229,7 @@ def read_settings(
         stride: frames from one triplet to the next; None and 0 leave the choice.
         refine: whether masks are refined by the flow; None is the default.
         titles: what sentences call the parameters; None calls them by their names.
+        own_model: whether ``OWN_MODEL`` is the name of a model, too.
 
     Raises:
         InputError: a value is of another kind (nobody has checked it before) or out of its range,
@@ -227,7 +240,8 @@ def read_settings(
     percent = number(called["eta"], eta, 1.0)
     if not 0 <= percent <= 100:
         raise InputError(f"{called['eta']} is {percent:g} %, but it is a percentage from 0 to 100.")
-    check_offered([model], [] if flow == OWN_FLOW else [flow])
+    fitted = own_model and model == OWN_MODEL
+    check_offered([] if fitted else [model], [] if flow == OWN_FLOW else [flow])
     return Settings(
         k=whole(called["k"], k, DEFAULTS.k),
         taus=tuple(wholes(called["tau"], taus, 1)),
@@ -244,7 +258,7 @@ def read_settings(
 
 def settings_on_page(*values: Any) -> Settings:
     """``read_settings`` of the left column: sentences call its controls as they are titled."""
-    return read_settings(*values, titles=TITLES)
+    return read_settings(*values, titles=TITLES, own_model=True)
 
 
 def check_offered(models: Sequence[Any], flows: Sequence[Any]) -> None:

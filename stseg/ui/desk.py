@@ -9,7 +9,7 @@ import gradio as gr
 
 from stseg.errors import InputError
 from stseg.records import Clip
-from stseg.ui.controls import SETTINGS, settings_on_page
+from stseg.ui.controls import SETTINGS
 from stseg.ui.scene import Scene
 from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
@@ -43,8 +43,11 @@ class Desk:
 
     def badge(self, session: Session) -> str:
         """The badge of what the left column says now."""
+        if session.clip is None:
+            return self.scene.badge_text("")
         try:
-            return self.scene.badge(session, settings_on_page(*session.controls))
+            settings = session.own.settings(session.clip, session.controls)
+            return self.scene.badge(session, session.clip, settings)
         except InputError as error:
             return self.scene.badge_text(str(error))
 

@@ -13,7 +13,7 @@ from stseg.errors import InputError
 from stseg.records import Clip
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue, thumbnail_uri
-from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS, settings_on_page
+from stseg.ui.controls import FLOW, MODEL, OWN_FLOW, OWN_MODEL, SETTINGS, settings_on_page
 from stseg.ui.desk import Desk
 from stseg.ui.example import Example
 from stseg.ui.player import slider_update
@@ -104,6 +104,13 @@ class Events:
         if not session.busy:
             session.stale = self._desk.stale(session, session.clip, chosen)  # which the line says
         return OWN_FLOW, line, self.estimate(request, *chosen)
+
+    def use_own_model(self, request: gr.Request, *values: Any) -> tuple[str, str]:
+        """The fitted model is to segment the clip: it is chosen on the left first."""
+        session = self._desk.session(request)
+        chosen = [OWN_MODEL if place == MODEL else value for place, value in enumerate(values)]
+        session.own.settings(session.clip, chosen)
+        return OWN_MODEL, self.estimate(request, *chosen)
 
     def choose_k(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
         """K was moved: a K that the run made is shown at once, and its files are announced."""

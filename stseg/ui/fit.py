@@ -110,6 +110,9 @@ def build() -> TabView:
         join = gr.Button(
             "Add to Compare", interactive=False, elem_id="fit-join", size="sm", min_width=80
         )
+        use = gr.Button(
+            "Segment with it", interactive=False, elem_id="fit-use", size="sm", min_width=80
+        )
         download = gr.DownloadButton(
             CHECKPOINT,
             interactive=False,
@@ -123,7 +126,7 @@ def build() -> TabView:
         with gr.Column(min_width=320):
             pictures = gr.HTML("", elem_id="fit-pictures")
     fitted = gr.State(None)
-    fills = (chart, pictures, download, join, fitted)
+    fills = (chart, pictures, download, join, use, fitted)
     fit = Job(
         start.click,
         _fit,
@@ -134,7 +137,7 @@ def build() -> TabView:
         called="the fit",
     )
     add = Job(join.click, _join, reads=(fitted,), waiting="Waiting for the machine …")
-    return TabView(jobs=(fit, add))
+    return TabView(jobs=(fit, add), segment_on=(use.click,))
 
 
 def _fit(
@@ -166,7 +169,7 @@ def _fit(
     # Chart, pictures and buttons are of one fit: those of an earlier one go together, and only when
     # this one has learnt something that a Stop would keep.
     no_file = gr.update(label=CHECKPOINT, value=None, interactive=False)
-    nothing: tuple[Any, ...] = (no_file, gr.update(interactive=False), None)
+    nothing: tuple[Any, ...] = (no_file, *_usable(False), None)
     lost = (
         f"The fit of {VARIANTS[base].title} to {clip.name} was broken off: nothing of it is kept."
     )
@@ -183,7 +186,7 @@ def _fit(
         if image is not None and step.done:
             chart = _chart(clip, base, curves_of(step.told, COLOURS), chosen.steps)
             values = (chart, _pictures(clip, step, image, names), *nothing)
-            nothing, broken_off = _skip(3), (note(lost), "", *_skip(3))
+            nothing, broken_off = _skip(4), (note(lost), "", *_skip(4))
         yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
     if step.saved is None or step.flow is None:
         return
@@ -193,10 +196,14 @@ def _fit(
     fitted = Fitted(clip, step.saved, settings, title)
     checkpoint = f"{CHECKPOINT} · {clip.name}"  # it stays when another clip is chosen
     ready = gr.update(label=checkpoint, value=str(step.saved), interactive=True)
-    last = (*_skip(2), ready, gr.update(interactive=True), fitted)
+    last = (*_skip(2), ready, *_usable(True), fitted)
+    context.keep_model(step.saved)
     yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last, broken_off=last)
     if context.stop():
-        kept = f"{step.text} What it learnt is kept: download it, or add it to Compare."
+        kept = (
+            f"{step.text} What it learnt is kept: segment with it, download it, or add it to "
+            "Compare."
+        )
         yield Progress(kept, broken_off=last)
         return
     yield from _add(context, fitted, step.flow)
@@ -313,6 +320,11 @@ def _pictures(clip: Clip, step: FitStep, image: np.ndarray, names: np.ndarray | 
         if masks is not None
     ]
     return board(figures, size, "pair")
+
+
+def _usable(usable: bool) -> tuple[Any, Any]:
+    """The buttons that take the fitted model."""
+    return gr.update(interactive=usable), gr.update(interactive=usable)
 
 
 def _skip(count: int) -> tuple[Any, ...]:

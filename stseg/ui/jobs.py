@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +17,7 @@ from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Segmentation
 from stseg.ui import markup
-from stseg.ui.controls import SETTINGS, settings_on_page
+from stseg.ui.controls import SETTINGS
 from stseg.ui.guard import guarded
 from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
@@ -134,15 +135,19 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         first = known[0].result if known else None
         keep(with_variant(known, compare(title, result, first, stop, brought)))
 
+    def keep_model(path: Path) -> None:
+        session.own.model = path
+
     return Context(
         clip=clip,
         shown=session.shown,
         settings=lambda: session.own.settings(clip, values),
-        plain_settings=lambda: settings_on_page(*values),
+        plain_settings=lambda: session.own.plain_settings(values),
         stop=stop,
         served=cache(session.own.new_job_folder),
         cache=None if clip in session.own.uploads else FlowCache(),
         compared=lambda: session.compared,
         keep=keep,
         add_variant=add_variant,
+        keep_model=keep_model,
     )

@@ -157,16 +157,27 @@ class App:
                 [controls.flow, status, controls.badge],
                 **light,
             )
-            segmented = controls.segment.click(
-                guarded(running.announce), [*controls.settings, *looks], status, **light
-            ).then(
-                guarded(running.segment, running.failed, self._scene.unchanged),
-                [*controls.settings],
-                scene,
-                api_visibility="private",
-                trigger_mode="multiple",
-                **heavy,
-            )
+            asked_with_own = [
+                ask(
+                    guarded(events.use_own_model),
+                    [*controls.settings],
+                    [controls.model, controls.badge],
+                    **light,
+                ).success
+                for view in views
+                for ask in view.segment_on
+            ]
+            segmented = [
+                ask(guarded(running.announce), [*controls.settings, *looks], status, **light).then(
+                    guarded(running.segment, running.failed, self._scene.unchanged),
+                    [*controls.settings],
+                    scene,
+                    api_visibility="private",
+                    trigger_mode="multiple",
+                    **heavy,
+                )
+                for ask in (controls.segment.click, *asked_with_own)
+            ]
             labels_moved = [
                 controls.k.input(
                     guarded(events.choose_k),
@@ -210,7 +221,7 @@ class App:
                 for view in views
                 for ask in view.write_on
             ]
-            for announcing in (picked, segmented, *labels_moved, *jobs_ended, *asked):
+            for announcing in (picked, *segmented, *labels_moved, *jobs_ended, *asked):
                 announcing.then(
                     guarded(running.write, running.failed, self._scene.unchanged),
                     None,

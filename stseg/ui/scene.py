@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from stseg.errors import InputError
 from stseg.records import Clip, Settings
 from stseg.ui import markup
 from stseg.ui.clips import Catalogue
-from stseg.ui.controls import OWN_FLOW
 from stseg.ui.pace import Pace, in_words
 from stseg.ui.player import slider_update
 from stseg.ui.segments import preview
@@ -55,16 +52,9 @@ class Scene:
         """The clips, with the chosen one marked."""
         return self._catalogue.gallery(session.own.uploads, session.clip)
 
-    def badge(self, session: Session, settings: Settings) -> str:
+    def badge(self, session: Session, clip: Clip, settings: Settings) -> str:
         """Where the work runs, how long the clip would take, and whether Segment is needed."""
-        clip, shown = session.clip, session.shown
-        if clip is None:
-            return self.badge_text("")
-        if settings.flow == OWN_FLOW:
-            try:
-                settings = replace(settings, flow=str(session.own.flow_for(clip)))
-            except InputError as error:  # nothing is computed yet: the badge is the place to say so
-                return self.badge_text(str(error))
+        shown = session.shown
         footage = shown.footage if shown else None
         known = footage is not None and footage.serves(clip, settings)
         seconds = self._pace.seconds(clip, settings, known)

@@ -62,6 +62,7 @@ class Context:
             added to it. It computes the row of the table (some seconds; ``Cancelled`` on stop). The
             same title replaces the older one; beyond the fourth the oldest but the first goes. What
             is ``brought`` (true unless said otherwise) outlives the next comparison.
+        keep_model: make a checkpoint (in ``served``) the one that ``OWN_MODEL`` means on the left.
     """
 
     clip: Clip | None
@@ -74,6 +75,7 @@ class Context:
     compared: Callable[[], Sequence[Compared]]
     keep: Callable[[Sequence[Compared]], None]
     add_variant: Callable[..., None]
+    keep_model: Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ class TabView:
         jobs: long work that the tab can start.
         merging: controls that merge labels on all tabs, in the one tab that has them.
         write_on: listeners that ask for the files of what is shown.
+        segment_on: listeners that ask for the chosen clip to be segmented with the model that
+            ``Context.keep_model`` took last.
         lazy: draw only while the tab is open: for pictures that take more than a moment.
     """
 
@@ -205,4 +209,5 @@ class TabView:
     jobs: Sequence[Job] = ()
     merging: Merging | None = None
     write_on: Sequence[Callable[..., Any]] = ()
+    segment_on: Sequence[Callable[..., Any]] = ()
     lazy: bool = False

@@ -27,6 +27,7 @@ from stseg.spool import Spool
 from stseg.ui.pace import expected_frames, in_words
 from stseg.ui.private import told_path
 from stseg.ui.shown import Choice, Footage, Shown, shown_of
+from stseg.variants import VARIANTS
 
 LONGEST_SIDE = 854
 """Pictures on the page are no larger than this."""
@@ -150,7 +151,17 @@ def segment_clip(
 
 def command_of(result: Segmentation) -> str:
     """The command that makes a result again, which tells of no folder of this machine."""
-    return command_line(result.clip, result.settings, f"out/{result.clip.name}", told_path)
+    told = told_settings(result.settings)
+    return command_line(result.clip, told, f"out/{result.clip.name}", told_path)
+
+
+def told_settings(settings: Settings) -> Settings:
+    """Settings as files may tell them: of what is the visitor's own the name alone."""
+    if settings.flow not in ESTIMATORS:
+        settings = replace(settings, flow=told_path(Path(settings.flow)))
+    if settings.model not in VARIANTS:  # all other models that the page takes were fitted on it
+        settings = replace(settings, model=Path(settings.model).name)
+    return settings
 
 
 def told_flow(settings: Settings) -> str:
@@ -272,11 +283,11 @@ def _write(
     labels, *others = paths
     summary = json.loads(others[-1].read_text(encoding="utf-8"))
     summary["clip"]["source"] = told_path(result.clip.source)
-    if result.settings.flow not in ESTIMATORS:
-        told = told_path(Path(result.settings.flow))
-        summary["settings"]["flow"] = told
+    told = told_settings(result.settings)
+    if told != result.settings:
+        summary["settings"] |= {"flow": told.flow, "model": told.model}
         if "settings" in extras:
-            write_settings(replace(result.settings, flow=told), folder / EXTRAS["settings"].file)
+            write_settings(told, folder / EXTRAS["settings"].file)
     summary["command"] = command_of(result)
     write_atomically(others[-1], json.dumps(summary, indent=2, ensure_ascii=False).encode())
     files = {"labels-png.zip": _zipped(labels, "labels-png")}

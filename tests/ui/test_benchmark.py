@@ -100,6 +100,7 @@ def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
         compared=tuple,
         keep=lambda _: None,
         add_variant=lambda *_: None,
+        keep_model=lambda _: None,
     )
     tab = benchmark.Benchmark(offered([]))
     first, *later, last = tab._run(context, SHIPPED, ALL, [], "cached", 10)

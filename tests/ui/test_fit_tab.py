@@ -49,6 +49,14 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     assert fitted["steps"] == 5
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector("text=Fitted to this clip from Several motions", timeout=20_000)
+    # The model can be taken like any other: for all tabs and files.
+    page.get_by_role("tab", name="Fit").click()
+    page.click("#fit-use")
+    visit.wait_status("frames in", 120)
+    page.get_by_role("tab", name="Segments").click()
+    page.wait_for_selector("#grid-heading:has-text('orbit-fitted')", timeout=20_000)
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_selector("text=Fitted to this clip from Several motions", timeout=20_000)
     assert not visit.errors
     assert not visit.outside
 

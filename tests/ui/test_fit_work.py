@@ -133,7 +133,11 @@ def offered(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def context(
-    clip: Clip | None, folder: Path, added: list[str], stop: Callable[[], bool] = lambda: False
+    clip: Clip | None,
+    folder: Path,
+    added: list[str],
+    stop: Callable[[], bool] = lambda: False,
+    kept: Callable[[Path], None] = lambda path: None,
 ) -> Context:
     return Context(
         clip=clip,
@@ -146,24 +150,27 @@ def context(
         compared=lambda: (),
         keep=lambda variants: None,
         add_variant=lambda title, result, _: added.append(f"{title}: {len(result)}"),
+        keep_model=kept,
     )
 
 
 @pytest.mark.usefixtures("offered")
 def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     added: list[str] = []
+    kept: list[Path] = []
     work: Iterator[Progress] = tab._fit(
-        context(clip, tmp_path, added), "tiny", False, 1.0, 5.0, "Coarse"
+        context(clip, tmp_path, added, kept=kept.append), "tiny", False, 1.0, 5.0, "Coarse"
     )
     seen = list(work)
+    assert kept == [tmp_path / f"{clip.name}-fitted.safetensors"]
     assert added == ["Fitted to this clip from Tiny, K = 2, without L_c: 6"]
     values = [each.values for each in seen if each.values is not None]
-    assert all(len(each) == 5 for each in values)
+    assert all(len(each) == 6 for each in values)
     drawn = [each[1] for each in values if isinstance(each[1], str) and "<figure" in each[1]]
     assert drawn
     assert f"After 5 steps: {clip.name}" in drawn[-1]  # another clip may be chosen by then
     assert "polyline" in next(each[0] for each in reversed(values) if isinstance(each[0], str))
-    fitted = values[-1][4]
+    fitted = values[-1][5]
     assert isinstance(fitted, Fitted)
     assert fitted.settings.taus == (-1, 1)  # as the left column says, like its neighbours
     assert load_checkpoint(fitted.path).card["fitted"]["settings"]["beta"] == 0

@@ -143,7 +143,8 @@ def test_only_what_was_touched_is_said_to_have_changed(page: Page, shown: Shown)
         ({"stride": 1}, "The triplets changed"),
         ({"taus": (2,), "stride": 1}, "τ and the triplets changed"),
     ):
-        assert f"<span>{told}: press Segment" in scene.badge(page.session, replace(own, **changed))
+        badge = scene.badge(page.session, shown.result.clip, replace(own, **changed))
+        assert f"<span>{told}: press Segment" in badge
 
 
 def test_the_heading_of_the_video_promises_it_until_it_is_there(shown: Shown) -> None:
