@@ -142,7 +142,8 @@ def gap_notes(clip: Clip, n: int) -> list[str]:
     """A sentence on the gaps in the numbers of the first ``n`` frames of a folder; else none.
 
     Numbers that always go up by the same step, as where every fifth frame was kept, have no gap.
-    Time stamps, whose steps differ a little, have one where a step is twice as long as usual.
+    Time stamps, whose steps differ a little, have one where a step is twice as long as usual; where
+    they are told as on a clock (125959, 130000), a new minute is none.
     """
     names = frame_files(clip.source)[:n]
     stems = [Path(name).stem for name in names]
@@ -152,7 +153,11 @@ def gap_notes(clip: Clip, n: int) -> list[str]:
     if len(known) < len(names) or len(series) > 1 or not steps or min(steps) < 1:
         return []  # they do not count the frames
     usual = median_low(steps)
-    gaps = [place for place, step in enumerate(steps) if step >= 2 * usual]
+    gaps = [
+        place
+        for place, step in enumerate(steps)
+        if step >= 2 * usual and (known[place] % 100, known[place + 1] % 100) != (59, 0)
+    ]
     if not gaps:
         return []
     more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""

@@ -210,8 +210,8 @@ def _scores(result: Segmentation, stop: Stop) -> tuple[dict[int, float], dict[in
     """J and F of the annotated frames that the result has, by number (Sec. 4.2).
 
     As ``stseg.scoring.score``, but for a part of the clip, too: somebody may have read only its
-    first frames. Where every frame is annotated the first and the last are left out (DAVIS). None
-    without ground truth, or with one that does not fit the clip.
+    first frames. Where every frame is annotated the first and the last are left out (DAVIS).
+    Nothing without ground truth, or with one that does not fit the clip.
     """
     clip, n = result.clip, len(result)
     j: dict[int, float] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -239,9 +241,10 @@ def checked_setting(name: str, value: object) -> Any:
         if value is None and kind == "None":
             return None
         if kind in _KINDS and _may_be(value, kind):
-            return _KINDS[kind][0](value)
+            with suppress(OverflowError):  # a whole number may be beyond any other
+                return _KINDS[kind][0](value)
     wanted = " or ".join(_WANTED[kind] for kind in kinds)
-    raise InputError(f"The setting {name!r} cannot be {value!r}. Give {wanted}.")
+    raise InputError(f"The setting {name!r} cannot be {reprlib.repr(value)}. Give {wanted}.")
 
 
 def _may_be(value: object, kind: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Int32, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from stseg.annotations import frame_stems, numbered, regions
@@ -90,10 +90,6 @@ class GroundTruth:
             joint[codes > 0] = self.objects[path]
             joint[(codes == VOID) & (joint == 0)] = VOID
         return joint
-
-    def foreground(self, index: int) -> Bool[np.ndarray, "H W"]:
-        """All objects of frame ``index`` grouped into one. Raises InputError as ``codes`` does."""
-        return self.codes(index) > 0
 
     def check_sizes(self) -> None:
         """Look at the headers of all masks, which is quick, before anything else is done.

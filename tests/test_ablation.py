@@ -148,7 +148,7 @@ def test_j_without_ground_truth_is_that_of_the_moving_labels(
     found = measure(annotated, {whole: made})[whole]
     chosen, truth = moving_labels(made, range(len(made))), ground_truth(annotated)
     expected = [
-        region_similarity(np.isin(made.labels(t), chosen), truth.foreground(t))
+        region_similarity(np.isin(made.labels(t), chosen), (truth.codes(t) > 0))
         for t in range(1, len(made) - 1)
     ]
     assert found.j_unsupervised == pytest.approx(np.mean(expected), abs=1e-12)

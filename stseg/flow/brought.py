@@ -26,6 +26,7 @@ from stseg.flow.files import (
     check_range,
     decode_flo,
     decode_kitti,
+    kitti_picture,
     warn_filled,
 )
 
@@ -161,7 +162,7 @@ def _one_kind(
     if not kinds:
         raise InputError(f"{where} has neither .flo nor .png files. {advice}")
     suffix, *others = kinds  # beside .flo files may lie pictures of them
-    if any(_is_field(read(kinds[other][0]), where, DECODERS[other]) for other in others):
+    if any(_is_kitti(read(kinds[other][0]), where) for other in others):
         raise InputError(
             f"{where} has fields of both kinds, .flo and KITTI .png, and nothing says which are "
             "meant. Take those of one kind away."
@@ -173,9 +174,10 @@ def _untold(path: Path, share: float) -> None:
     """Where a field is only looked at: whoever reads it is told."""
 
 
-def _is_field(data: bytes, where: Path, decode: Decoder) -> bool:
+def _is_kitti(data: bytes, where: Path) -> bool:
+    """Whether it is a field, however many of its vectors are known."""
     try:
-        decode(data, where, _untold)
+        kitti_picture(data, where)
     except InputError:
         return False
     return True

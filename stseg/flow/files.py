@@ -217,13 +217,13 @@ def decode_kitti(data: bytes, path: Path, told: Told = warn_filled) -> Float32[n
         InputError: not a 16-bit colour PNG, or more than ``UNKNOWN_MOST`` of the vectors are not
             valid.
     """
-    picture = _kitti_picture(data, path)
+    picture = kitti_picture(data, path)
     valid = picture[..., 0] > 0  # OpenCV has blue first: valid, v, u
     uv = (picture[..., :0:-1].astype(np.float32) - KITTI_ZERO) / KITTI_STEP
     return _filled(np.ascontiguousarray(uv.transpose(2, 0, 1)), valid, path, told)
 
 
-def _kitti_picture(data: bytes, path: Path) -> UInt16[np.ndarray, "h w 3"]:
+def kitti_picture(data: bytes, path: Path) -> UInt16[np.ndarray, "h w 3"]:
     """Valid, v and u as a KITTI file has them. Raises InputError where it is another picture."""
     sides = np.frombuffer(data, ">u4", 2, offset=16) if len(data) >= 24 else np.zeros(2)
     if data[:4] != b"\x89PNG" or not 0 < int(sides[0]) * int(sides[1]) <= MAX_VECTORS:
@@ -260,7 +260,7 @@ def _is_flo(path: Path) -> bool:
 def _is_kitti(path: Path) -> bool:
     """Whether it is as ``write_kitti`` writes it: frames and masks are PNG files, too."""
     try:
-        return bool((_kitti_picture(_bytes(path), path)[..., 0] == 1).all())
+        return bool((kitti_picture(_bytes(path), path)[..., 0] == 1).all())
     except InputError:
         return False
 

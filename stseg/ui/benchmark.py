@@ -12,7 +12,9 @@ import gradio as gr
 
 from stseg.errors import Cancelled, InputError
 from stseg.files import write_atomically
+from stseg.layouts import DataSet
 from stseg.published import in_words
+from stseg.records import Settings
 from stseg.ui.benchmark_board import board_of
 from stseg.ui.benchmark_work import CACHED, Scores, scores_of
 from stseg.ui.controls import OWN_FLOW
@@ -113,6 +115,7 @@ class Benchmark:
             reads=(data, split, only, flow, length),
             fills=(board, download),
             stop=(stop.click,),
+            check=self._asked,
             waiting="Waiting for the machine to score …",
             called="the scoring",
             lasting=True,
@@ -129,6 +132,27 @@ class Benchmark:
         lists, names = self._contents(title)
         return gr.update(choices=lists, value=ALL), gr.update(choices=names, value=[])
 
+    def _asked(
+        self,
+        context: Context,
+        title: str | None,
+        split: str,
+        only: Sequence[str],
+        flow: str,
+        length: int | float | None,
+    ) -> tuple[DataSet, Settings]:
+        """What is scored, and how. Raises InputError where it cannot be."""
+        del split, only  # the data set looks at them
+        data_set = chosen(self._folders, title or "")
+        subsequence = whole_or_none(LENGTH, length, SUBSEQUENCE) or 0
+        settings = replace(context.plain_settings(), subsequence=subsequence)
+        if flow != CACHED and settings.flow == OWN_FLOW:
+            raise InputError(
+                "The flow on the left is your own and belongs to one clip. Choose an estimator on "
+                "the left, or the cached flow, to score a data set."
+            )
+        return data_set, settings
+
     def _run(
         self,
         context: Context,
@@ -138,14 +162,7 @@ class Benchmark:
         flow: str,
         length: int | float | None,
     ) -> Iterator[Progress]:
-        data_set = chosen(self._folders, title or "")
-        subsequence = whole_or_none(LENGTH, length, SUBSEQUENCE) or 0
-        settings = replace(context.plain_settings(), subsequence=subsequence)
-        if flow != CACHED and settings.flow == OWN_FLOW:
-            raise InputError(
-                "The flow on the left is your own and belongs to one clip. Choose an estimator on "
-                "the left, or the cached flow, to score a data set."
-            )
+        data_set, settings = self._asked(context, title, split, only, flow, length)
         steps = scores_of(data_set, split, only, settings, flow == CACHED, context.stop)
         shown = 0  # the table of an earlier run stays, with its file, until there is a row
         latest: Scores | None = None

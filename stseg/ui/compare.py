@@ -181,6 +181,7 @@ def build() -> TabView:
                 start.click,
                 _run,
                 reads=(models, k, tau, flow, refinement),
+                check=_planned,
                 called="the comparison",
             ),
         ),
@@ -191,14 +192,7 @@ def _run(
     context: Context, models: list[str], k: int, tau: int, flow: str, refinement: bool
 ) -> Iterator[Progress]:
     """Segment the clip under every chosen variant, and measure each."""
-    shown = context.shown
-    if shown is None or shown.footage is None:
-        raise InputError("No whole result is shown. Segment the clip first, then compare.")
-    # η changes no label, so that it is as it stands now.
-    base = replace(shown.result.settings, eta=context.plain_settings().eta)
-    check_offered(models, [flow] if flow else [])
-    others = [k] if k else [], [tau] if tau else [], [flow] if flow else []
-    planned = plan(base, models, *others, refinement)
+    shown, planned = _planned(context, models, k, tau, flow, refinement)
     brought = [each for each in context.compared() if each.brought]
     made: tuple[Compared, ...] = ()
     notes: list[str] = []
@@ -221,6 +215,20 @@ def _run(
     yield Progress(" ".join([ended, *notes]))
 
 
+def _planned(
+    context: Context, models: list[str], k: int, tau: int, flow: str, refinement: bool
+) -> tuple[Shown, dict[str, Settings]]:
+    """What is compared, and the variants by title. Raises InputError where it cannot be done."""
+    shown = context.shown
+    if shown is None or shown.footage is None:
+        raise InputError("No whole result is shown. Segment the clip first, then compare.")
+    # η changes no label, so that it is as it stands now.
+    base = replace(shown.result.settings, eta=context.eta())
+    check_offered(models, [flow] if flow else [])
+    others = [k] if k else [], [tau] if tau else [], [flow] if flow else []
+    return shown, plan(base, models, *others, refinement)
+
+
 def _ended(there: Sequence[Compared], brought: Sequence[Compared], clip: str) -> str:
     """What is compared now, and what had to make room for it."""
     titles = [each.title for each in there]
@@ -233,7 +241,8 @@ def _known(shown: Shown, settings: Settings) -> Segmentation | None:
     """A result that is there already, whatever its η."""
     for each in (shown.result, *shown.others.values()):
         if replace(each.settings, eta=settings.eta) == settings:
-            return replace(each, settings=settings)
+            # The same object where it may be: labels need not be matched with themselves.
+            return each if each.settings == settings else replace(each, settings=settings)
     return None
 
 

@@ -27,6 +27,9 @@ STRIDE_TITLES = [("automatic", 0), ("at every frame (paper)", 1), ("at every sec
 SETTINGS = 10
 """Number of values that ``read_settings`` takes; they come before what else an event reads."""
 
+ETA = 2
+"""Which of those values is η, in percent."""
+
 FLOW = 3
 """Which of those values is the flow."""
 

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from stseg.adaptation import AdaptationSettings, curves_of
-from stseg.comparison import title_of
+from stseg.comparison import comparable, title_of
 from stseg.errors import InputError
 from stseg.flow import ESTIMATORS
 from stseg.loss_chart import Curve
@@ -133,16 +133,22 @@ def build() -> TabView:
         reads=(base, consistency, beta, steps, size),
         fills=fills,
         stop=(stop.click,),
+        check=_chosen,
         waiting="Waiting for the machine to fit …",
         called="the fit",
     )
-    add = Job(join.click, _join, reads=(fitted,), waiting="Waiting for the machine …")
+    add = Job(join.click, _join, reads=(fitted,), check=_fitting)
     return TabView(jobs=(fit, add), segment_on=(use.click,))
 
 
-def _fit(
+def _chosen(
     context: Context, base: str | None, consistency: bool, beta: float, steps: float, size: str
-) -> Iterator[Progress]:
+) -> tuple[Clip, str, Settings, Settings, AdaptationSettings]:
+    """What to fit to, from which model, how to segment with it, which flow to read, and how to fit.
+
+    Raises:
+        InputError: something is not there, or makes no sense.
+    """
     clip = context.clip
     if clip is None:
         raise InputError("No clip is chosen. Choose the clip to fit to on the left.")
@@ -163,6 +169,13 @@ def _fit(
         steps=int(steps),
         size=SIZES[size],
     )
+    return clip, base, settings, forwards, chosen
+
+
+def _fit(
+    context: Context, base: str | None, consistency: bool, beta: float, steps: float, size: str
+) -> Iterator[Progress]:
+    clip, base, settings, forwards, chosen = _chosen(context, base, consistency, beta, steps, size)
     known = context.shown.footage if context.shown else None
     path = context.served() / f"{clip.name}-fitted.safetensors"
     yield Progress("Getting the flow of the clip …")
@@ -212,14 +225,20 @@ def _fit(
 
 def _join(context: Context, fitted: Fitted | None) -> Iterator[Progress]:
     """After a stop: segment with what there is."""
+    fitted = _fitting(context, fitted)
+    yield from _add(context, fitted, _known(context, fitted))
+    yield Progress(_joined(context))
+
+
+def _fitting(context: Context, fitted: Fitted | None) -> Fitted:
+    """The model, which was fitted to the chosen clip. Raises InputError where there is none."""
     if fitted is None:
         raise InputError("Nothing is fitted yet. Press Fit first.")
     if context.clip is None or context.clip.source != fitted.clip.source:
         raise InputError(
             f"The model was fitted to {fitted.clip.name}. Choose that clip, or fit to this one."
         )
-    yield from _add(context, fitted, _known(context, fitted))
-    yield Progress(_joined(context))
+    return fitted
 
 
 def _joined(context: Context) -> str:
@@ -239,9 +258,10 @@ def _add(context: Context, fitted: Fitted, flow: FlowFields | None) -> Iterator[
     """The fitted model as a variant, beside the model that it began as."""
     shown = context.shown.unmerged.settings if context.shown else None
     start = fitted.settings
-    there = [shown, *(each.result.settings for each in context.compared())]
+    there = [each.result.settings for each in context.compared()]
     if shown is not None and not any(
-        each is not None and (each.model, each.k) == (start.model, start.k) for each in there
+        (each.model, each.k, each.merge) == (start.model, start.k, None) and comparable(each, start)
+        for each in (shown, *there)
     ):
         yield from _segment(context, fitted, start, title_of(start, start), flow, brought=False)
     settings = replace(start, model=str(fitted.path))

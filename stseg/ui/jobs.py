@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,24 @@ from stseg.errors import Cancelled, InputError, Stop
 from stseg.flow.cache import FlowCache
 from stseg.records import Segmentation
 from stseg.ui import markup
-from stseg.ui.controls import SETTINGS
-from stseg.ui.guard import guarded
+from stseg.ui.controls import ETA, SETTINGS, TITLES
+from stseg.ui.given import number
+from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
 
 logger = logging.getLogger(__name__)
 
+NO_TICKET = -1
+"""Of work that was not announced: what it gives is shown to nobody."""
+
 GRACE = 5.0
 """Seconds for a job to end in once the visitor has turned to something else."""
+
+
+FAILED = "Not done. {}"
+"""What the status says of work that came to an end that nobody wanted."""
 
 
 @contextmanager
@@ -48,10 +57,17 @@ def awaited(session: Session, ticket: int) -> Iterator[None]:
 
 
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
-    """Answers the press at once: what ran before for this visitor ends."""
+    """Answers the press at once: what ran before for this visitor ends.
 
-    def announce(request: gr.Request) -> str:
+    It takes the same as ``handler``. What cannot be done ends nothing: where work goes on, all that
+    happens is the sentence; else the work tells it.
+    """
+
+    def announce(request: gr.Request, *values: Any) -> str:
         session = sessions.of(request.session_hash or "")
+        if session.busy and job.check is not None:
+            context = _context(session, NO_TICKET, lambda: False, values[:SETTINGS])
+            job.check(context, *values[SETTINGS:])
         session.begin(id(job), called=job.called, lasting=job.lasting)
         return markup.status(job.waiting, busy=True)
 
@@ -63,7 +79,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
 
     It takes the controls and ``job.reads``, and gives the status, a number that changes whenever
     the pictures are to be drawn again, and ``job.fills``. What it leaves announced are the files of
-    labels that were chosen meanwhile (``Events.write``).
+    labels that were chosen meanwhile (``Running.write``).
     """
     name = job.run.__module__.rpartition(".")[2]  # the tab's
 
@@ -98,6 +114,12 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
                     yield line, pulse, *(unchanged() if latest.values is None else latest.values)
         except Cancelled:
             latest = Progress("Stopped.")
+        except InputError as error:
+            latest = Progress(FAILED.format(error))
+            raise
+        except Exception:
+            latest = Progress(FAILED.format(UNEXPECTED))
+            raise
         finally:
             session.end(ticket)
             steps.close()
@@ -110,7 +132,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
             yield gr.skip(), gr.skip(), *broken_off
 
     def failed(sentence: str) -> Any:
-        return markup.status(f"Not done. {sentence}"), time.monotonic(), *unchanged()
+        return markup.status(FAILED.format(sentence)), time.monotonic(), *unchanged()
 
     def nothing() -> tuple[Any, ...]:
         return gr.skip(), gr.skip(), *unchanged()
@@ -128,10 +150,12 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         known = session.compared
         # Also where labels are merged on the page: what is brought is beside the run as it is.
         shown = session.shown.unmerged if session.shown else None
-        if shown is not None:
+        if session.shown is not None and shown is not None:
+            # Of a run that was stopped the title says how far it came.
+            there = replace(shown.settings, max_frames=session.shown.record.settings.max_frames)
             title = ", ".join([title, *differences(result.settings, shown.settings)])
             if not known and shown is not result:
-                known = (compare(title_of(shown.settings, shown.settings), shown, stop=stop),)
+                known = (compare(title_of(there, shown.settings), shown, stop=stop),)
         first = known[0].result if known else None
         keep(with_variant(known, compare(title, result, first, stop, brought)))
 
@@ -142,6 +166,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
         clip=clip,
         shown=session.shown,
         settings=lambda: session.own.settings(clip, values),
+        eta=lambda: number(TITLES["eta"], values[ETA], 1.0) / 100,
         plain_settings=lambda: session.own.plain_settings(values),
         stop=stop,
         served=cache(session.own.new_job_folder),

@@ -107,6 +107,7 @@
     'fit-start': 'Go on training on this clip alone.',
     'fit-stop': 'End the fit; what it learnt so far is kept.',
     'fit-join': 'Segment with the fitted model and put the result into Compare.',
+    'fit-use': 'Choose the fitted model on the left and segment the chosen clip with it.',
     'fit-download': 'The fitted model, for python -m stseg segment --model.',
     'benchmark-start': 'Segment and score the sequences, one after the other.',
     'benchmark-stop': 'End the scoring; the sequences that are done stay.',

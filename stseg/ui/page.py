@@ -203,11 +203,12 @@ class App:
             pulse = gr.State(0.0)
             jobs_ended = []
             for job in (job for view in views for job in view.jobs):
-                announced = job.start(jobs.announcement(self.sessions, job), None, status, **light)
+                reads = [*controls.settings, *job.reads]
+                announced = job.start(jobs.announcement(self.sessions, job), reads, status, **light)
                 jobs_ended.append(
                     announced.then(
                         jobs.handler(self.sessions, job),
-                        [*controls.settings, *job.reads],
+                        reads,
                         [status, pulse, *job.fills],
                         api_visibility="private",
                         trigger_mode="multiple",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class Running:
     def announce(self, request: gr.Request, *values: Any) -> str:
         """Segment was pressed: what ran before ends, and an answer is there at once.
 
-        What cannot be segmented ends nothing: where work goes on, all that happens is the sentence.
+        Settings that make no sense end nothing: where work goes on, all that happens is the
+        sentence. What only a run finds out ends what ran before it.
         """
         session = self._desk.told(request, values)
         if session.clip is None:
@@ -117,23 +118,25 @@ class Running:
 
     def _write_missing(self, session: Session, ticket: int) -> Iterator[tuple[Any, ...]]:
         """The end of work, once labels that were chosen up to it have their files, too."""
-        while not session.end_when_written(ticket):
-            yield from self._write_shown(session, ticket)
+        wanted = True
+        while wanted and not session.end_when_written(ticket):
+            wanted = yield from self._write_shown(session, ticket)
 
-    def _write_shown(self, session: Session, ticket: int) -> Iterator[tuple[Any, ...]]:
-        """The files of what is shown."""
+    def _write_shown(self, session: Session, ticket: int) -> Generator[tuple[Any, ...], None, bool]:
+        """The files of what is shown; whether anybody still waits for files."""
         shown, folder = session.shown, session.folder
         if shown is None:
-            return
+            return False
 
         def work(stop: Stop) -> Iterator[Step]:
             return write_files(shown, folder, stop, lambda: session.choice)
 
-        with (
-            suppress(Cancelled),  # before it began: what is shown needs no word
-            self._steps(session, ticket, WRITE, work) as steps,
-        ):
-            yield from self._follow(session, ticket, steps, folder)
+        try:
+            with self._steps(session, ticket, WRITE, work) as steps:
+                yield from self._follow(session, ticket, steps, folder)
+        except Cancelled:  # before it began: what is shown needs no word
+            return False
+        return True
 
     def _steps(
         self, session: Session, ticket: int, kind: str, work: Callable[[Stop], Iterator[Step]]

@@ -28,6 +28,7 @@ from stseg.ui.legend import build_legend, hidden_labels, labels_of, legend_updat
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.over_frames import JUMP, cursor, ends
 from stseg.ui.shown import Shown
+from stseg.ui.told import told
 from stseg.ui.view import Moment, TabView
 from stseg.ui.work import TO_WRITE
 
@@ -139,11 +140,12 @@ def _softened(names: Mapping[int, str], chosen: int) -> int:
 
 
 def _heading(shown: Shown | None) -> str:
+    made = "" if shown is None else f"Made with {told(shown.result.settings)}. "
     if shown is not None and "grid.mp4" in shown.files:
-        return note(f"{VIDEO}.")
+        return note(f"{made}{VIDEO}.")
     wanting = shown is not None and shown.broken_off
     when = f"; {TO_WRITE}" if wanting else ", here as soon as it is written"
-    return note(f"{VIDEO}{when}.")
+    return note(f"{made}{VIDEO}{when}.")
 
 
 def _video(shown: Shown | None) -> Any:

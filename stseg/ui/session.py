@@ -106,7 +106,9 @@ class Session:
         with self._lock:
             if self.busy or self.shown is None or not self.shown.unwritten:
                 return False
+            refused = self.refused and bool(said)  # what is said stays
             self.begin(WRITE, said)
+            self.refused = refused
             return True
 
     def begin_files(self) -> bool:
@@ -244,6 +246,9 @@ class Session:
             shown = shown.chosen(self.choice) or shown
             before = self.shown.result.settings if self.shown else None
             self.compared = beside(self.compared, shown.result.settings, before)
+            part = bool(self.compared) and len(self.compared[0].result) < len(shown)
+            if part and shown.footage is not None:
+                self.compared = ()  # they were beside the first frames of a run that was stopped
             self.shown, self.folder = shown, folder
             return shown
 

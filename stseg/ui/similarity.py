@@ -13,7 +13,7 @@ from stseg.comparison import title_of
 from stseg.errors import InputError
 from stseg.records import label_map
 from stseg.render import from_jpeg, heat, overlay, shrink
-from stseg.similarity import merged
+from stseg.similarity import relabelled
 from stseg.ui.affinity import Affinity, Cell
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.segments import SMALL
@@ -120,7 +120,7 @@ def build() -> TabView:
         redraw_on=(label.input, measure.input, threshold.input, pair.input),
         details=(label, use, pair),
         fill=_fill,
-        jobs=(Job(keep.click, _keep, reads=(threshold,)),),
+        jobs=(Job(keep.click, _keep, reads=(threshold,), check=_fusing),),
         merging=Merging((use.input, threshold.release), use, threshold),
         lazy=True,
     )
@@ -133,15 +133,22 @@ def _fill(shown: Shown | None) -> tuple[object, ...]:
     return gr.update(choices=choices, value=0), merges, ""
 
 
-def _keep(context: Context, threshold: float) -> Iterator[Progress]:
-    """The merged labels as a variant in the tab Compare."""
-    if context.shown is None or not context.shown.affinity.known:
+def _fusing(context: Context, threshold: float) -> tuple[Shown, np.ndarray]:
+    """A result, and what its labels become. Raises InputError where none of them fuse."""
+    shown = context.shown
+    if shown is None or not shown.affinity.known:
         raise InputError("No result with latent representations is shown. Segment a clip first.")
-    names = context.shown.affinity.names(threshold)
+    names = shown.affinity.names(threshold)
     if (names == np.arange(names.shape[1])).all():
         raise InputError("Nothing is merged at this threshold. Move it down until labels fuse.")
-    own = context.shown.unmerged
-    fused = merged(own, threshold)
+    return shown, names
+
+
+def _keep(context: Context, threshold: float) -> Iterator[Progress]:
+    """The merged labels as a variant in the tab Compare."""
+    shown, names = _fusing(context, threshold)
+    own = shown.unmerged
+    fused = relabelled(own, threshold, names)
     title = title_of(fused.settings, own.settings)
     yield Progress(f"{title}: comparing …")
     context.add_variant(title, fused)

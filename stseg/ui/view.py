@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from gradio.components import Component
 
@@ -13,7 +13,7 @@ from stseg.comparison import Compared
 from stseg.errors import Stop
 from stseg.flow.cache import FlowCache
 from stseg.naming import Naming
-from stseg.records import Clip, Settings
+from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.shown import Shown
 
 
@@ -36,6 +36,14 @@ class Moment:
     naming: Naming = field(default_factory=Naming)
 
 
+@runtime_checkable
+class AddVariant(Protocol):
+    """See ``Context.add_variant``."""
+
+    def __call__(self, title: str, result: Segmentation, brought: bool = True) -> None:
+        """Hand a result to the tab Compare."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a job knows of the visitor who started it, and what it may do for them.
@@ -49,6 +57,7 @@ class Context:
             is already a path.
         plain_settings: the same for work on other clips than the chosen one, to which uploaded
             flow does not belong: that it is chosen is all that they say (``OWN_FLOW``).
+        eta: η alone, as the left column says it now. Raises ``InputError`` as ``settings`` does.
         stop: asked often (a job must end within a second of it): True when Stop was pressed, the
             visitor left, turned to another clip or began other work. Hand it on as ``stop=``.
         served: gives a folder, always the same and empty at first, whose files can be downloaded
@@ -69,12 +78,13 @@ class Context:
     shown: Shown | None
     settings: Callable[[], Settings]
     plain_settings: Callable[[], Settings]
+    eta: Callable[[], float]
     stop: Stop
     served: Callable[[], Path]
     cache: FlowCache | None
     compared: Callable[[], Sequence[Compared]]
     keep: Callable[[Sequence[Compared]], None]
-    add_variant: Callable[..., None]
+    add_variant: AddVariant
     keep_model: Callable[[Path], None]
 
 
@@ -106,10 +116,10 @@ class Progress:
 class Job:
     """Long work that a tab starts; put it into ``TabView.jobs``.
 
-    A press on ``start`` ends what runs for this visitor and is answered at once with ``waiting``.
-    When the machine is free (all long work of all visitors shares one queue), ``run`` is called in
-    a thread with a ``Context`` and the present values of ``reads``. Each ``Progress`` that it
-    yields is shown; the text of the last one stays. So::
+    A press on ``start`` ends what runs for this visitor (see ``check``) and is answered at once
+    with ``waiting``. When the machine is free (all long work of all visitors shares one queue),
+    ``run`` is called in a thread with a ``Context`` and the present values of ``reads``. Each
+    ``Progress`` that it yields is shown; the text of the last one stays. So::
 
         def run(context: Context, epochs: float) -> Iterator[Progress]:
             if context.shown is None:
@@ -125,11 +135,11 @@ class Job:
 
     Yield at most twice a second, so that the page keeps up. After Stop, what is yielded is still
     shown (so a job can keep what there is). After the visitor left or began something else it is
-    run to its end as well, but of all that it yields only the last ``Progress.broken_off`` is
-    shown. Release what it holds in ``finally``. An ``InputError`` becomes the sentence on the page;
-    ``Cancelled`` becomes "Stopped."; anything else is logged and told without a trace. When it has
-    ended the pictures of the open tab are drawn again, so that what ``context.add_variant`` gave is
-    there.
+    given some seconds to come to its end (``jobs.GRACE``); of all that it yields then only the last
+    ``Progress.broken_off`` is shown. Release what it holds in ``finally``. An ``InputError``
+    becomes the sentence on the page; ``Cancelled`` becomes "Stopped."; anything else is logged and
+    told without a trace. When it has ended the pictures of the open tab are drawn again, so that
+    what ``context.add_variant`` gave is there.
 
     Attributes:
         start: the listener that starts it (``button.click``).
@@ -137,6 +147,8 @@ class Job:
         reads: components whose values ``run`` takes after the context.
         fills: components that ``Progress.values`` fill.
         stop: listeners of the tab's own Stop button, beside that of the left column.
+        check: asked with what ``run`` gets, when the button is pressed while other work goes on: an
+            ``InputError`` leaves that work alone. ``run`` refuses the same by itself.
         waiting: the status line until it begins.
         called: what it is ("the fit"), for the sentence on what becomes of it when another clip is
             chosen; empty says nothing.
@@ -148,6 +160,7 @@ class Job:
     reads: Sequence[Component] = ()
     fills: Sequence[Component] = ()
     stop: Sequence[Callable[..., Any]] = ()
+    check: Callable[..., object] | None = None
     waiting: str = "Waiting for the machine …"
     called: str = ""
     lasting: bool = False

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +62,13 @@ def test_fields_of_both_kinds_are_refused(tmp_path: Path, fields: np.ndarray) ->
         open_flow(packed(tmp_path / "both.zip", both))
     for name, data in contents(tmp_path / "kitti").items():
         (tmp_path / "flo" / name).write_bytes(data)
+    with pytest.raises(InputError, match="flo has fields of both kinds"):
+        open_flow(tmp_path / "flo")
+    # As in KITTI itself, where most vectors are unknown: still a field.
+    for name in contents(tmp_path / "kitti"):
+        picture: Any = cv2.imread(str(tmp_path / "flo" / name), cv2.IMREAD_UNCHANGED)
+        picture[:8, :, 0] = 0
+        cv2.imwrite(str(tmp_path / "flo" / name), picture)
     with pytest.raises(InputError, match="flo has fields of both kinds"):
         open_flow(tmp_path / "flo")
     for name in contents(tmp_path / "kitti"):  # pictures of the flow may lie beside it

@@ -144,6 +144,7 @@ def context(
         shown=None,
         settings=lambda: Settings(k=2, taus=(-1, 1), max_frames=6),
         plain_settings=Settings,
+        eta=lambda: 0.01,
         stop=stop,
         served=lambda: folder,
         cache=None,
@@ -189,7 +190,8 @@ def test_a_fit_stands_beside_what_it_began_as(clip: Clip, tiny_model: Path, tmp_
     for here, expected in (
         (None, ["Fitted"]),  # there is nothing yet to be beside
         (shown, ["tiny, K = 2", "Fitted"]),
-        (with_settings(shown, replace(fitted.settings, taus=(2,))), ["Fitted"]),
+        (with_settings(shown, replace(fitted.settings, taus=(2,))), ["tiny, K = 2", "Fitted"]),
+        (with_settings(shown, replace(fitted.settings, eta=0.02)), ["Fitted"]),
     ):
         added.clear()
         own = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -244,3 +245,78 @@ def test_jobs_that_offer_nothing_leave_no_folder(page: Page) -> None:
         jobs = [each for each in page.session.own.served.iterdir() if each.name[:4] == "job-"]
         assert len(jobs) == offer
     assert asked == [*jobs, *jobs]
+
+
+def test_a_refused_press_in_a_tab_ends_nothing(page: Page, clip: Clip) -> None:
+    session = page.session
+    page.running.announce(REQUEST, *page.values)
+    ticket = session.claim(SEGMENT)
+    assert ticket is not None
+    assert session.shown is not None
+    session.shown = replace(session.shown, footage=None, written={}, growing=True)
+    values = page.values[:SETTINGS]
+    presses: dict[str, tuple[tuple[Any, ...], str]] = {
+        "stseg.ui.compare._run": ((["full", "no-lc"], 0, 0, "", False), "No whole result is shown"),
+        "stseg.ui.fit._fit": (("full", True, 1.0, 5.0, "9x9"), "There is no grid '9x9'"),
+        "stseg.ui.fit._join": ((None,), "Nothing is fitted yet"),
+        "stseg.ui.similarity._keep": ((1.0,), "Nothing is merged"),
+        "stseg.ui.benchmark._run": (("none", "all", [], "dis", 10), "There is no data set 'none'"),
+    }
+    jobs = [job for view in page.views for job in view.jobs]
+    assert {f"{job.run.__module__}.{job.run.__name__}" for job in jobs} == presses.keys()
+    for job in jobs:
+        reads, sentence = presses[f"{job.run.__module__}.{job.run.__name__}"]
+        with pytest.raises(gr.Error, match=sentence):
+            announcement(page.sessions, job)(REQUEST, *values, *reads)
+        assert session.current(ticket)
+        assert not session.stopped(ticket)
+    session.end(ticket)
+
+
+def test_the_sentence_of_a_failure_outlives_the_files(shown: Shown) -> None:
+    page = Page(replace(shown, written={}))
+
+    def run(context: Context) -> Iterator[Progress]:
+        yield Progress("Fitting: step 12 of 100 …")
+        raise InputError("The device is gone.")
+
+    work = Job(start=print, run=run)
+    announcement(page.sessions, work)(REQUEST)
+    with pytest.raises(gr.Error, match="The device is gone"):
+        list(handler(page.sessions, work)(REQUEST, *page.values[:SETTINGS]))
+    assert page.session.refused
+    *_, last = page.running.write(REQUEST)
+    assert "Not done. The device is gone." in last[0]
+    assert "step 12" not in last[0]
+    page.sessions.close_all()
+
+
+def test_files_that_can_go_nowhere_are_tried_once(shown: Shown) -> None:
+    page = Page(replace(shown, written={}))
+    assert page.session.begin_files()
+    shutil.rmtree(page.session.own.served)  # somebody swept the temporary files
+    done = threading.Thread(target=lambda: list(page.running.write(REQUEST)))
+    done.start()
+    done.join(20)
+    assert not done.is_alive()
+    assert not page.session.busy
+    page.sessions.close_all()
+
+
+def test_variants_beside_a_stopped_run_go_when_it_is_whole(part: Page, shown: Shown) -> None:
+    session = part.session
+    frames = len(session.shown or ())
+    assert frames < len(shown)
+
+    def run(context: Context) -> Iterator[Progress]:
+        context.add_variant("Other", shown.others[3])
+        yield Progress("")
+
+    work = Job(start=print, run=run)
+    announcement(part.sessions, work)(REQUEST)
+    list(handler(part.sessions, work)(REQUEST, *part.values[:SETTINGS]))
+    reference, other = session.compared
+    assert reference.title.endswith(f", {frames} frames")
+    assert other.title == "Other"
+    session.show(shown, session.own.new_folder())
+    assert session.compared == ()
