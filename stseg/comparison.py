@@ -11,15 +11,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from stseg.errors import InputError, Stop, heed
+from stseg.errors import InputError, Stop
 from stseg.flow import ESTIMATORS
 from stseg.measures import Measures, at_eta, measure
 from stseg.naming import matching
 from stseg.records import Segmentation, Settings, label_map
-from stseg.render import captioned, colour_labels, overlay, shrink
+from stseg.render import colour_labels
 from stseg.variants import VARIANTS
-from stseg.video import read_frames
-from stseg.video_writer import VideoWriter
 
 MOST = 4
 """Variants that fit side by side."""
@@ -236,35 +234,3 @@ def difference_picture(
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 4 + np.uint8(PALE)
     pale = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
     return np.where(differs[..., None], colour_labels(labels), pale).astype(np.uint8)
-
-
-def comparison_video(
-    variants: Sequence[Compared], path: Path, stop: Stop | None = None, tile: int = 480
-) -> None:
-    """Write the variants side by side, two in a row, with their titles (H.264).
-
-    Args:
-        variants: of one clip, whose frames are read again.
-        path: of the video.
-        stop: asked before each frame.
-        tile: longer side of one picture, in pixels.
-
-    Raises:
-        Cancelled: ``stop`` said so.
-    """
-    clip = variants[0].result.clip
-    n = min(len(each.result) for each in variants)
-    with VideoWriter(path, clip.fps) as video:
-        for index, image in enumerate(read_frames(clip, n)):
-            heed(stop, "comparison")
-            small = shrink(image, tile)
-            size = (small.shape[0] // 2 * 2, small.shape[1] // 2 * 2)
-            small = np.ascontiguousarray(small[: size[0], : size[1]])
-            tiles = [
-                captioned(overlay(small, each.labels(index, size)), each.title.replace("τ", "tau"))
-                for each in variants
-            ]
-            if len(tiles) % 2:
-                tiles.append(np.full_like(tiles[0], 24))
-            rows = [np.hstack(tiles[first : first + 2]) for first in range(0, len(tiles), 2)]
-            video.write(np.vstack(rows))

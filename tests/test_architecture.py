@@ -102,6 +102,7 @@ FLOORS: dict[str, int] = {
     "stseg.ablation_work": 9,
     "stseg.measures": 6,
     "stseg.comparison": 7,
+    "stseg.comparison_files": 8,
     "stseg.benchmarking": 9,
     # The doors.
     "stseg": 9,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,13 @@ from stseg.comparison import (
     MOST,
     comparable,
     compare,
-    comparison_video,
     difference_picture,
     differences,
     plan,
     title_of,
     with_variant,
 )
+from stseg.comparison_files import FILES, comparison_video, write_comparison
 from stseg.errors import Cancelled, InputError
 from stseg.pipeline import segment
 from stseg.records import Clip, Segmentation, Settings
@@ -121,6 +123,37 @@ def test_video(results: dict[int, Segmentation], tmp_path: Path, count: int) -> 
     assert written.size == ((count + 1) // 2 * (64 + 26), 2 * 96)
     with pytest.raises(Cancelled):
         comparison_video(variants, tmp_path / "stopped.mp4", stop=lambda: True)
+
+
+def test_files_hold_what_the_screen_shows(results: dict[int, Segmentation], tmp_path: Path) -> None:
+    variants = [compare(f"K = {k}", results[k], results[3]) for k in (3, 2)]
+    n = len(results[3])
+
+    def told(settings: Settings) -> Settings:
+        return replace(settings, model="told")
+
+    steps = list(write_comparison(variants, tmp_path / "out", told=told))
+    assert steps == list(range(1, n + 1))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [each["title"] for each in record["variants"]] == ["K = 3", "K = 2"]
+    assert [each["settings"]["model"] for each in record["variants"]] == ["told", "told"]
+    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
+        frames = list(csv.DictReader(file))
+    assert [each["variant"] for each in table] == ["K = 3", "K = 2"]
+    for row, variant in zip(table, variants, strict=True):
+        assert float(row["flicker"]) == pytest.approx(variant.measures.flicker, rel=1e-5)
+        assert row["J"] == ("" if variant.measures.j is None else f"{variant.measures.j:.6g}")
+        assert int(row["frames"]) == n
+    assert len(frames) == 2 * n
+    assert frames[0]["flicker"] == ""  # there is no frame before the first
+    for row, flicker in zip(frames, variants[0].measures.over_frames.flicker, strict=False):
+        assert row["flicker"] == ("" if flicker is None else f"{flicker:.6g}")
+    assert any(each["flicker"] for each in frames)
+    with pytest.raises(Cancelled):
+        list(write_comparison(variants, tmp_path / "stopped", stop=lambda: True))
 
 
 def test_one_clip_alone_is_not_renamed(clip: Clip, tiny_model: Path) -> None:

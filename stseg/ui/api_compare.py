@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from stseg.comparison import Compared, compare, comparison_video, plan, with_variant
+from stseg.comparison import Compared, compare, plan, with_variant
+from stseg.comparison_files import comparison_video
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.ui.controls import check_offered, read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input, settings_inputs, stride_input

@@ -27,6 +27,7 @@ from stseg.naming import Table, permutation
 from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
+from stseg.ui import compare_files
 from stseg.ui.controls import TAUS, check_offered
 from stseg.ui.markup import ENLARGE, board, drawing, figure, note, photo
 from stseg.ui.over_frames import JUMP, lines_over_frames
@@ -169,6 +170,15 @@ def build() -> TabView:
             "labels are matched one-to-one by overlap first.",
             elem_id="compare-tint",
         )
+        write = gr.Button("Write files", size="sm", scale=0, min_width=120, elem_id="compare-write")
+        download = gr.DownloadButton(
+            compare_files.DOWNLOAD,
+            interactive=False,
+            size="sm",
+            scale=0,
+            min_width=180,
+            elem_id="compare-download",
+        )
     shown = gr.HTML(note(UNSEGMENTED), js_on_load=ENLARGE + JUMP, elem_id="comparison")
     return TabView(
         pictures=(shown,),
@@ -183,6 +193,13 @@ def build() -> TabView:
                 reads=(models, k, tau, flow, refinement),
                 check=_planned,
                 called="the comparison",
+            ),
+            Job(
+                write.click,
+                compare_files.write,
+                fills=(download,),
+                check=compare_files.needs_variants,
+                called="the writing of the comparison",
             ),
         ),
     )

@@ -103,5 +103,6 @@ def _command(shown: Shown) -> str:
 
 
 def _size(path: Path) -> str:
+    """The size of a file, as a person reads it."""
     size = path.stat().st_size
     return f"{size / 2**20:.1f} MB" if size >= 2**20 / 10 else f"{max(1, round(size / 2**10))} kB"

@@ -103,6 +103,8 @@
     play: 'Run through the frames, over and over.',
     next: 'One frame on (right arrow).',
     compare: 'Segment the clip under each variant that is chosen, and measure them.',
+    'compare-write': 'Write the variants as one video, and their figures as CSV and JSON.',
+    'compare-download': 'Video and figures of the comparison, as a .zip.',
     'keep-merged': 'Put the merged labels beside the others in the tab Compare.',
     'fit-start': 'Go on training on this clip alone.',
     'fit-stop': 'End the fit; what it learnt so far is kept.',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,12 @@ import pytest
 from unseen_page import REQUEST, Page, finished, given
 
 from stseg.comparison import compare
+from stseg.comparison_files import FILES
 from stseg.measures import consistency
 from stseg.naming import Naming
 from stseg.records import Clip
 from stseg.ui import compare as tab
+from stseg.ui import compare_files
 from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session
@@ -219,3 +223,25 @@ def test_what_the_table_sums_up_is_drawn_frame_by_frame(page: Page) -> None:
     told = replace(first.measures.over_frames, j=(None, 0.5, *[None] * frames))
     one = (replace(first, measures=replace(first.measures, over_frames=told)),)
     assert "J of each frame" in tab._lines(one, frames, 1)  # longer than what is shown, too
+
+
+def test_what_is_compared_can_be_taken_along(page: Page) -> None:
+    job = next(job for view in page.views for job in view.jobs if job.run is compare_files.write)
+    announcement(page.sessions, job)(REQUEST)
+    values = page.values[:SETTINGS]
+    *_, ready, last = given(iter(handler(page.sessions, job)(REQUEST, *values)))
+    button = ready[2]
+    assert button["label"] == "Comparison · small"
+    assert "The comparison of small is written: 2 variants" in last[0]
+    with zipfile.ZipFile(button["value"]) as archive:
+        assert sorted(archive.namelist()) == [
+            "small-comparison/",
+            *sorted(f"small-comparison/{name}" for name in FILES),
+        ]
+        record = json.loads(archive.read("small-comparison/comparison.json"))
+    assert [each["title"] for each in record["variants"]] == ["Shown", "Fitted"]
+    assert all("/" not in each["settings"]["model"] for each in record["variants"])
+    page.session.compared = ()
+    announcement(page.sessions, job)(REQUEST)
+    with pytest.raises(gr.Error, match="Nothing is compared yet"):
+        list(handler(page.sessions, job)(REQUEST, *values))

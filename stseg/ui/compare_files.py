@@ -1,0 +1,49 @@
+"""The files of the tab Compare: written when somebody asks for them, as one archive."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from stseg.comparison_files import write_comparison
+from stseg.errors import InputError
+from stseg.ui.view import Context, Progress
+from stseg.ui.work import INTERVAL, told_settings
+
+DOWNLOAD = "Comparison"
+NOTHING: dict[str, Any] = {"label": DOWNLOAD, "value": None, "interactive": False}
+"""The button before anything is written."""
+
+
+def needs_variants(context: Context) -> None:
+    """Raises InputError where nothing is compared yet."""
+    if not context.compared():
+        raise InputError("Nothing is compared yet. Press Compare first.")
+
+
+def write(context: Context) -> Iterator[Progress]:
+    """Write the archive of what is compared now."""
+    needs_variants(context)
+    variants = tuple(context.compared())
+    clip, total = variants[0].result.clip, min(len(each.result) for each in variants)
+    doing = f"Writing the comparison of {clip.name}"
+    yield Progress(f"{doing} …", 0, total, values=(gr.update(**NOTHING),))
+    folder = context.served() / f"{clip.name}-comparison"
+    last = -math.inf
+    try:
+        for done in write_comparison(variants, folder, context.stop, told_settings):
+            if time.perf_counter() - last >= INTERVAL:
+                yield Progress(f"{doing}: frame {done} of {total}", done, total)
+                last = time.perf_counter()
+        path = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    label = f"{DOWNLOAD} · {clip.name}"  # it stays when another clip is chosen
+    ready = gr.update(label=label, value=path, interactive=True)
+    told = f"The comparison of {clip.name} is written: {len(variants)} variants, {total} frames."
+    yield Progress(told, values=(ready,), broken_off=(ready,))
