@@ -191,6 +191,7 @@ def build() -> TabView:
                 start.click,
                 _run,
                 reads=(models, k, tau, flow, refinement),
+                fills=(download,),
                 check=_planned,
                 called="the comparison",
             ),
@@ -227,7 +228,9 @@ def _run(
         for each in brought[: MOST - len(made)]:
             together = with_variant(together, each)
         context.keep(together)
-        yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
+        # What was written is of other variants.
+        off = (compare_files.nothing(),)
+        yield Progress(f"{doing}: done.", number, len(planned), off, redraw=True)
     ended = _ended(context.compared(), brought, shown.result.clip.name)
     yield Progress(" ".join([ended, *notes]))
 

@@ -16,8 +16,11 @@ from stseg.ui.view import Context, Progress
 from stseg.ui.work import INTERVAL, told_settings
 
 DOWNLOAD = "Comparison"
-NOTHING: dict[str, Any] = {"label": DOWNLOAD, "value": None, "interactive": False}
-"""The button before anything is written."""
+
+
+def nothing() -> Any:
+    """The button before anything is written."""
+    return gr.update(label=DOWNLOAD, value=None, interactive=False)
 
 
 def needs_variants(context: Context) -> None:
@@ -32,7 +35,7 @@ def write(context: Context) -> Iterator[Progress]:
     variants = tuple(context.compared())
     clip, total = variants[0].result.clip, min(len(each.result) for each in variants)
     doing = f"Writing the comparison of {clip.name}"
-    yield Progress(f"{doing} …", 0, total, values=(gr.update(**NOTHING),))
+    yield Progress(f"{doing} …", 0, total, values=(nothing(),))
     folder = context.served() / f"{clip.name}-comparison"
     last = -math.inf
     try:

@@ -94,7 +94,10 @@ def test_what_was_brought_outlives_one_that_fails(
 
 
 def test_what_was_brought_stands_beside_the_others(page: Page) -> None:
-    *_, last = given(started(page))
+    *steps, last = given(started(page))
+    ended = next(step for step in steps if "done." in step[0])
+    assert ended[2]["label"] == "Comparison"  # what was written is of other variants
+    assert not ended[2]["interactive"]
     assert len(titles(page)) == 3
     assert titles(page)[-1] == "Fitted"
     assert "3 variants of small, side by side." in last[0]
