@@ -20,6 +20,7 @@ from stseg.layouts import DataSet, Entry
 from stseg.records import Settings
 from stseg.scoring import report
 from stseg.ui.offered import ALL, splits
+from stseg.ui.private import told_settings
 
 CACHED = "cached"
 INTERVAL = 0.5
@@ -54,10 +55,10 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """The report that ``python -m stseg evaluate --json`` writes, and what it lacks so far."""
-        about = {"dataset": self.data_set.kind, "model": self.settings.model}
-        about["flow"] = self.settings.flow
+        told = told_settings(self.settings)
+        about = {"dataset": self.data_set.kind, "model": told.model, "flow": told.flow}
         failed = {each.name: each.reason for each in self.outcomes if isinstance(each, Failure)}
-        result = report(self.scores, self.settings, about, self.data_set.protocol)
+        result = report(self.scores, told, about, self.data_set.protocol)
         known = {each.name for each in self.outcomes}
         left = [entry.name for entry in self.entries if entry.name not in known]
         return {**result, "absent": list(self.absent), "failed": failed, "unscored": left}

@@ -12,8 +12,9 @@ import gradio as gr
 
 from stseg.comparison_files import write_comparison
 from stseg.errors import InputError
+from stseg.ui.private import told_settings
 from stseg.ui.view import Context, Progress
-from stseg.ui.work import INTERVAL, told_settings
+from stseg.ui.work import INTERVAL
 
 DOWNLOAD = "Comparison"
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+
+from stseg.flow import ESTIMATORS
+from stseg.records import Settings
+from stseg.variants import VARIANTS
 
 _PREFIX = "stseg-private-"
 
@@ -18,3 +23,12 @@ def told_path(path: Path) -> str:
     if any(part.startswith(_PREFIX) for part in path.parts):
         return path.name
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def told_settings(settings: Settings) -> Settings:
+    """Settings as files may tell them: of what is the visitor's own the name alone."""
+    if settings.flow not in ESTIMATORS:
+        settings = replace(settings, flow=told_path(Path(settings.flow)))
+    if settings.model not in VARIANTS:  # all other models that the page takes were fitted on it
+        settings = replace(settings, model=Path(settings.model).name)
+    return settings

@@ -25,9 +25,8 @@ from stseg.render import jpeg, shrink
 from stseg.settings_file import write_settings
 from stseg.spool import Spool
 from stseg.ui.pace import expected_frames, in_words
-from stseg.ui.private import told_path
+from stseg.ui.private import told_path, told_settings
 from stseg.ui.shown import Choice, Footage, Shown, shown_of
-from stseg.variants import VARIANTS
 
 LONGEST_SIDE = 854
 """Pictures on the page are no larger than this."""
@@ -153,15 +152,6 @@ def command_of(result: Segmentation) -> str:
     """The command that makes a result again, which tells of no folder of this machine."""
     told = told_settings(result.settings)
     return command_line(result.clip, told, f"out/{result.clip.name}", told_path)
-
-
-def told_settings(settings: Settings) -> Settings:
-    """Settings as files may tell them: of what is the visitor's own the name alone."""
-    if settings.flow not in ESTIMATORS:
-        settings = replace(settings, flow=told_path(Path(settings.flow)))
-    if settings.model not in VARIANTS:  # all other models that the page takes were fitted on it
-        settings = replace(settings, model=Path(settings.model).name)
-    return settings
 
 
 def told_flow(settings: Settings) -> str:

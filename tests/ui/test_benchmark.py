@@ -69,6 +69,8 @@ def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
     assert latest.scores[0].pictures.keys() == {"best", "worst"}
     told = latest.to_json()
     assert told["settings"]["flow"] == "cached"
+    own = replace(latest, settings=replace(latest.settings, model="/srv/job-1/mine.safetensors"))
+    assert own.to_json()["model"] == own.to_json()["settings"]["model"] == "mine.safetensors"
     count = len(latest.scores)
     assert told["unscored"] == ["crossing", "orbit", "pause"][count:]
     assert f">Mean of {count} of 3</th>" in board_of(latest)
