@@ -138,6 +138,10 @@ def frame_stems(source: Path) -> list[str]:
     return [Path(name).stem for name in frame_files(source)]
 
 
+TURNS = (41, 4041)
+"""From the last second of a minute or an hour to the next one, as clocks tell them: 5959, 10000."""
+
+
 def gap_notes(clip: Clip, n: int) -> list[str]:
     """A sentence on the gaps in the numbers of the first ``n`` frames of a folder; else none.
 
@@ -156,7 +160,7 @@ def gap_notes(clip: Clip, n: int) -> list[str]:
     gaps = [
         place
         for place, step in enumerate(steps)
-        if step >= 2 * usual and (known[place] % 100, known[place + 1] % 100) != (59, 0)
+        if step >= 2 * usual and not (known[place] % 100 == 59 and step in TURNS)
     ]
     if not gaps:
         return []

@@ -34,9 +34,10 @@ def write_comparison(
 ) -> Iterator[int]:
     """Write ``FILES`` into ``folder``, step by step: gives the number of frames done.
 
-    ``comparison.json`` has everything; ``comparison.csv`` a line for each variant, ``frames.csv``
-    one for each variant and frame. J, F, flicker, L_r and L_c are fractions, the residual is in
-    pixels a frame; a cell is empty where there is no such figure.
+    ``comparison.json`` has everything, and the η of L_c, which is the same for all;
+    ``comparison.csv`` a line for each variant, ``frames.csv`` one for each variant and frame. J, F,
+    flicker, L_r and L_c are fractions, the residual is in pixels a frame; a cell is empty where
+    there is no such figure.
 
     Args:
         variants: of one clip, the first as reference.
@@ -56,7 +57,8 @@ def write_comparison(
         settings = told(each.result.settings).to_json()
         rows.append({**each.to_json(), "frames": len(each.result), "settings": settings})
     about = {"name": clip.name, "size": list(clip.size), "fps": clip.fps}
-    text = json.dumps({"clip": about, "variants": rows}, indent=2, ensure_ascii=False)
+    record_of = {"clip": about, "eta": variants[0].measures.eta, "variants": rows}
+    text = json.dumps(record_of, indent=2, ensure_ascii=False)
     write_atomically(record, text.encode())
     named = [name for name in rows[0] if name not in ("title", "per_frame", "settings")]
     write_atomically(

@@ -136,6 +136,7 @@ def test_files_hold_what_the_screen_shows(results: dict[int, Segmentation], tmp_
     assert steps == list(range(1, n + 1))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert record["eta"] == variants[0].measures.eta
     assert [each["title"] for each in record["variants"]] == ["K = 3", "K = 2"]
     assert [each["settings"]["model"] for each in record["variants"]] == ["told", "told"]
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:

@@ -152,7 +152,6 @@ def test_settings_look_at_types_and_keep_plain_ones() -> None:
     code = f"""
 import json
 import reprlib
-import reprlib
 from pathlib import Path
 import numpy as np
 from dataclasses import replace

@@ -355,6 +355,7 @@ def test_void_sites_of_an_object_with_a_folder_of_its_own_leave_the_others(tmp_p
         ([1000, 1033, 1067, 1100], ""),  # time stamps
         ([125957, 125958, 125959, 130000, 130001], ""),  # as on a clock
         ([57, 58, 59, 160, 161], "between 59.png and 160.png"),
+        ([57, 58, 59, 300, 301], "between 59.png and 300.png"),
         ([4, 9], ""),  # nothing tells what is usual
     ],
 )

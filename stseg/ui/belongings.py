@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from stseg.errors import Cancelled, InputError
 from stseg.records import Clip, Settings
-from stseg.ui.controls import OWN_FLOW, OWN_MODEL, settings_on_page
+from stseg.ui.controls import MODEL, OWN_FLOW, OWN_MODEL, settings_on_page
 from stseg.ui.private import private_folder
 from stseg.uploads import Door
 
@@ -143,12 +143,21 @@ class Belongings:
         self.flow = OwnFlow(kept, clip)
         return self.flow
 
-    def settings(self, clip: Clip | None, values: Sequence[Any]) -> Settings:
+    def settings(
+        self, clip: Clip | None, values: Sequence[Any], model: str | None = None
+    ) -> Settings:
         """``plain_settings`` with the flow that was brought for ``clip`` in its place.
+
+        Args:
+            clip: that is to be segmented.
+            values: of the controls.
+            model: instead of the one that they say.
 
         Raises:
             InputError: a value is unusable, or no flow of this clip was brought.
         """
+        if model is not None:
+            values = [model if place == MODEL else value for place, value in enumerate(values)]
         settings = self.plain_settings(values)
         if settings.flow != OWN_FLOW:
             return settings

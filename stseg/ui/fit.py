@@ -156,7 +156,7 @@ def _chosen(
         raise InputError(f"There is no model {base!r} here. Choose one of those offered.")
     if size not in SIZES:
         raise InputError(f"There is no grid {size!r}. Choose one of {', '.join(SIZES)}.")
-    settings = context.settings()
+    settings = context.settings(base)  # whatever is chosen on the left
     taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
     # The fit needs no flow that leads backwards, and flow of one's own may have none.
     forwards = replace(settings, taus=taus, model=base)

@@ -81,6 +81,12 @@ def _sentences() -> Iterator[None]:
         full = no_space(error) if isinstance(error, OSError) else None
         if full is not None:
             logger.error("%s", full)
-            raise gr.Error(DISK_FULL, print_exception=False) from error
-        logger.exception("Unexpected error")
-        raise gr.Error(UNEXPECTED, print_exception=False) from error
+        else:
+            logger.exception("Unexpected error")
+        raise gr.Error(unexpected(error), print_exception=False) from error
+
+
+def unexpected(error: Exception) -> str:
+    """The sentence on what nobody foresaw."""
+    full = no_space(error) if isinstance(error, OSError) else None
+    return UNEXPECTED if full is None else DISK_FULL

@@ -20,7 +20,7 @@ from stseg.records import Segmentation
 from stseg.ui import markup
 from stseg.ui.controls import ETA, SETTINGS, TITLES
 from stseg.ui.given import number
-from stseg.ui.guard import UNEXPECTED, guarded
+from stseg.ui.guard import guarded, unexpected
 from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
@@ -59,8 +59,8 @@ def awaited(session: Session, ticket: int) -> Iterator[None]:
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
     """Answers the press at once: what ran before for this visitor ends.
 
-    It takes the same as ``handler``. What cannot be done ends nothing: where work goes on, all that
-    happens is the sentence; else the work tells it.
+    It takes the same as ``handler``. What ``job.check`` refuses ends nothing: where work goes on,
+    all that happens is the sentence; else the work tells it.
     """
 
     def announce(request: gr.Request, *values: Any) -> str:
@@ -117,8 +117,8 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         except InputError as error:
             latest = Progress(FAILED.format(error))
             raise
-        except Exception:
-            latest = Progress(FAILED.format(UNEXPECTED))
+        except Exception as error:
+            latest = Progress(FAILED.format(unexpected(error)))
             raise
         finally:
             session.end(ticket)
@@ -165,7 +165,7 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
     return Context(
         clip=clip,
         shown=session.shown,
-        settings=lambda: session.own.settings(clip, values),
+        settings=lambda model=None: session.own.settings(clip, values, model),
         eta=lambda: number(TITLES["eta"], values[ETA], 1.0) / 100,
         plain_settings=lambda: session.own.plain_settings(values),
         stop=stop,

@@ -20,6 +20,8 @@ from stseg.ui.session import SEGMENT, WRITE, Session
 from stseg.ui.shown import Choice, Shown
 from stseg.ui.work import Step, segment_clip, write_files
 
+UNWRITTEN = "The files are not written. Press Write files in Downloads to try again."
+
 WAITING = "Waiting for the machine, which is at other work …"
 
 
@@ -111,8 +113,10 @@ class Running:
         try:
             with awaited(session, ticket):
                 session.following = False
-                yield from self._write_shown(session, ticket)
-                yield from self._write_missing(session, ticket)
+                if (yield from self._write_shown(session, ticket)):
+                    yield from self._write_missing(session, ticket)
+                elif session.current(ticket):
+                    yield self._ended(session, markup.status(UNWRITTEN))
         finally:
             session.end(ticket)
 

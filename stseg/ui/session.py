@@ -246,9 +246,11 @@ class Session:
             shown = shown.chosen(self.choice) or shown
             before = self.shown.result.settings if self.shown else None
             self.compared = beside(self.compared, shown.result.settings, before)
-            part = bool(self.compared) and len(self.compared[0].result) < len(shown)
-            if part and shown.footage is not None:
-                self.compared = ()  # they were beside the first frames of a run that was stopped
+            if shown.footage is not None and self.compared:
+                first = self.compared[0].result
+                alike = first.settings.max_frames == shown.result.settings.max_frames
+                if alike and len(first) < len(shown):  # beside what a stopped run had
+                    self.compared = ()
             self.shown, self.folder = shown, folder
             return shown
 

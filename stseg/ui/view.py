@@ -54,7 +54,7 @@ class Context:
             ``Segmentation``, ``shown.footage`` has its flow (``FlowFields``) and its frames.
         settings: what the left column says. A function, since it raises ``InputError`` for values
             out of range or flow of another clip, and most jobs need none of them. Uploaded flow
-            is already a path.
+            is already a path. It takes the name of a model that is to be there instead.
         plain_settings: the same for work on other clips than the chosen one, to which uploaded
             flow does not belong: that it is chosen is all that they say (``OWN_FLOW``).
         eta: η alone, as the left column says it now. Raises ``InputError`` as ``settings`` does.
@@ -76,7 +76,7 @@ class Context:
 
     clip: Clip | None
     shown: Shown | None
-    settings: Callable[[], Settings]
+    settings: Callable[..., Settings]
     plain_settings: Callable[[], Settings]
     eta: Callable[[], float]
     stop: Stop

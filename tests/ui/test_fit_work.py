@@ -142,7 +142,7 @@ def context(
     return Context(
         clip=clip,
         shown=None,
-        settings=lambda: Settings(k=2, taus=(-1, 1), max_frames=6),
+        settings=lambda model=None: Settings(k=2, taus=(-1, 1), max_frames=6),
         plain_settings=Settings,
         eta=lambda: 0.01,
         stop=stop,

@@ -296,11 +296,15 @@ def test_files_that_can_go_nowhere_are_tried_once(shown: Shown) -> None:
     page = Page(replace(shown, written={}))
     assert page.session.begin_files()
     shutil.rmtree(page.session.own.served)  # somebody swept the temporary files
-    done = threading.Thread(target=lambda: list(page.running.write(REQUEST)))
+    told: list[Any] = []
+    done = threading.Thread(target=lambda: told.extend(page.running.write(REQUEST)))
     done.start()
     done.join(20)
     assert not done.is_alive()
     assert not page.session.busy
+    assert len(told) == 1
+    assert "The files are not written." in told[0][0]
+    assert 'class="status idle"' in told[0][0]
     page.sessions.close_all()
 
 
@@ -319,5 +323,11 @@ def test_variants_beside_a_stopped_run_go_when_it_is_whole(part: Page, shown: Sh
     reference, other = session.compared
     assert reference.title.endswith(f", {frames} frames")
     assert other.title == "Other"
+    kept = session.compared
     session.show(shown, session.own.new_folder())
     assert session.compared == ()
+    # What was fitted to fewer frames on purpose waits for a first result.
+    few = replace(kept[1].result, settings=replace(kept[1].result.settings, max_frames=3))
+    session.compared, session.shown = (replace(kept[0], result=few, title="Fitted"),), None
+    session.show(shown, session.own.new_folder())
+    assert [each.title for each in session.compared] == ["Fitted, 3 frames"]

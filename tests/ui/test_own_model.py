@@ -38,6 +38,8 @@ def test_without_a_fit_there_is_nothing_to_segment_with(page: Page) -> None:
     page.session.controls = chosen(page)
     badge = page.events.estimate(REQUEST, *chosen(page))
     assert "No model is fitted yet" in badge  # it says so before Segment is pressed
+    # A fit begins with a model of its own, so that it may be pressed.
+    assert page.session.own.settings(None, chosen(page), "full").model == "full"
     page.running.announce(REQUEST, *chosen(page), *page.values[SETTINGS:])
     with pytest.raises(gr.Error, match="No model is fitted yet"):
         list(guarded(page.running.segment)(REQUEST, *chosen(page)))
