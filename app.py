@@ -39,8 +39,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         metavar="NAME=NUMBER",
         help="a limit of what visitors upload, for instance frames=6000; megabytes, seconds, "
-        "frames, side (pixels), clips (that one visitor keeps), and of the process that decodes a "
-        "file memory (MiB), patience and effort (CPU seconds of a frame and of a file) (default: "
+        "frames, side (pixels), clips (that one visitor keeps), weights (MiB of a model), and "
+        "of the process that decodes a file memory (MiB), patience and effort (CPU seconds of a "
+        "frame and of a file) (default: "
         f"{LIMITS}, separated by commas)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")

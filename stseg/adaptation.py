@@ -26,7 +26,7 @@ from stseg.motion import FitSettings, motion_model
 from stseg.records import K_RANGE, SEED_MAX, TAU_MAX, Clip, grid_for
 from stseg.repeats import DistinctFrames
 from stseg.train_settings import Stage, TrainSettings
-from stseg.variants import model_path
+from stseg.variants import VARIANTS, model_path
 from stseg.volume import FlowFields
 from stseg.windows import sample_volumes
 
@@ -246,7 +246,7 @@ class Adaptation:
         card = {
             **self._checkpoint.card,
             "fitted": {
-                "base": self._base,
+                "base": self._base if self._base in VARIANTS else Path(self._base).name,
                 "clip": self._clip.name,
                 "settings": {
                     name: list(value) if isinstance(value, tuple) else value

@@ -22,7 +22,9 @@ class Limits:
         memory: what the process that decodes a file may take beside itself, in MiB.
         patience: CPU seconds that one frame may take it.
         effort: CPU seconds that a whole file may take it.
-        clips: number of clips of one visitor that stay at a time; the oldest goes. As many flows.
+        clips: number of clips of one visitor that stay at a time; the oldest goes. As many flows,
+            and as many models.
+        weights: size of a model (a checkpoint), in MiB.
 
     Raises:
         InputError: a limit is not a positive number.
@@ -36,6 +38,7 @@ class Limits:
     patience: int = 8
     effort: int = 900
     clips: int = 12
+    weights: int = 64
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -57,6 +60,14 @@ class Limits:
             raise InputError(
                 f"{name!r} has {size / MIB:,.0f} MiB, but at most {self.megabytes:,} MiB are taken "
                 "here. Cut it, or compress it more."
+            )
+
+    def check_weights(self, size: int, name: str) -> None:
+        """Raise ``InputError`` for a checkpoint of more than ``weights``."""
+        if size > self.weights * MIB:
+            raise InputError(
+                f"{name!r} has {size / MIB:,.0f} MiB, but a model of at most {self.weights:,} MiB "
+                "is taken here. Give a smaller network, or run STSeg on your own machine."
             )
 
     def check_video(self, size: tuple[int, int], frames: int, seconds: float, name: str) -> None:

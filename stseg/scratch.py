@@ -12,7 +12,9 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_PREFIX = "stseg-app-"
+PREFIX = "stseg-app-"
+"""Of the name of the folder."""
+
 _OWNER = ".owner"
 _YOUNG = 3600.0
 """Seconds for which a folder without an owner may be one that is being made."""
@@ -30,7 +32,7 @@ class Scratch:
 
     def __init__(self) -> None:
         remove_stale()
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         making = self.path / f"{_OWNER}.part"
         self._owner: int | None = os.open(making, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._owner, fcntl.LOCK_EX)
@@ -47,7 +49,7 @@ class Scratch:
 def remove_stale() -> int:
     """Remove the folders of apps of this user that do not run any more; their number."""
     removed = 0
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if _is_stale(folder):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stseg.bounded import first, prepare, stream
+from stseg.checkpoint import load_checkpoint
 from stseg.errors import InputError
 from stseg.flow import open_flow, own_fields, write_flow_file
 from stseg.limits import Limits
@@ -78,10 +79,30 @@ class Door:
                 told = str(error).replace(str(path), path.name).replace(str(kept), path.name)
                 raise InputError(told) from error
 
+    def model(self, path: Path) -> tuple[int, ...]:
+        """A checkpoint that somebody brings: the K that it gives.
+
+        It is read in this process: safetensors are made for files of strangers.
+
+        Raises:
+            InputError: it is no checkpoint of STSeg, or beyond a limit.
+        """
+        _check_there(path)
+        self.limits.check_weights(path.stat().st_size, path.name)
+        with self._turn:
+            try:
+                return load_checkpoint(path).network.settings.ks
+            except InputError as error:
+                raise InputError(str(error).replace(str(path), path.name)) from error
+
     def _check_file(self, path: Path) -> None:
-        if path.is_symlink() or not path.exists():
-            raise InputError(f"{path.name!r} is not a file. Upload the file itself.")
+        _check_there(path)
         self.limits.check_bytes(path.stat().st_size, path.name)
+
+
+def _check_there(path: Path) -> None:
+    if path.is_symlink() or not path.exists():
+        raise InputError(f"{path.name!r} is not a file. Upload the file itself.")
 
 
 def _fields(path: Path, clip: Clip, max_frames: int | None) -> Iterator[np.ndarray]:

@@ -384,7 +384,7 @@ def test_the_fitted_model_segments_the_clip(
     work.save(path)
     card = load_checkpoint(path).card
     assert card["note"] == "untrained"
-    assert card["fitted"]["base"] == str(tiny_model)
+    assert card["fitted"]["base"] == tiny_model.name  # no folder of this machine, as in train
     assert card["fitted"]["clip"] == clip.name
     assert card["fitted"]["settings"]["k"] == 3
     assert card["fitted"]["steps"] == 4

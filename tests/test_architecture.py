@@ -90,7 +90,7 @@ FLOORS: dict[str, int] = {
     "stseg.clip_flow": 8,
     "stseg.truth": 4,
     "stseg.known_flow": 4,
-    "stseg.uploads": 4,
+    "stseg.uploads": 5,
     "stseg.mask_files": 6,
     "stseg.scoring": 5,
     "stseg.verdict": 6,

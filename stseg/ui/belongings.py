@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Container, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +48,7 @@ class Belongings:
 
     Attributes:
         flow: the flow that the visitor brought last, or None.
-        model: the checkpoint that they fitted last, or None.
+        model: the checkpoint that they fitted or brought last, or None.
         names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
     """
@@ -59,6 +59,7 @@ class Belongings:
         self.flow: OwnFlow | None = None
         self.model: Path | None = None
         self._flows: list[Path] = []
+        self._models: list[Path] = []
         self._door = door
         self._all_served = served
         self.private = private_folder(scratch)
@@ -89,12 +90,8 @@ class Belongings:
         Raises:
             InputError: it is no video, or beyond a limit.
         """
-        taken = self.take_upload(path)
-        try:
+        with self._taken(path) as taken:
             return self._door.video(taken)
-        except InputError:
-            shutil.rmtree(taken.parent, ignore_errors=True)
-            raise
 
     def keep_video(self, clip: Clip, thumbnail: str, used: Collection[Clip | None]) -> list[Clip]:
         """Keep a clip of the visitor's; beyond the limit the oldest that are not used go.
@@ -136,49 +133,88 @@ class Belongings:
             self._door.flow(taken, clip, kept, max_frames)
         finally:
             shutil.rmtree(taken.parent, ignore_errors=True)
-        self._flows.append(kept)
-        for old in self._surplus(self._flows, {kept, *used}):
-            self._flows.remove(old)
-            shutil.rmtree(old.parent, ignore_errors=True)
+        self._add(kept, self._flows, used)
         self.flow = OwnFlow(kept, clip)
         return self.flow
 
+    def take_model(self, path: Path, used: Collection[Path]) -> tuple[int, ...]:
+        """Take an uploaded checkpoint: ``model`` from now on. As with clips, one too many goes.
+
+        Args:
+            path: what was uploaded.
+            used: models that must stay.
+
+        Returns:
+            the K that it gives.
+
+        Raises:
+            InputError: it is no checkpoint of STSeg, or beyond a limit.
+        """
+        with self._taken(path) as taken:
+            ks = self._door.model(taken)
+        self._add(taken, self._models, used)
+        self.model = taken
+        return ks
+
+    @contextmanager
+    def _taken(self, path: Path) -> Iterator[Path]:
+        """An upload that was taken, which does not stay where the block refuses it."""
+        taken = self.take_upload(path)
+        try:
+            yield taken
+        except InputError:
+            shutil.rmtree(taken.parent, ignore_errors=True)
+            raise
+
+    def _add(self, new: Path, kept: list[Path], used: Collection[Path]) -> None:
+        """Keep a file, each in a folder of its own, and remove those that are too many."""
+        kept.append(new)
+        for old in self._surplus(kept, {new, *used}):
+            kept.remove(old)
+            shutil.rmtree(old.parent, ignore_errors=True)
+
     def settings(
-        self, clip: Clip | None, values: Sequence[Any], model: str | None = None
+        self,
+        clip: Clip | None,
+        values: Sequence[Any],
+        model: str | None = None,
+        own: Path | None = None,
     ) -> Settings:
         """``plain_settings`` with the flow that was brought for ``clip`` in its place.
 
         Args:
             clip: that is to be segmented.
             values: of the controls.
-            model: instead of the one that they say.
+            model: its name instead of the one that they say.
+            own: see ``plain_settings``.
 
         Raises:
             InputError: a value is unusable, or no flow of this clip was brought.
         """
         if model is not None:
             values = [model if place == MODEL else value for place, value in enumerate(values)]
-        settings = self.plain_settings(values)
+        settings = self.plain_settings(values, own)
         if settings.flow != OWN_FLOW:
             return settings
         return replace(settings, flow=str(self.flow_for(clip)))
 
-    def plain_settings(self, values: Sequence[Any]) -> Settings:
-        """What the controls say, with the model that was fitted in its place.
+    def plain_settings(self, values: Sequence[Any], own: Path | None = None) -> Settings:
+        """What the controls say, with the model of the visitor's own in its place.
 
         Flow of one's own, which belongs to one clip, is still called ``OWN_FLOW``.
 
+        Args:
+            values: of the controls.
+            own: the visitor's own model as it was when the work was asked for; None takes ``model``
+                as it is now.
+
         Raises:
-            InputError: a value is unusable, or nothing was fitted.
+            InputError: a value is unusable, or there is no model of their own.
         """
         settings = settings_on_page(*values)
         if settings.model != OWN_MODEL:
             return settings
-        if self.model is None:
-            raise InputError(
-                "No model is fitted yet. Press Fit on the tab Fit, or choose another model."
-            )
-        return replace(settings, model=str(self.model))
+        return replace(settings, model=str(_checked(own or self.model)))
 
     def flow_for(self, clip: Clip | None) -> Path:
         """The flow that the visitor brought for ``clip``.
@@ -211,15 +247,22 @@ class Belongings:
         """An empty folder that is not served."""
         return Path(tempfile.mkdtemp(dir=self.private))
 
-    def new_job_folder(self) -> Path:
+    def new_job_folder(self, latest: str = "") -> Path:
         """An empty folder that is served, for what a job offers; it stays until the visit ends.
 
         Those of an endpoint's calls stay for as many calls as clips of a visitor do.
 
+        Args:
+            latest: name of a job of whose folders only this one stays.
+
         Raises:
             Cancelled: the visitor left.
         """
-        folder = self.served / f"{_JOB}{secrets.token_urlsafe(8)}"
+        kind = f"{_JOB}{latest}-" if latest else _JOB
+        if latest:
+            for old in self.served.glob(f"{kind}*"):
+                shutil.rmtree(old, ignore_errors=True)
+        folder = self.served / f"{kind}{secrets.token_urlsafe(8)}"
         try:
             folder.mkdir()
         except FileNotFoundError as error:
@@ -237,3 +280,18 @@ class Belongings:
         self.uploads = {}
         for folder in (self.private, self.served):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checked(model: Path | None) -> Path:
+    """The visitor's own model. Raises InputError where there is none."""
+    if model is None:
+        raise InputError(
+            "There is no model of your own yet. Fit one on the tab Fit, upload one under Advanced, "
+            "or choose another model."
+        )
+    if not model.is_file():  # somebody cleared the temporary files of the server
+        raise InputError(
+            f"The model {model.name} is not there any more. Fit or upload it again, or choose "
+            "another model."
+        )
+    return model

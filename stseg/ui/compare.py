@@ -201,6 +201,7 @@ def build() -> TabView:
                 fills=(download,),
                 check=compare_files.needs_variants,
                 called="the writing of the comparison",
+                latest=True,
             ),
         ),
     )

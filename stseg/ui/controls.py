@@ -50,8 +50,10 @@ MODEL = 4
 OWN_FLOW = "own"
 """Name of the flow that the visitor uploads."""
 
-OWN_MODEL = "fitted"
-"""Name of the model that the visitor fitted last."""
+OWN_MODEL = "own"
+"""Name of the model that the visitor fitted or uploaded last."""
+
+OWN_MODEL_TITLE = "Your own, fitted or uploaded"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Controls:
     flow: gr.Dropdown
     model: gr.Dropdown
     own_flow: gr.UploadButton
+    own_model: gr.UploadButton
     k: gr.Slider
     eta: gr.Slider
     settings: Sequence[Any]
@@ -138,12 +141,18 @@ def build_controls(limits: Limits) -> Controls:
         model = gr.Dropdown(
             choices=[
                 *((variant.title, variant.name) for variant in variants),
-                ("Fitted on the tab Fit", OWN_MODEL),
+                (OWN_MODEL_TITLE, OWN_MODEL),
             ],
             value=first_offered([variant.name for variant in variants]),
             label="Model variant",
             info="How the network was trained.",
             elem_id="model",
+        )
+        own_model = gr.UploadButton(
+            "Upload a model (.safetensors)",
+            file_types=[".safetensors"],
+            size="sm",
+            elem_id="own-model",
         )
         linkage = gr.Dropdown(
             choices=[(LINKAGE_TITLES.get(name, name), name) for name in LINKAGES],
@@ -184,7 +193,9 @@ def build_controls(limits: Limits) -> Controls:
             stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
         badge = gr.HTML("", elem_id="badge")
     settings = (k, taus, eta, flow, model, linkage, frames, subsequence, stride, refine)
-    return Controls(gallery, upload, flow, model, own_flow, k, eta, settings, segment, stop, badge)
+    return Controls(
+        gallery, upload, flow, model, own_flow, own_model, k, eta, settings, segment, stop, badge
+    )
 
 
 def first_offered(names: Sequence[str]) -> str | None:
@@ -243,8 +254,8 @@ def read_settings(
     percent = number(called["eta"], eta, 1.0)
     if not 0 <= percent <= 100:
         raise InputError(f"{called['eta']} is {percent:g} %, but it is a percentage from 0 to 100.")
-    fitted = own_model and model == OWN_MODEL
-    check_offered([] if fitted else [model], [] if flow == OWN_FLOW else [flow])
+    own = own_model and model == OWN_MODEL
+    check_offered([] if own else [model], [] if flow == OWN_FLOW else [flow])
     return Settings(
         k=whole(called["k"], k, DEFAULTS.k),
         taus=tuple(wholes(called["tau"], taus, 1)),

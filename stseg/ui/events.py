@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stseg.ui.clips import Catalogue, thumbnail_uri
 from stseg.ui.controls import FLOW, MODEL, OWN_FLOW, OWN_MODEL, SETTINGS, settings_on_page
 from stseg.ui.desk import Desk
 from stseg.ui.example import Example
+from stseg.ui.fit_work import Fitted
 from stseg.ui.player import slider_update
 from stseg.ui.session import Session
 from stseg.ui.shown import Choice, Shown
@@ -100,15 +102,34 @@ class Events:
         name, clip = session.own.flow.path.name, session.own.flow.clip
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
-        chosen = [OWN_FLOW if place == FLOW else value for place, value in enumerate(values)]
+        chosen = _with(values, FLOW, OWN_FLOW)
         if not session.busy:
             session.stale = self._desk.stale(session, session.clip, chosen)  # which the line says
         return OWN_FLOW, line, self.estimate(request, *chosen)
 
-    def use_own_model(self, request: gr.Request, *values: Any) -> tuple[str, str]:
-        """The fitted model is to segment the clip: it is chosen on the left first."""
+    def bring_model(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
+        """A model of the visitor's own: it is checked at the door, and chosen at once."""
         session = self._desk.session(request)
-        chosen = [OWN_MODEL if place == MODEL else value for place, value in enumerate(values)]
+        ks = session.take_model(Path(path))
+        name = session.own.model.name if session.own.model else ""
+        given = ", ".join(str(k) for k in sorted(ks))
+        line = markup.status(f"The model {name} is taken: K = {given}. Press Segment.")
+        chosen = _with(values, MODEL, OWN_MODEL)
+        badge = self.estimate(request, *chosen)
+        if session.clip is not None and not session.busy:
+            with suppress(InputError):  # of another control, which the badge tells
+                session.stale = self._desk.stale(session, session.clip, chosen)  # the line says it
+        return OWN_MODEL, line, badge
+
+    def use_fitted(
+        self, request: gr.Request, fitted: Fitted | None, *values: Any
+    ) -> tuple[str, str]:
+        """A fitted model is to segment the clip: it is chosen on the left first."""
+        session = self._desk.session(request)
+        if fitted is None:
+            raise InputError("Nothing is fitted yet. Press Fit first.")
+        session.own.model = fitted.path  # another one may have been uploaded since
+        chosen = _with(values, MODEL, OWN_MODEL)
         session.own.settings(session.clip, chosen)
         return OWN_MODEL, self.estimate(request, *chosen)
 
@@ -157,6 +178,10 @@ class Events:
         session = self._desk.session(request)
         session.controls = values
         return self._desk.badge(session)
+
+    def badge(self, request: gr.Request) -> str:
+        """Work has ended: what is to be said of the left column now."""
+        return self._desk.badge(self._desk.session(request))
 
     def retune(self, request: gr.Request, *values: Any) -> tuple[Any, str]:
         """The same for the page: the badge, and before it a status that is true again."""
@@ -215,6 +240,11 @@ class Events:
     def _unmoved(self) -> tuple[Any, ...]:
         """The scene left as it is, after a status and a badge."""
         return self._desk.scene.unchanged()[2:]
+
+
+def _with(values: Sequence[Any], place: int, name: str) -> list[Any]:
+    """What the controls say once one of them says something else."""
+    return [name if index == place else value for index, value in enumerate(values)]
 
 
 def _at_rest(clip: Clip, shown: Shown | None) -> str:

@@ -18,7 +18,7 @@ from stseg.loss_chart import Curve
 from stseg.naming import matching_at
 from stseg.records import Clip, Settings, label_map
 from stseg.render import from_jpeg, overlay, shrink
-from stseg.ui.controls import first_offered
+from stseg.ui.controls import OWN_MODEL, OWN_MODEL_TITLE, first_offered
 from stseg.ui.curves import curves_svg
 from stseg.ui.fit_work import (
     FitStep,
@@ -29,8 +29,9 @@ from stseg.ui.fit_work import (
     watched,
 )
 from stseg.ui.markup import board, figure, note, photo
+from stseg.ui.told import model_title
 from stseg.ui.view import Context, Job, Progress, TabView
-from stseg.variants import VARIANTS, available_variants
+from stseg.variants import available_variants
 from stseg.volume import FlowFields
 
 TITLE = "Fit"
@@ -46,8 +47,8 @@ DEFAULTS = AdaptationSettings()
 SIZES = {"Coarse": (64, 112), "Full": (128, 224)}
 
 ABOUT = (
-    "Training goes on with the flow of the chosen clip alone, from a model that ships. K, τ, η and "
-    "the flow are those of the left column. No label is used."
+    "Training goes on with the flow of the chosen clip alone, from a model that ships or from your "
+    "own. K, τ, η and the flow are those of the left column. No label is used."
 )
 
 
@@ -57,7 +58,10 @@ def build() -> TabView:
     variants = available_variants()
     with gr.Row(elem_id="fit-options", equal_height=True):
         base = gr.Dropdown(
-            choices=[(each.title, each.name) for each in variants],
+            choices=[
+                *((each.title, each.name) for each in variants),
+                (OWN_MODEL_TITLE, OWN_MODEL),
+            ],
             value=first_offered([each.name for each in variants]),
             label="Start from",
             info="The trained model that the fit begins with.",
@@ -130,7 +134,7 @@ def build() -> TabView:
     fit = Job(
         start.click,
         _fit,
-        reads=(base, consistency, beta, steps, size),
+        reads=(base, consistency, beta, steps, size, fitted),
         fills=fills,
         stop=(stop.click,),
         check=_chosen,
@@ -138,13 +142,19 @@ def build() -> TabView:
         called="the fit",
     )
     add = Job(join.click, _join, reads=(fitted,), check=_fitting)
-    return TabView(jobs=(fit, add), segment_on=(use.click,))
+    return TabView(jobs=(fit, add), segment_on=((use.click, fitted),))
 
 
 def _chosen(
-    context: Context, base: str | None, consistency: bool, beta: float, steps: float, size: str
-) -> tuple[Clip, str, Settings, Settings, AdaptationSettings]:
-    """What to fit to, from which model, how to segment with it, which flow to read, and how to fit.
+    context: Context,
+    base: str | None,
+    consistency: bool,
+    beta: float,
+    steps: float,
+    size: str,
+    before: Fitted | None = None,
+) -> tuple[Clip, Settings, Settings, AdaptationSettings]:
+    """What to fit to, how to segment with the model it begins as, which flow to read, how to fit.
 
     Raises:
         InputError: something is not there, or makes no sense.
@@ -152,15 +162,16 @@ def _chosen(
     clip = context.clip
     if clip is None:
         raise InputError("No clip is chosen. Choose the clip to fit to on the left.")
-    if base not in [each.name for each in available_variants()]:
+    del before  # whatever was fitted
+    if base not in [*(each.name for each in available_variants()), OWN_MODEL]:
         raise InputError(f"There is no model {base!r} here. Choose one of those offered.")
     if size not in SIZES:
         raise InputError(f"There is no grid {size!r}. Choose one of {', '.join(SIZES)}.")
     settings = context.settings(base)  # whatever is chosen on the left
     taus = tuple(dict.fromkeys(abs(tau) for tau in settings.taus))
     # The fit needs no flow that leads backwards, and flow of one's own may have none.
-    forwards = replace(settings, taus=taus, model=base)
-    settings = replace(settings, model=base) if settings.flow in ESTIMATORS else forwards
+    forwards = replace(settings, taus=taus)
+    settings = settings if settings.flow in ESTIMATORS else forwards
     chosen = AdaptationSettings(
         k=settings.k,
         taus=taus,
@@ -169,47 +180,58 @@ def _chosen(
         steps=int(steps),
         size=SIZES[size],
     )
-    return clip, base, settings, forwards, chosen
+    return clip, settings, forwards, chosen
 
 
 def _fit(
-    context: Context, base: str | None, consistency: bool, beta: float, steps: float, size: str
+    context: Context,
+    base: str | None,
+    consistency: bool,
+    beta: float,
+    steps: float,
+    size: str,
+    before: Fitted | None,
 ) -> Iterator[Progress]:
-    clip, base, settings, forwards, chosen = _chosen(context, base, consistency, beta, steps, size)
+    clip, settings, forwards, chosen = _chosen(context, base, consistency, beta, steps, size)
+    start = model_title(settings.model)
     known = context.shown.footage if context.shown else None
     path = context.served() / f"{clip.name}-fitted.safetensors"
     yield Progress("Getting the flow of the clip …")
     # Chart, pictures and buttons are of one fit: those of an earlier one go together, and only when
-    # this one has learnt something that a Stop would keep.
-    no_file = gr.update(label=CHECKPOINT, value=None, interactive=False)
-    nothing: tuple[Any, ...] = (no_file, *_usable(False), None)
-    lost = (
-        f"The fit of {VARIANTS[base].title} to {clip.name} was broken off: nothing of it is kept."
-    )
+    # this one has learnt something that a Stop would keep. Where it does not come so far, the
+    # buttons are those of the earlier one again, whose model is the visitor's own as before.
+    nothing = _buttons(None)
+    lost = f"The fit of {start} to {clip.name} was broken off: nothing of it is kept."
     broken_off: tuple[Any, ...] | None = None
     image, names = None, None
     step = FitStep("")
-    for step in fit_clip(
-        clip, base, chosen, forwards, path, context.stop, known, context.cache, _every(chosen.steps)
-    ):
-        if image is None and step.first is not None and step.flow is not None:
-            frame = watched(len(step.flow.forward) + 1)
-            image, names = _image(context, clip, frame), _names(context, clip, frame, step.first)
-        values = None
-        if image is not None and step.done:
-            chart = _chart(clip, base, curves_of(step.told, COLOURS), chosen.steps)
-            values = (chart, _pictures(clip, step, image, names), *nothing)
-            nothing, broken_off = _skip(4), (note(lost), "", *_skip(4))
-        yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
+    every = _every(chosen.steps)
+    fitting = fit_clip(
+        clip, settings.model, chosen, forwards, path, context.stop, known, context.cache, every
+    )
+    try:
+        for step in fitting:
+            if image is None and step.first is not None and step.flow is not None:
+                frame = watched(len(step.flow.forward) + 1)
+                image = _image(context, clip, frame)
+                names = _names(context, clip, frame, step.first)
+            values = None
+            if image is not None and step.done:
+                chart = _chart(clip, start, curves_of(step.told, COLOURS), chosen.steps)
+                values = (chart, _pictures(clip, step, image, names), *nothing)
+                nothing, broken_off = _skip(4), (note(lost), "", *_buttons(before))
+            yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
+    except Exception:
+        if broken_off is not None:
+            yield Progress(lost, values=broken_off, broken_off=broken_off)
+        raise
     if step.saved is None or step.flow is None:
         return
-    title = f"Fitted to this clip from {VARIANTS[base].title}, K = {settings.k}"
+    title = f"Fitted to this clip from {start}, K = {settings.k}"
     if chosen.beta == 0:
         title += ", without L_c"
     fitted = Fitted(clip, step.saved, settings, title)
-    checkpoint = f"{CHECKPOINT} · {clip.name}"  # it stays when another clip is chosen
-    ready = gr.update(label=checkpoint, value=str(step.saved), interactive=True)
-    last = (*_skip(2), ready, *_usable(True), fitted)
+    last = (*_skip(2), *_buttons(fitted))
     context.keep_model(step.saved)
     yield Progress(f"{step.text} The checkpoint can be downloaded.", values=last, broken_off=last)
     if context.stop():
@@ -307,8 +329,8 @@ def _names(context: Context, clip: Clip, index: int, masks: np.ndarray) -> np.nd
     return matching_at(shown, index, masks)
 
 
-def _chart(clip: Clip, base: str, curves: Sequence[Curve], steps: int) -> str:
-    text = f"Losses of the fit of {VARIANTS[base].title} to {clip.name}"
+def _chart(clip: Clip, start: str, curves: Sequence[Curve], steps: int) -> str:
+    text = f"Losses of the fit of {start} to {clip.name}"
     return f'<div class="caption">{escape(text)}</div>{curves_svg(curves, steps)}'
 
 
@@ -342,9 +364,12 @@ def _pictures(clip: Clip, step: FitStep, image: np.ndarray, names: np.ndarray | 
     return board(figures, size, "pair")
 
 
-def _usable(usable: bool) -> tuple[Any, Any]:
-    """The buttons that take the fitted model."""
-    return gr.update(interactive=usable), gr.update(interactive=usable)
+def _buttons(fitted: Fitted | None) -> tuple[Any, Any, Any, Fitted | None]:
+    """The buttons that take a fitted model, and the model; the clip is named, for others may be."""
+    there = fitted is not None
+    label = f"{CHECKPOINT} · {fitted.clip.name}" if fitted else CHECKPOINT
+    file = gr.update(label=label, value=str(fitted.path) if fitted else None, interactive=there)
+    return file, gr.update(interactive=there), gr.update(interactive=there), fitted
 
 
 def _skip(count: int) -> tuple[Any, ...]:

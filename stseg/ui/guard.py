@@ -14,6 +14,7 @@ import gradio as gr
 
 from stseg.errors import Cancelled, InputError
 from stseg.files import no_space
+from stseg.ui.private import told_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ def _sentences() -> Iterator[None]:
     except gr.Error:
         raise
     except InputError as error:
-        raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
+        told = escape(told_sentence(str(error)), quote=False)
+        raise gr.Error(told, print_exception=False) from error
     except Cancelled as error:
         raise gr.Error(STOPPED, print_exception=False) from error
     except Exception as error:

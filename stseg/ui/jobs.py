@@ -21,6 +21,7 @@ from stseg.ui import markup
 from stseg.ui.controls import ETA, SETTINGS, TITLES
 from stseg.ui.given import number
 from stseg.ui.guard import guarded, unexpected
+from stseg.ui.private import told_sentence
 from stseg.ui.session import Session
 from stseg.ui.sessions import Sessions
 from stseg.ui.view import Context, Job, Progress
@@ -66,7 +67,7 @@ def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
     def announce(request: gr.Request, *values: Any) -> str:
         session = sessions.of(request.session_hash or "")
         if session.busy and job.check is not None:
-            context = _context(session, NO_TICKET, lambda: False, values[:SETTINGS])
+            context = _context(session, job, NO_TICKET, lambda: False, values[:SETTINGS])
             job.check(context, *values[SETTINGS:])
         session.begin(id(job), called=job.called, lasting=job.lasting)
         return markup.status(job.waiting, busy=True)
@@ -81,7 +82,6 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     the pictures are to be drawn again, and ``job.fills``. What it leaves announced are the files of
     labels that were chosen meanwhile (``Running.write``).
     """
-    name = job.run.__module__.rpartition(".")[2]  # the tab's
 
     def unchanged() -> tuple[Any, ...]:
         return tuple(gr.skip() for _ in job.fills)
@@ -93,9 +93,10 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
             return
 
         def work(stop: Stop) -> Iterator[Progress]:
-            return job.run(_context(session, ticket, stop, values[:SETTINGS]), *values[SETTINGS:])
+            context = _context(session, job, ticket, stop, values[:SETTINGS])
+            return job.run(context, *values[SETTINGS:])
 
-        steps = sessions.machine.steps(name, work, lambda: session.stopped(ticket))
+        steps = sessions.machine.steps(_name(job), work, lambda: session.stopped(ticket))
         latest = Progress("")
         broken_off: Sequence[Any] | None = None
         left: float | None = None  # when the visitor turned to something else
@@ -115,7 +116,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
         except Cancelled:
             latest = Progress("Stopped.")
         except InputError as error:
-            latest = Progress(FAILED.format(error))
+            latest = Progress(FAILED.format(told_sentence(str(error))))
             raise
         except Exception as error:
             latest = Progress(FAILED.format(unexpected(error)))
@@ -140,8 +141,13 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     return guarded(run, failed, nothing)
 
 
-def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -> Context:
-    clip = session.clip
+def _name(job: Job) -> str:
+    """What a log calls it: its module, which is the tab's."""
+    return job.run.__module__.rpartition(".")[2]
+
+
+def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequence[Any]) -> Context:
+    clip, own = session.clip, None if ticket == NO_TICKET else session.model
 
     def keep(variants: Sequence[Compared]) -> None:
         session.keep_compared(ticket, variants)
@@ -165,11 +171,11 @@ def _context(session: Session, ticket: int, stop: Stop, values: Sequence[Any]) -
     return Context(
         clip=clip,
         shown=session.shown,
-        settings=lambda model=None: session.own.settings(clip, values, model),
+        settings=lambda model=None: session.own.settings(clip, values, model, own),
         eta=lambda: number(TITLES["eta"], values[ETA], 1.0) / 100,
-        plain_settings=lambda: session.own.plain_settings(values),
+        plain_settings=lambda: session.own.plain_settings(values, own),
         stop=stop,
-        served=cache(session.own.new_job_folder),
+        served=cache(lambda: session.own.new_job_folder(_name(job) if job.latest else "")),
         cache=None if clip in session.own.uploads else FlowCache(),
         compared=lambda: session.compared,
         keep=keep,

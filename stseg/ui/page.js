@@ -99,6 +99,7 @@
     segment: 'Estimate the flow and segment the chosen clip with these settings.',
     stop: 'End what runs for you; what is done so far stays.',
     'own-flow': 'Flow of the chosen clip that you computed elsewhere.',
+    'own-model': 'A checkpoint of stseg train, stseg fit or the tab Fit; only you see it.',
     previous: 'One frame back (left arrow).',
     play: 'Run through the frames, over and over.',
     next: 'One frame on (right arrow).',

@@ -157,15 +157,21 @@ class App:
                 [controls.flow, status, controls.badge],
                 **light,
             )
-            asked_with_own = [
+            controls.own_model.upload(
+                guarded(events.bring_model),
+                [controls.own_model, *controls.settings],
+                [controls.model, status, controls.badge],
+                **light,
+            )
+            asked_with_fitted = [
                 ask(
-                    guarded(events.use_own_model),
-                    [*controls.settings],
+                    guarded(events.use_fitted),
+                    [fitted, *controls.settings],
                     [controls.model, controls.badge],
                     **light,
                 ).success
                 for view in views
-                for ask in view.segment_on
+                for ask, fitted in view.segment_on
             ]
             segmented = [
                 ask(guarded(running.announce), [*controls.settings, *looks], status, **light).then(
@@ -176,7 +182,7 @@ class App:
                     trigger_mode="multiple",
                     **heavy,
                 )
-                for ask in (controls.segment.click, *asked_with_own)
+                for ask in (controls.segment.click, *asked_with_fitted)
             ]
             labels_moved = [
                 controls.k.input(
@@ -205,16 +211,17 @@ class App:
             for job in (job for view in views for job in view.jobs):
                 reads = [*controls.settings, *job.reads]
                 announced = job.start(jobs.announcement(self.sessions, job), reads, status, **light)
-                jobs_ended.append(
-                    announced.then(
-                        jobs.handler(self.sessions, job),
-                        reads,
-                        [status, pulse, *job.fills],
-                        api_visibility="private",
-                        trigger_mode="multiple",
-                        **heavy,
-                    )
+                ended = announced.then(
+                    jobs.handler(self.sessions, job),
+                    reads,
+                    [status, pulse, *job.fills],
+                    api_visibility="private",
+                    trigger_mode="multiple",
+                    **heavy,
                 )
+                jobs_ended.append(ended)
+                # What the controls mean may have changed, though none of them did: a fitted model.
+                ended.then(guarded(events.badge), None, controls.badge, **light)
                 for stop in job.stop:
                     stop(guarded(running.stop), None, status, **light)
             asked = [

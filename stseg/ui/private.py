@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from stseg.flow import ESTIMATORS
 from stseg.records import Settings
+from stseg.scratch import PREFIX
 from stseg.variants import VARIANTS
 
 _PREFIX = "stseg-private-"
@@ -25,10 +27,16 @@ def told_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def told_sentence(text: str) -> str:
+    """A sentence without the folders that the app keeps its visitors' files in."""
+    places = re.escape(str(Path(tempfile.gettempdir()) / PREFIX))
+    return re.sub(rf"{places}\w+(/[\w-]+)*/", "", text)
+
+
 def told_settings(settings: Settings) -> Settings:
     """Settings as files may tell them: of what is the visitor's own the name alone."""
     if settings.flow not in ESTIMATORS:
         settings = replace(settings, flow=told_path(Path(settings.flow)))
-    if settings.model not in VARIANTS:  # all other models that the page takes were fitted on it
+    if settings.model not in VARIANTS:  # all other models that the page takes are a visitor's own
         settings = replace(settings, model=Path(settings.model).name)
     return settings

@@ -60,9 +60,8 @@ class Running:
         try:
             with awaited(session, ticket):
                 # K may have moved while this waited in the queue.
-                settings = session.own.settings(
-                    clip, (float(session.choice.k), *values[1:SETTINGS])
-                )
+                values = (float(session.choice.k), *values[1:SETTINGS])
+                settings = session.own.settings(clip, values, own=session.model)
                 known = session.shown.footage if session.shown else None
                 if known is None or known.clip.source != clip.source:
                     session.frame = 0  # same clip: stay where the eye is

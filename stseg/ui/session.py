@@ -49,6 +49,8 @@ class Session:
         refused: whether the status says that a setting made no sense.
         stale: what the status says to have changed since the shown result, or nothing.
         unfilled: whether a run was ended by other work, and the page does not say so yet.
+        model: the visitor's own model as it was when the latest work was announced: a fit that this
+            ends keeps another one.
         said: what the work before the writing of files said at last: it stays, with what that says.
     """
 
@@ -66,6 +68,7 @@ class Session:
         self.stale = ""
         self.unfilled = False
         self.said = ""
+        self.model: Path | None = None
         self.frame = 0
         self.to_come = 0
         self.choice = Choice(Settings().k)
@@ -96,6 +99,7 @@ class Session:
             self._settle()
             self._kind, self._called, self._lasting = kind, called, lasting
             self.said, self.refused, self.stale = said, False, ""
+            self.model = self.own.model
             self._ticket += 1
             self._claimed = self._working = False
             self._stopped.clear()
@@ -275,6 +279,11 @@ class Session:
         """``Belongings.take_flow``, which leaves the flow of what the page shows."""
         used = [Path(result.settings.flow) for result in self._results()]
         return self.own.take_flow(path, clip, used, max_frames)
+
+    def take_model(self, path: Path) -> tuple[int, ...]:
+        """``Belongings.take_model``, which leaves the models of what the page shows."""
+        used = [Path(result.settings.model) for result in self._results()]
+        return self.own.take_model(path, used)
 
     def _results(self) -> list[Segmentation]:
         """What the page shows."""

@@ -71,7 +71,7 @@ class Context:
             added to it. It computes the row of the table (some seconds; ``Cancelled`` on stop). The
             same title replaces the older one; beyond the fourth the oldest but the first goes. What
             is ``brought`` (true unless said otherwise) outlives the next comparison.
-        keep_model: make a checkpoint (in ``served``) the one that ``OWN_MODEL`` means on the left.
+        keep_model: make a checkpoint (in ``served``) the one that ``OWN_MODEL`` means.
     """
 
     clip: Clip | None
@@ -153,6 +153,8 @@ class Job:
         called: what it is ("the fit"), for the sentence on what becomes of it when another clip is
             chosen; empty says nothing.
         lasting: whether it goes on then: it has nothing to do with the chosen clip.
+        latest: whether what it offers (``Context.served``) takes the place of what it offered
+            before; else all of it stays until the visit ends.
     """
 
     start: Callable[..., Any]
@@ -164,6 +166,7 @@ class Job:
     waiting: str = "Waiting for the machine …"
     called: str = ""
     lasting: bool = False
+    latest: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,8 @@ class TabView:
         jobs: long work that the tab can start.
         merging: controls that merge labels on all tabs, in the one tab that has them.
         write_on: listeners that ask for the files of what is shown.
-        segment_on: listeners that ask for the chosen clip to be segmented with the model that
-            ``Context.keep_model`` took last.
+        segment_on: listeners that ask for the chosen clip to be segmented with a fitted model, each
+            with the component that holds it (``Fitted``, or None).
         lazy: draw only while the tab is open: for pictures that take more than a moment.
     """
 
@@ -222,5 +225,5 @@ class TabView:
     jobs: Sequence[Job] = ()
     merging: Merging | None = None
     write_on: Sequence[Callable[..., Any]] = ()
-    segment_on: Sequence[Callable[..., Any]] = ()
+    segment_on: Sequence[tuple[Callable[..., Any], Component]] = ()
     lazy: bool = False

@@ -234,7 +234,7 @@ def test_what_is_compared_can_be_taken_along(page: Page) -> None:
     values = page.values[:SETTINGS]
     *_, ready, last = given(iter(handler(page.sessions, job)(REQUEST, *values)))
     button = ready[2]
-    assert button["label"] == "Comparison · small"
+    assert button["label"] == "Comparison · small, 2 variants"  # others may join later
     assert "The comparison of small is written: 2 variants" in last[0]
     with zipfile.ZipFile(button["value"]) as archive:
         assert sorted(archive.namelist()) == [
@@ -244,6 +244,10 @@ def test_what_is_compared_can_be_taken_along(page: Page) -> None:
         record = json.loads(archive.read("small-comparison/comparison.json"))
     assert [each["title"] for each in record["variants"]] == ["Shown", "Fitted"]
     assert all("/" not in each["settings"]["model"] for each in record["variants"])
+    announcement(page.sessions, job)(REQUEST)
+    *_, again, _ = given(iter(handler(page.sessions, job)(REQUEST, *values)))
+    assert Path(again[2]["value"]).is_file()
+    assert not Path(button["value"]).exists()  # the page offers the latest alone
     page.session.compared = ()
     announcement(page.sessions, job)(REQUEST)
     with pytest.raises(gr.Error, match="Nothing is compared yet"):

@@ -57,6 +57,16 @@ def test_fit_then_compare_and_download(visit: Visit, tmp_path: Path) -> None:
     page.wait_for_selector("#grid-heading:has-text('orbit-fitted')", timeout=20_000)
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector("text=Fitted to this clip from Several motions", timeout=20_000)
+    # What was downloaded can be brought another day, to segment with and to fit on.
+    mine = kept.rename(tmp_path / "mine.safetensors")
+    page.click("#advanced > button")
+    page.set_input_files("#left input[type=file] >> nth=2", mine)
+    visit.wait_status("The model mine.safetensors is taken: K = 2, 3, 4, 5, 6, 7, 8", 60)
+    assert "The model changed" in page.inner_text("#badge")
+    page.click("#segment")
+    visit.wait_status("frames in", 120)
+    page.get_by_role("tab", name="Segments").click()
+    page.wait_for_selector("#grid-heading:has-text('mine')", timeout=20_000)
     assert not visit.errors
     assert not visit.outside
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from unseen_page import finished
 
-from stseg.adaptation import AdaptationSettings, curves_of
+from stseg.adaptation import Adaptation, AdaptationSettings, curves_of
 from stseg.checkpoint import load_checkpoint
 from stseg.errors import Cancelled, InputError
 from stseg.loss_chart import Curve
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import fit as tab
+from stseg.ui.controls import OWN_MODEL
 from stseg.ui.curves import curves_svg
 from stseg.ui.fit_work import FitStep, Fitted, fit_clip, picture_of, segment_known
 from stseg.ui.shown import Shown
@@ -127,7 +128,7 @@ def offered(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tab offers a small model, and fits on a small grid."""
     kind = type("Variant", (), {"name": "tiny", "title": "Tiny", "path": tiny_model})
     monkeypatch.setattr("stseg.variants.VARIANTS", {"tiny": kind})
-    monkeypatch.setattr(tab, "VARIANTS", {"tiny": kind})
+    monkeypatch.setattr("stseg.ui.told.VARIANTS", {"tiny": kind})
     monkeypatch.setattr(tab, "available_variants", lambda: [kind])
     monkeypatch.setattr(tab, "SIZES", {"Coarse": (16, 28)})
 
@@ -138,11 +139,14 @@ def context(
     added: list[str],
     stop: Callable[[], bool] = lambda: False,
     kept: Callable[[Path], None] = lambda path: None,
+    own: Path | None = None,
 ) -> Context:
     return Context(
         clip=clip,
         shown=None,
-        settings=lambda model=None: Settings(k=2, taus=(-1, 1), max_frames=6),
+        settings=lambda model=None: Settings(
+            k=2, taus=(-1, 1), max_frames=6, model=str(own) if model == OWN_MODEL else model
+        ),
         plain_settings=Settings,
         eta=lambda: 0.01,
         stop=stop,
@@ -160,7 +164,7 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     added: list[str] = []
     kept: list[Path] = []
     work: Iterator[Progress] = tab._fit(
-        context(clip, tmp_path, added, kept=kept.append), "tiny", False, 1.0, 5.0, "Coarse"
+        context(clip, tmp_path, added, kept=kept.append), "tiny", False, 1.0, 5.0, "Coarse", None
     )
     seen = list(work)
     assert kept == [tmp_path / f"{clip.name}-fitted.safetensors"]
@@ -179,6 +183,48 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     # Later, from what is kept:
     assert "in Compare" in list(tab._join(context(clip, tmp_path, added), fitted))[-1].text
     assert len(added) == 2
+
+
+@pytest.mark.usefixtures("offered")
+def test_a_fit_begins_with_a_model_of_ones_own(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    """One that was fitted or uploaded: its name is in the card, and no folder of the server."""
+    own = tmp_path / "before" / "mine.safetensors"
+    own.parent.mkdir()
+    own.write_bytes(tiny_model.read_bytes())
+    added: list[str] = []
+    about = context(clip, tmp_path, added, own=own)
+    fitting = tab._fit(about, OWN_MODEL, True, 1.0, 5.0, "Coarse", None)
+    fitted = [each.values for each in fitting if each.values is not None][-1][5]
+    assert added == ["Fitted to this clip from mine, K = 2: 6"]
+    assert fitted.settings.model == str(own)
+    assert load_checkpoint(fitted.path).card["fitted"]["base"] == "mine.safetensors"
+
+
+@pytest.mark.usefixtures("offered")
+def test_a_fit_that_breaks_down_leaves_the_one_before(
+    clip: Clip, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Fitted(clip, tiny_model, Settings(k=2, model="tiny", max_frames=6), "Fitted")
+    kept: list[Path] = []
+    about = context(clip, tmp_path, [], kept=kept.append)
+
+    def full(self: Adaptation, path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Adaptation, "save", full)
+    fitting = tab._fit(about, "tiny", True, 1.0, 5.0, "Coarse", before)
+    seen: list[Progress] = []
+    with pytest.raises(OSError, match="No space"):
+        seen.extend(fitting)
+    last = seen[-1].values
+    assert last is not None
+    assert "was broken off: nothing of it is kept" in last[0]
+    assert last[2]["value"] == str(tiny_model)
+    assert last[3]["interactive"]
+    assert last[5] is before
+    assert not kept
 
 
 @pytest.mark.usefixtures("offered")
@@ -222,11 +268,11 @@ def test_only_what_is_offered_is_taken(
     clip: Clip, tmp_path: Path, base: str, size: str, sentence: str
 ) -> None:
     with pytest.raises(InputError, match=sentence):
-        next(tab._fit(context(clip, tmp_path, []), base, True, 1.0, 5.0, size))
+        next(tab._fit(context(clip, tmp_path, []), base, True, 1.0, 5.0, size, None))
 
 
 def test_without_a_clip_or_a_fit_a_sentence(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No clip is chosen"):
-        next(tab._fit(context(None, tmp_path, []), "full", True, 1.0, 5.0, "Coarse"))
+        next(tab._fit(context(None, tmp_path, []), "full", True, 1.0, 5.0, "Coarse", None))
     with pytest.raises(InputError, match="Nothing is fitted yet"):
         next(tab._join(context(clip, tmp_path, []), None))

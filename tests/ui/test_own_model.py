@@ -1,21 +1,30 @@
-"""A model that a visitor fitted is one to segment with, for all tabs and files."""
+"""A model that a visitor fitted or uploaded is one to segment with, for all tabs and files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
 from unseen_page import REQUEST, Page, finished
 
 from stseg.errors import InputError
+from stseg.limits import Limits
 from stseg.records import Clip, Settings
 from stseg.settings_file import read_settings as read_file
 from stseg.ui.controls import MODEL, OWN_MODEL, SETTINGS, read_settings
+from stseg.ui.fit_work import Fitted
 from stseg.ui.guard import guarded
+from stseg.ui.jobs import announcement, handler
+from stseg.ui.view import Context, Job, Progress
 from stseg.ui.work import command_of
+from stseg.uploads import Door
+
+NONE_YET = r"There is no model of your own yet\. Fit one on the tab Fit, upload one"
 
 
 @pytest.fixture
@@ -25,54 +34,170 @@ def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
     page.sessions.close_all()
 
 
-def chosen(page: Page) -> list[object]:
-    """The values of the left column with the fitted model."""
+def chosen(page: Page) -> list[Any]:
+    """The values of the left column with the visitor's own model."""
     values = page.values[:SETTINGS]
     values[MODEL] = OWN_MODEL
     return values
 
 
-def test_without_a_fit_there_is_nothing_to_segment_with(page: Page) -> None:
-    with pytest.raises(InputError, match=r"No model is fitted yet\. Press Fit on the tab Fit"):
-        page.events.use_own_model(REQUEST, *page.values[:SETTINGS])
+def fitted_model(page: Page, clip: Clip, tiny_model: Path) -> Fitted:
+    """What the tab Fit has at its end."""
+    path = page.session.own.new_job_folder() / "small-fitted.safetensors"
+    path.write_bytes(tiny_model.read_bytes())
+    return Fitted(clip, path, Settings(model=str(tiny_model)), "Fitted")
+
+
+def bring(page: Page, tiny_model: Path, folder: Path, name: str = "mine") -> tuple[str, str, str]:
+    """Upload a model: it is taken from where it lies."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    path.write_bytes(tiny_model.read_bytes())
+    return page.events.bring_model(REQUEST, str(path), *page.values[:SETTINGS])
+
+
+def segment(page: Page) -> str:
+    """The model that Segment takes now."""
+    page.running.announce(REQUEST, *chosen(page), *page.values[SETTINGS:])
+    list(page.running.segment(REQUEST, *chosen(page)))
+    shown = page.session.shown
+    assert shown is not None
+    return shown.result.settings.model
+
+
+def test_there_may_be_none(page: Page) -> None:
+    with pytest.raises(InputError, match=r"Nothing is fitted yet\. Press Fit first"):
+        page.events.use_fitted(REQUEST, None, *page.values[:SETTINGS])
     page.session.controls = chosen(page)
     badge = page.events.estimate(REQUEST, *chosen(page))
-    assert "No model is fitted yet" in badge  # it says so before Segment is pressed
+    assert "There is no model of your own yet" in badge  # said before Segment is pressed
     # A fit begins with a model of its own, so that it may be pressed.
     assert page.session.own.settings(None, chosen(page), "full").model == "full"
     page.running.announce(REQUEST, *chosen(page), *page.values[SETTINGS:])
-    with pytest.raises(gr.Error, match="No model is fitted yet"):
+    with pytest.raises(gr.Error, match=NONE_YET):
         list(guarded(page.running.segment)(REQUEST, *chosen(page)))
 
 
 def test_the_fitted_model_segments(page: Page, clip: Clip, tiny_model: Path) -> None:
-    session = page.session
-    fitted = session.own.new_job_folder() / "small-fitted.safetensors"
-    fitted.write_bytes(tiny_model.read_bytes())
-    session.own.model = fitted
-    model, badge = page.events.use_own_model(REQUEST, *page.values[:SETTINGS])
+    session, fitted = page.session, fitted_model(page, clip, tiny_model)
+    model, badge = page.events.use_fitted(REQUEST, fitted, *page.values[:SETTINGS])
     assert model == OWN_MODEL
     assert "changed: press Segment" in badge
-    page.running.announce(REQUEST, *chosen(page), *page.values[SETTINGS:])
-    list(page.running.segment(REQUEST, *chosen(page)))
+    assert segment(page) == str(fitted.path)
     shown = session.shown
     assert shown is not None
-    assert shown.result.settings.model == str(fitted)
     assert "model" not in page.events.estimate(REQUEST, *chosen(page))  # nothing has changed since
     # Files tell its name, which is that of the download, and no folder of this machine.
     assert "--model small-fitted.safetensors" in command_of(shown.result)
     summary = json.loads(shown.files["summary.json"].read_text())
-    assert summary["settings"]["model"] == fitted.name
-    assert read_file(shown.files["settings.json"]).model == fitted.name
-    assert str(fitted.parent) not in shown.files["summary.json"].read_text()
+    assert summary["settings"]["model"] == fitted.path.name
+    assert read_file(shown.files["settings.json"]).model == fitted.path.name
+    assert str(fitted.path.parent) not in shown.files["summary.json"].read_text()
     # It scores data sets, too.
-    assert session.own.plain_settings(chosen(page)).model == str(fitted)
-    # A later fit takes its place, and the page says that what is shown is not of it.
-    session.own.model = session.own.new_job_folder() / fitted.name
-    assert "The model changed: press Segment" in page.events.estimate(REQUEST, *chosen(page))
+    assert session.own.plain_settings(chosen(page)).model == str(fitted.path)
+    # A later fit takes its place: the badge says so when the fit ends, though no control moved.
+    later = fitted_model(page, clip, tiny_model)
+    session.own.model = later.path
+    session.controls = chosen(page)
+    assert "The model changed: press Segment" in page.events.badge(REQUEST)
 
 
-def test_programs_have_no_fitted_model(page: Page) -> None:
+def test_an_uploaded_model_segments(page: Page, tiny_model: Path, tmp_path: Path) -> None:
+    model, line, badge = bring(page, tiny_model, tmp_path)
+    assert model == OWN_MODEL
+    assert "The model mine.safetensors is taken: K = 2, 3, 4. Press Segment." in line
+    assert "The model" in badge
+    assert "changed: press Segment" in badge
+    page.session.controls = chosen(page)
+    assert page.events.retune(REQUEST, *chosen(page))[0] == gr.skip()  # the line stays
+    kept = page.session.own.model
+    assert kept is not None
+    assert segment(page) == str(kept)
+    shown = page.session.shown
+    assert shown is not None
+    assert "--model mine.safetensors" in command_of(shown.result)
+    assert not kept.is_relative_to(page.session.own.served)  # only what is fitted is served
+
+
+def test_segment_with_it_means_what_was_fitted(
+    page: Page, clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    fitted = fitted_model(page, clip, tiny_model)
+    page.session.own.model = fitted.path
+    bring(page, tiny_model, tmp_path)
+    assert page.session.own.model != fitted.path
+    page.events.use_fitted(REQUEST, fitted, *page.values[:SETTINGS])
+    assert page.session.own.model == fitted.path
+
+
+def test_what_is_asked_for_while_a_fit_runs(
+    page: Page, clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A fit that Segment or another fit ends keeps its model: they take the one before."""
+    bring(page, tiny_model, tmp_path)
+    asked, later = page.session.own.model, fitted_model(page, clip, tiny_model)
+    page.running.announce(REQUEST, *chosen(page), *page.values[SETTINGS:])
+    page.session.own.model = later.path
+    list(page.running.segment(REQUEST, *chosen(page)))
+    shown = page.session.shown
+    assert shown is not None
+    assert shown.result.settings.model == str(asked)
+
+    def tell(context: Context) -> Iterator[Progress]:
+        yield Progress(context.settings().model)
+
+    work = Job(start=print, run=tell)
+    page.session.own.model = asked
+    announcement(page.sessions, work)(REQUEST)
+    page.session.own.model = later.path
+    told = list(handler(page.sessions, work)(REQUEST, *chosen(page)))
+    assert str(asked) in told[0][0]
+
+
+@pytest.mark.parametrize("written", [b"", b"no tensors at all", b"\x08" + bytes(7) + b"{}      "])
+def test_what_is_no_model_is_refused(page: Page, tmp_path: Path, written: bytes) -> None:
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(written)
+    with pytest.raises(gr.Error, match=r"odd\.safetensors is not a") as caught:
+        guarded(page.events.bring_model)(REQUEST, str(path), *page.values[:SETTINGS])
+    assert "/" not in str(caught.value.message)
+    assert page.session.own.model is None
+    assert not list(page.session.own.private.iterdir())
+
+
+def test_a_model_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.truncate(2 * 2**20)
+    with pytest.raises(InputError, match=r"has 2 MiB, but a model of at most 1 MiB is taken here"):
+        Door(Limits(weights=1)).model(path)
+
+
+def test_old_models_make_room(page: Page, tiny_model: Path, tmp_path: Path) -> None:
+    """But not the one of what the page shows."""
+    own = page.session.own
+    own._door = Door(replace(own._door.limits, clips=2))
+    bring(page, tiny_model, tmp_path)
+    first = own.model
+    segment(page)
+    kept = [first]
+    for number in range(4):
+        bring(page, tiny_model, tmp_path, str(number))
+        kept.append(own.model)
+    there = [path.is_file() for path in kept if path is not None]
+    assert there == [True, False, False, False, True]
+
+
+def test_a_model_that_somebody_removed(page: Page, tiny_model: Path, tmp_path: Path) -> None:
+    bring(page, tiny_model, tmp_path)
+    assert page.session.own.model is not None
+    page.session.own.model.unlink()
+    sentence = r"^The model mine\.safetensors is not there any more\. Fit or upload it again"
+    with pytest.raises(InputError, match=sentence):
+        page.session.own.settings(None, chosen(page))
+
+
+def test_programs_have_no_own_model(page: Page) -> None:
     del page
-    with pytest.raises(InputError, match="There is no model 'fitted' here"):
+    with pytest.raises(InputError, match="There is no model 'own' here"):
         read_settings(4, 1, 1.0, "dis", OWN_MODEL, Settings().linkage, None)

@@ -25,7 +25,7 @@ from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import work
 from stseg.ui.guard import UNEXPECTED, guarded
 from stseg.ui.pace import Pace, in_words
-from stseg.ui.private import told_path
+from stseg.ui.private import told_path, told_sentence
 from stseg.ui.sessions import TIME_TO_LIVE, Sessions
 from stseg.ui.shown import Choice
 from stseg.ui.work import segment_clip, write_files
@@ -220,6 +220,32 @@ def test_files_of_jobs_outlive_those_of_results(sessions: Sessions) -> None:
     assert job.is_dir()
     assert new.is_dir()
     assert not old.exists()
+
+
+def test_a_job_may_keep_its_latest_files_alone(sessions: Sessions) -> None:
+    own = sessions.of("one").own
+    others = own.new_job_folder(), own.new_job_folder("fit")
+    old, new = own.new_job_folder("compare"), own.new_job_folder("compare")
+    assert not old.exists()
+    assert new.is_dir()
+    assert all(each.is_dir() for each in others)
+
+
+def test_no_sentence_tells_where_files_are_kept(sessions: Sessions) -> None:
+    own = sessions.of("one").own
+    kept = own.new_private_folder() / "my clip.mp4"
+    written = own.new_job_folder() / "camel-fitted.safetensors"
+    text = f"{written} cannot be written: no space left. '{kept}' is read-only. See /tmp/a/b."
+    assert told_sentence(text) == (
+        "camel-fitted.safetensors cannot be written: no space left. 'my clip.mp4' is read-only. "
+        "See /tmp/a/b."
+    )
+
+    def fail() -> None:
+        raise InputError(text)
+
+    with pytest.raises(gr.Error, match=r"^.camel-fitted\.safetensors cannot be written"):
+        guarded(fail)()
 
 
 def test_another_k_needs_no_new_run(clip: Clip, tiny_model: Path, tmp_path: Path) -> None:
