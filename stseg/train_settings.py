@@ -78,6 +78,9 @@ class TrainSettings:
             (``stseg.direction_heads``).
         only_heads: draw these heads anew and train nothing else, on a trunk that is there already;
             all of them are validated. Empty trains the whole network.
+        first_leads: whether only the loss at the first K moves the trunk, as if it were trained
+            alone, while the other heads learn from its features as they are. Else the trunk
+            follows the mean of the losses.
         held_out: fraction at the end of each sequence for validation.
         validate_every: steps between validations.
         seed: of the weights, the order of the volumes and the augmentations. Two runs on one
@@ -86,7 +89,8 @@ class TrainSettings:
 
     Raises:
         InputError: the network has a head that no checkpoint may have, or lacks one of those that
-            are named, all are to be begun from directions, a stage is smaller than one site of the
+            are named, all are to be begun from directions, the first is to lead where it is alone
+            or the trunk stays, a stage is smaller than one site of the
             network's coarsest level, or a number is out of its range.
     """
 
@@ -106,6 +110,7 @@ class TrainSettings:
     spread: float = 1.0
     direction_heads: tuple[int, ...] = ()
     only_heads: tuple[int, ...] = ()
+    first_leads: bool = False
     held_out: float = 0.1
     validate_every: int = 250
     seed: int = 0
@@ -151,6 +156,11 @@ class TrainSettings:
                     f"The network has no head for K = {', '.join(map(str, lacking))} that could "
                     f"be {what}. It has those for K = {', '.join(map(str, self.network.ks))}."
                 )
+        if self.first_leads and (self.only_heads or len(self.network.ks) < 2):
+            raise InputError(
+                "The first head leads others on a trunk that is trained. Name more heads than one "
+                "and train all of them, or let none lead."
+            )
         if self.direction_heads and not self.trained_before:
             raise InputError(
                 "If all heads are drawn anew or begun from directions, none is left to tell what "

@@ -60,15 +60,22 @@ _BATCHES_OF_DIRECTIONS = 16
 
 
 class _Heads(nn.Module):
-    """Masks of several heads from one pass of the trunk: what data parallel work wraps."""
+    """Masks of several heads from one pass of the trunk: what data parallel work wraps.
 
-    def __init__(self, network: SegmentationNetwork) -> None:
+    Where the first leads, the trunk learns nothing from the masks of the others.
+    """
+
+    def __init__(self, network: SegmentationNetwork, first_leads: bool) -> None:
         super().__init__()
         self.network = network
+        self._first_leads = first_leads
 
     def forward(self, volume: Tensor, ks: Sequence[int]) -> list[Tensor]:
         features = self.network.features(volume)
-        return [self.network.masks(features, k) for k in ks]
+        followed = features.detach() if self._first_leads else features
+        return [
+            self.network.masks(followed if place else features, k) for place, k in enumerate(ks)
+        ]
 
 
 class Trainer:
@@ -160,7 +167,7 @@ class Trainer:
         self._generator = torch.Generator().manual_seed(settings.seed)
         if settings.direction_heads and not self._files.begun:
             self._begin_heads(settings.direction_heads)
-        self._heads: nn.Module = _Heads(self.network)
+        self._heads: nn.Module = _Heads(self.network, settings.first_leads)
         if team.size > 1:
             # Heads that a step does not draw have no gradient, and Adam leaves them alone.
             self._heads = DistributedDataParallel(
@@ -282,9 +289,22 @@ class Trainer:
             self._optimiser.zero_grad(set_to_none=True)
             total, told = losses(items, self._device)
             total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        for parameters in self._learners():
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         loss, reconstruction, consistency = self._team.mean(told).tolist()
         return {"loss": loss, "reconstruction": reconstruction, "consistency": consistency}
+
+    def _learners(self) -> list[list[nn.Parameter]]:
+        """Parameters whose gradients are bounded together: one head's must not shrink another's."""
+        if not self.settings.first_leads:
+            return [list(self.network.parameters())]
+        followers = [
+            parameter
+            for k in self.settings.trained_ks[1:]
+            for parameter in self.network.heads[str(k)].parameters()
+        ]
+        following = set(followers)
+        return [[each for each in self.network.parameters() if each not in following], followers]
 
     def _drawn(self) -> list[int]:
         """Numbers of the triplets of a batch."""
@@ -337,14 +357,18 @@ class Trainer:
         stage: Stage,
         device: Device,
     ) -> tuple[Tensor, Tensor]:
-        """Mean loss over the heads, and L, L_r and L_c of the first."""
+        """Mean loss over the heads, and L, L_r and L_c of the first.
+
+        Where the first leads it is the sum: each has the whole of its own loss.
+        """
         volume, flow, motion = (each.to(device.torch) for each in (volume, flow, motion))
         with device.autocast():
             masks = self._heads(volume, ks)
         each = self._objective(masks, flow, motion, self._weights(stage), device)
         first = each[0]
         told = torch.stack([first.total, first.reconstruction, first.consistency]).detach()
-        return torch.stack([losses.total for losses in each]).mean(), told
+        totals = torch.stack([losses.total for losses in each])
+        return totals.sum() if self.settings.first_leads else totals.mean(), told
 
     def _move(self, device: Device) -> None:
         self._device = device

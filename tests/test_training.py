@@ -470,6 +470,40 @@ def test_a_step_follows_the_mean_of_its_heads_and_its_gradient_is_bounded(
     assert norms == pytest.approx([0.5] * 6, rel=1e-3)
 
 
+def test_where_the_first_leads_it_learns_as_if_it_were_alone(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trunk and first head have the same gradient, bound included; the other one has its own."""
+
+    def gradients(ks: list[int], leads: bool) -> dict[str, Tensor | None]:
+        run = trainer(tmp_path / f"{ks}{leads}", cpu, replace(TINY, clip=1e-3, first_leads=leads))
+        monkeypatch.setattr(run, "_drawn_ks", lambda: ks)
+        run._gradient()
+        return {name: each.grad for name, each in run.network.named_parameters()}
+
+    alone, led, mean = gradients([4], False), gradients([4, 2], True), gradients([4, 2], False)
+    own = [name for name, gradient in alone.items() if gradient is not None]
+    for name in own:
+        assert torch.equal(led[name], alone[name]), name
+    assert {name for name, gradient in led.items() if gradient is not None} == {
+        *own,
+        "heads.2.weight",
+        "heads.2.bias",
+    }
+    follower = torch.cat([led[f"heads.2.{part}"].flatten() for part in ("weight", "bias")])
+    assert float(follower.norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert any(not torch.equal(mean[name], alone[name]) for name in own if "trunk" in name)
+
+
+def test_the_first_can_only_lead_others_on_a_trunk_that_is_trained() -> None:
+    for settings in (
+        replace(TINY, network=replace(TINY.network, ks=(4,))),
+        replace(TINY, only_heads=(2,)),
+    ):
+        with pytest.raises(InputError, match="or let none lead"):
+            replace(settings, first_leads=True)
+
+
 # --- repeating and resuming ----------------------------------------------------------------------
 
 

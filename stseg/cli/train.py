@@ -94,6 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin these heads from the directions of what the first of the other heads of "
         "--start calls other than background",
     )
+    parser.add_argument(
+        "--first-leads",
+        action="store_true",
+        help="only the loss at the first K moves the trunk, as if it were trained alone; the other "
+        "heads learn from its features",
+    )
     parser.add_argument("--batch", type=int, default=None, help="volumes a step")
     parser.add_argument(
         "--objects",
@@ -278,6 +284,7 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         settings,
         only_heads=tuple(arguments.only_heads),
         direction_heads=tuple(arguments.direction_heads),
+        first_leads=arguments.first_leads,
     )
     losses = _given({"beta": arguments.beta, "eta": arguments.eta})
     augment = _given(

@@ -431,6 +431,12 @@ def test_flow_clips_train_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFix
     status, error = run(capsys, *begun, "--stage", "16x28:1:1e-3", "--direction-heads", 3)
     assert status == 2
     assert "--start" in error
+    led = [*words[:4], tmp_path / "l", *words[5:], "--k", 2, 3, "--first-leads"]
+    assert run(capsys, *led, "--stage", "16x28:1:1e-3")[0] == 0
+    assert load_checkpoint(tmp_path / "l/best.safetensors").card["settings"]["first_leads"]
+    status, error = run(capsys, *led, "--k", 2)
+    assert status == 2
+    assert "Name more heads than one" in error
     assert run(capsys, *words, "--stage", "16x28:3:fast")[0] == 2
     model = tmp_path / "r/best.safetensors"
     words = ["evaluate", "--root", tmp_path / "c", "--model", model, "--k", 2]
