@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from stseg.ui.benchmark import SUBSEQUENCE
-from stseg.ui.benchmark_work import CACHED, scores_of
+from stseg.ui.benchmark_work import CACHED, scores_of, scoring_of
 from stseg.ui.controls import DEFAULTS, read_settings
 from stseg.ui.endpoint import Call, Endpoint, refine_input
 from stseg.ui.given import names
@@ -61,10 +61,8 @@ def build(sessions: Sessions) -> Endpoint:
         )
         only = names("sequences", sequences, "bear", "camel")
         with Call(sessions, request) as call:
-            steps = scores_of(
-                data_set, split or ALL, only, settings, flow == CACHED, call.stop, False
-            )
-            latest = deque(steps, maxlen=1).pop()
+            scoring = scoring_of(data_set, split or ALL, only, settings, flow == CACHED)
+            latest = deque(scores_of(scoring, call.stop, pictures=False), maxlen=1).pop()
             call.check()
             return latest.to_json() | {"split": split or ALL}
 

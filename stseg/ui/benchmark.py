@@ -12,11 +12,9 @@ import gradio as gr
 
 from stseg.errors import Cancelled, InputError
 from stseg.files import write_atomically
-from stseg.layouts import DataSet
 from stseg.published import in_words
-from stseg.records import Settings
 from stseg.ui.benchmark_board import board_of
-from stseg.ui.benchmark_work import CACHED, Scores, scores_of
+from stseg.ui.benchmark_work import CACHED, Scores, Scoring, scores_of, scoring_of
 from stseg.ui.controls import OWN_FLOW
 from stseg.ui.given import whole_or_none
 from stseg.ui.markup import note
@@ -115,7 +113,7 @@ class Benchmark:
             reads=(data, split, only, flow, length),
             fills=(board, download),
             stop=(stop.click,),
-            check=self._asked,
+            plan=self._planned,
             waiting="Waiting for the machine to score …",
             called="the scoring",
             lasting=True,
@@ -132,7 +130,7 @@ class Benchmark:
         lists, names = self._contents(title)
         return gr.update(choices=lists, value=ALL), gr.update(choices=names, value=[])
 
-    def _asked(
+    def _planned(
         self,
         context: Context,
         title: str | None,
@@ -140,9 +138,8 @@ class Benchmark:
         only: Sequence[str],
         flow: str,
         length: int | float | None,
-    ) -> tuple[DataSet, Settings]:
+    ) -> tuple[str, Scoring]:
         """What is scored, and how. Raises InputError where it cannot be."""
-        del split, only  # the data set looks at them
         data_set = chosen(self._folders, title or "")
         subsequence = whole_or_none(LENGTH, length, SUBSEQUENCE) or 0
         settings = replace(context.plain_settings(), subsequence=subsequence)
@@ -151,19 +148,10 @@ class Benchmark:
                 "The flow on the left is your own and belongs to one clip. Choose an estimator on "
                 "the left, or the cached flow, to score a data set."
             )
-        return data_set, settings
+        return str(title), scoring_of(data_set, split, only, settings, flow == CACHED)
 
-    def _run(
-        self,
-        context: Context,
-        title: str | None,
-        split: str,
-        only: Sequence[str],
-        flow: str,
-        length: int | float | None,
-    ) -> Iterator[Progress]:
-        data_set, settings = self._asked(context, title, split, only, flow, length)
-        steps = scores_of(data_set, split, only, settings, flow == CACHED, context.stop)
+    def _run(self, context: Context, title: str, scoring: Scoring) -> Iterator[Progress]:
+        steps = scores_of(scoring, context.stop)
         shown = 0  # the table of an earlier run stays, with its file, until there is a row
         latest: Scores | None = None
         for latest in steps:
@@ -177,7 +165,7 @@ class Benchmark:
             yield Progress(text, done, total, values)
         if latest is None:
             return
-        yield Progress(_told(latest, str(title)))
+        yield Progress(_told(latest, title))
 
 
 def _file(context: Context, latest: Scores) -> Any:

@@ -64,6 +64,21 @@ class Scores:
         return {**result, "absent": list(self.absent), "failed": failed, "unscored": left}
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What is to be scored, and how.
+
+    Attributes:
+        begun: nothing is known yet.
+        settings: how to segment, where the flow has to be computed.
+        flows: folder of the flow that lies beside the data; None computes it.
+    """
+
+    begun: Scores
+    settings: Settings
+    flows: Path | None
+
+
 @dataclass
 class _Desk:
     """What the thread that works and the one that tells share."""
@@ -72,18 +87,10 @@ class _Desk:
     doing: tuple[str, int] = ("", 0)
 
 
-def scores_of(
-    data_set: DataSet,
-    split: str,
-    names: Sequence[str],
-    settings: Settings,
-    cached: bool,
-    stop: Callable[[], bool],
-    pictures: bool = True,
-) -> Iterator[Scores]:
-    """Score sequences, a step every half second; what was scored before is taken as it is.
-
-    A stop ends it quietly: the last step has what there is.
+def scoring_of(
+    data_set: DataSet, split: str, names: Sequence[str], settings: Settings, cached: bool
+) -> Scoring:
+    """Find what is asked for.
 
     Args:
         data_set: one of those offered.
@@ -92,11 +99,9 @@ def scores_of(
         settings: how to segment; the whole of every video is read, and where they leave the choice
             there is a triplet at every frame, as in what was published and in ``stseg evaluate``.
         cached: whether to take the flow that lies beside the data.
-        stop: asked all the time.
-        pictures: whether to make pictures of the best and worst frames.
 
     Raises:
-        InputError: there is no such list or sequence, no cached flow, or no such model.
+        InputError: there is no such list or sequence, or no cached flow.
     """
     root = data_set.root
     if split not in splits(data_set):  # a list is a file: no other one is opened
@@ -107,18 +112,36 @@ def scores_of(
     except InputError as error:
         raise InputError(_without_place(str(error), root)) from error
     settings = replace(settings, max_frames=None, stride=settings.stride or 1)
+    told = replace(settings, flow=CACHED) if cached else settings
+    return Scoring(Scores(data_set, entries, absent, told), settings, flows)
+
+
+def scores_of(
+    scoring: Scoring, stop: Callable[[], bool], pictures: bool = True
+) -> Iterator[Scores]:
+    """Score sequences, a step every half second; what was scored before is taken as it is.
+
+    A stop ends it quietly: the last step has what there is.
+
+    Args:
+        scoring: what is scored, and how.
+        stop: asked all the time.
+        pictures: whether to make pictures of the best and worst frames.
+
+    Raises:
+        InputError: there is no such model, or what goes wrong with all sequences alike.
+    """
+    begun = scoring.begun
+    entries, root = begun.entries, begun.data_set.root
     desk, left = _Desk(), threading.Event()
-    state = Scores(data_set, entries, absent, settings)
-    if cached:
-        state = replace(state, settings=replace(settings, flow=CACHED))
 
     def told(name: str, frames: int) -> None:
         desk.doing = (name, frames)
 
     task = Task(
-        settings,
-        data_set.protocol,
-        flows,
+        scoring.settings,
+        begun.data_set.protocol,
+        scoring.flows,
         work=WorkFolder(cache_folder() / "scores"),
         cache=FlowCache(),
         pictures=pictures,
@@ -136,7 +159,7 @@ def scores_of(
     def now(stopped: bool = False) -> Scores:
         order = [entry.name for entry in entries]
         outcomes = sorted(desk.outcomes, key=lambda each: order.index(each.name))
-        return replace(state, outcomes=outcomes, doing=desk.doing, stopped=stopped)
+        return replace(begun, outcomes=outcomes, doing=desk.doing, stopped=stopped)
 
     with ThreadPoolExecutor(1, "stseg-benchmark") as executor:
         working = executor.submit(work)

@@ -192,14 +192,14 @@ def build() -> TabView:
                 _run,
                 reads=(models, k, tau, flow, refinement),
                 fills=(download,),
-                check=_planned,
+                plan=_planned,
                 called="the comparison",
             ),
             Job(
                 write.click,
                 compare_files.write,
                 fills=(download,),
-                check=compare_files.needs_variants,
+                plan=compare_files.compared,
                 called="the writing of the comparison",
                 latest=True,
             ),
@@ -207,11 +207,8 @@ def build() -> TabView:
     )
 
 
-def _run(
-    context: Context, models: list[str], k: int, tau: int, flow: str, refinement: bool
-) -> Iterator[Progress]:
+def _run(context: Context, shown: Shown, planned: dict[str, Settings]) -> Iterator[Progress]:
     """Segment the clip under every chosen variant, and measure each."""
-    shown, planned = _planned(context, models, k, tau, flow, refinement)
     brought = [each for each in context.compared() if each.brought]
     made: tuple[Compared, ...] = ()
     notes: list[str] = []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
+from stseg.comparison import Compared
 from stseg.comparison_files import write_comparison
 from stseg.errors import InputError
 from stseg.ui.private import told_settings
@@ -24,16 +25,16 @@ def nothing() -> Any:
     return gr.update(label=DOWNLOAD, value=None, interactive=False)
 
 
-def needs_variants(context: Context) -> None:
-    """Raises InputError where nothing is compared yet."""
-    if not context.compared():
-        raise InputError("Nothing is compared yet. Press Compare first.")
-
-
-def write(context: Context) -> Iterator[Progress]:
-    """Write the archive of what is compared now."""
-    needs_variants(context)
+def compared(context: Context) -> tuple[tuple[Compared, ...]]:
+    """The variants that are there. Raises InputError where nothing is compared yet."""
     variants = tuple(context.compared())
+    if not variants:
+        raise InputError("Nothing is compared yet. Press Compare first.")
+    return (variants,)
+
+
+def write(context: Context, variants: Sequence[Compared]) -> Iterator[Progress]:
+    """Write the archive of what is compared now."""
     clip, total = variants[0].result.clip, min(len(each.result) for each in variants)
     doing = f"Writing the comparison of {clip.name}"
     yield Progress(f"{doing} …", 0, total, values=(nothing(),))

@@ -137,24 +137,26 @@ def build() -> TabView:
         reads=(base, consistency, beta, steps, size, fitted),
         fills=fills,
         stop=(stop.click,),
-        check=_chosen,
+        plan=_planned,
         waiting="Waiting for the machine to fit …",
         called="the fit",
     )
-    add = Job(join.click, _join, reads=(fitted,), check=_fitting)
+    add = Job(join.click, _join, reads=(fitted,), plan=_fitting)
     return TabView(jobs=(fit, add), segment_on=((use.click, fitted),))
 
 
-def _chosen(
+def _planned(
     context: Context,
     base: str | None,
     consistency: bool,
     beta: float,
     steps: float,
     size: str,
-    before: Fitted | None = None,
-) -> tuple[Clip, Settings, Settings, AdaptationSettings]:
+    before: Fitted | None,
+) -> tuple[Clip, Settings, Settings, AdaptationSettings, Fitted | None]:
     """What to fit to, how to segment with the model it begins as, which flow to read, how to fit.
+
+    The last is what was fitted before.
 
     Raises:
         InputError: something is not there, or makes no sense.
@@ -162,7 +164,6 @@ def _chosen(
     clip = context.clip
     if clip is None:
         raise InputError("No clip is chosen. Choose the clip to fit to on the left.")
-    del before  # whatever was fitted
     if base not in [*(each.name for each in available_variants()), OWN_MODEL]:
         raise InputError(f"There is no model {base!r} here. Choose one of those offered.")
     if size not in SIZES:
@@ -180,19 +181,17 @@ def _chosen(
         steps=int(steps),
         size=SIZES[size],
     )
-    return clip, settings, forwards, chosen
+    return clip, settings, forwards, chosen, before
 
 
 def _fit(
     context: Context,
-    base: str | None,
-    consistency: bool,
-    beta: float,
-    steps: float,
-    size: str,
+    clip: Clip,
+    settings: Settings,
+    forwards: Settings,
+    chosen: AdaptationSettings,
     before: Fitted | None,
 ) -> Iterator[Progress]:
-    clip, settings, forwards, chosen = _chosen(context, base, consistency, beta, steps, size)
     start = model_title(settings.model)
     known = context.shown.footage if context.shown else None
     path = context.served() / f"{clip.name}-fitted.safetensors"
@@ -245,14 +244,13 @@ def _fit(
     yield Progress(f"{step.text} {_joined(context)} The checkpoint can be downloaded.")
 
 
-def _join(context: Context, fitted: Fitted | None) -> Iterator[Progress]:
+def _join(context: Context, fitted: Fitted) -> Iterator[Progress]:
     """After a stop: segment with what there is."""
-    fitted = _fitting(context, fitted)
     yield from _add(context, fitted, _known(context, fitted))
     yield Progress(_joined(context))
 
 
-def _fitting(context: Context, fitted: Fitted | None) -> Fitted:
+def _fitting(context: Context, fitted: Fitted | None) -> tuple[Fitted]:
     """The model, which was fitted to the chosen clip. Raises InputError where there is none."""
     if fitted is None:
         raise InputError("Nothing is fitted yet. Press Fit first.")
@@ -260,7 +258,7 @@ def _fitting(context: Context, fitted: Fitted | None) -> Fitted:
         raise InputError(
             f"The model was fitted to {fitted.clip.name}. Choose that clip, or fit to this one."
         )
-    return fitted
+    return (fitted,)
 
 
 def _joined(context: Context) -> str:

@@ -60,15 +60,15 @@ def awaited(session: Session, ticket: int) -> Iterator[None]:
 def announcement(sessions: Sessions, job: Job) -> Callable[..., Any]:
     """Answers the press at once: what ran before for this visitor ends.
 
-    It takes the same as ``handler``. What ``job.check`` refuses ends nothing: where work goes on,
+    It takes the same as ``handler``. What ``job.plan`` refuses ends nothing: where work goes on,
     all that happens is the sentence; else the work tells it.
     """
 
     def announce(request: gr.Request, *values: Any) -> str:
         session = sessions.of(request.session_hash or "")
-        if session.busy and job.check is not None:
+        if session.busy:
             context = _context(session, job, NO_TICKET, lambda: False, values[:SETTINGS])
-            job.check(context, *values[SETTINGS:])
+            job.plan(context, *values[SETTINGS:])
         session.begin(id(job), called=job.called, lasting=job.lasting)
         return markup.status(job.waiting, busy=True)
 
@@ -94,7 +94,7 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
 
         def work(stop: Stop) -> Iterator[Progress]:
             context = _context(session, job, ticket, stop, values[:SETTINGS])
-            return job.run(context, *values[SETTINGS:])
+            yield from job.run(context, *job.plan(context, *values[SETTINGS:]))
 
         steps = sessions.machine.steps(_name(job), work, lambda: session.stopped(ticket))
         latest = Progress("")

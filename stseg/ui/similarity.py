@@ -120,7 +120,7 @@ def build() -> TabView:
         redraw_on=(label.input, measure.input, threshold.input, pair.input),
         details=(label, use, pair),
         fill=_fill,
-        jobs=(Job(keep.click, _keep, reads=(threshold,), check=_fusing),),
+        jobs=(Job(keep.click, _keep, reads=(threshold,), plan=_fusing),),
         merging=Merging((use.input, threshold.release), use, threshold),
         lazy=True,
     )
@@ -133,7 +133,7 @@ def _fill(shown: Shown | None) -> tuple[object, ...]:
     return gr.update(choices=choices, value=0), merges, ""
 
 
-def _fusing(context: Context, threshold: float) -> tuple[Shown, np.ndarray]:
+def _fusing(context: Context, threshold: float) -> tuple[Shown, float, np.ndarray]:
     """A result, and what its labels become. Raises InputError where none of them fuse."""
     shown = context.shown
     if shown is None or not shown.affinity.known:
@@ -141,12 +141,13 @@ def _fusing(context: Context, threshold: float) -> tuple[Shown, np.ndarray]:
     names = shown.affinity.names(threshold)
     if (names == np.arange(names.shape[1])).all():
         raise InputError("Nothing is merged at this threshold. Move it down until labels fuse.")
-    return shown, names
+    return shown, threshold, names
 
 
-def _keep(context: Context, threshold: float) -> Iterator[Progress]:
+def _keep(
+    context: Context, shown: Shown, threshold: float, names: np.ndarray
+) -> Iterator[Progress]:
     """The merged labels as a variant in the tab Compare."""
-    shown, names = _fusing(context, threshold)
     own = shown.unmerged
     fused = relabelled(own, threshold, names)
     title = title_of(fused.settings, own.settings)

@@ -112,13 +112,19 @@ class Progress:
     broken_off: Sequence[Any] | None = None
 
 
+def _as_they_are(context: Context, *values: Any) -> tuple[Any, ...]:
+    del context
+    return values
+
+
 @dataclass(frozen=True)
 class Job:
     """Long work that a tab starts; put it into ``TabView.jobs``.
 
-    A press on ``start`` ends what runs for this visitor (see ``check``) and is answered at once
+    A press on ``start`` ends what runs for this visitor (see ``plan``) and is answered at once
     with ``waiting``. When the machine is free (all long work of all visitors shares one queue),
-    ``run`` is called in a thread with a ``Context`` and the present values of ``reads``. Each
+    ``run`` is called in a thread with a ``Context`` and what ``plan`` makes of the present values
+    of ``reads``: the values themselves, if nothing else is said. Each
     ``Progress`` that it yields is shown; the text of the last one stays. So::
 
         def run(context: Context, epochs: float) -> Iterator[Progress]:
@@ -143,12 +149,12 @@ class Job:
 
     Attributes:
         start: the listener that starts it (``button.click``).
-        run: the work.
-        reads: components whose values ``run`` takes after the context.
+        run: the work, from the context and what ``plan`` gave.
+        reads: components whose values ``plan`` takes after the context.
         fills: components that ``Progress.values`` fill.
         stop: listeners of the tab's own Stop button, beside that of the left column.
-        check: asked with what ``run`` gets, when the button is pressed while other work goes on: an
-            ``InputError`` leaves that work alone. ``run`` refuses the same by itself.
+        plan: what is to be done, or an ``InputError``. It is asked before ``run``, and when the
+            button is pressed while other work goes on, which an error then leaves alone.
         waiting: the status line until it begins.
         called: what it is ("the fit"), for the sentence on what becomes of it when another clip is
             chosen; empty says nothing.
@@ -162,7 +168,7 @@ class Job:
     reads: Sequence[Component] = ()
     fills: Sequence[Component] = ()
     stop: Sequence[Callable[..., Any]] = ()
-    check: Callable[..., object] | None = None
+    plan: Callable[..., tuple[Any, ...]] = _as_they_are
     waiting: str = "Waiting for the machine …"
     called: str = ""
     lasting: bool = False

@@ -19,7 +19,7 @@ from stseg.records import Settings
 from stseg.ui import benchmark
 from stseg.ui import benchmark_work as work
 from stseg.ui.benchmark_board import board_of
-from stseg.ui.benchmark_work import Scores, scores_of
+from stseg.ui.benchmark_work import Scores, scores_of, scoring_of
 from stseg.ui.offered import ALL, SHIPPED, chosen, offered, splits
 from stseg.ui.view import Context
 
@@ -37,9 +37,9 @@ def test_only_offered_folders_and_lists_can_be_opened(tmp_path: Path) -> None:
     assert splits(data_set) == [ALL]
     for split in ("../../secret", "/etc/passwd"):
         with pytest.raises(InputError, match="There is no split"):
-            next(scores_of(data_set, split, [], Settings(), True, never))
+            scoring_of(data_set, split, [], Settings(), True)
     with pytest.raises(InputError, match="has no sequence dog") as caught:
-        next(scores_of(data_set, ALL, ["dog"], Settings(), True, never))
+        scoring_of(data_set, ALL, ["dog"], Settings(), True)
     assert str(data_set.root) not in str(caught.value)
 
 
@@ -50,17 +50,18 @@ def test_triplets_are_as_published_unless_asked_otherwise(
     tasks: list[Task] = []
     monkeypatch.setattr(work, "evaluate_task", lambda entries, task: tasks.append(task) or [])
     data_set = chosen(offered([]), SHIPPED)
-    *_, latest = scores_of(data_set, ALL, [], Settings(stride=asked), False, never)
+    *_, latest = scores_of(scoring_of(data_set, ALL, [], Settings(stride=asked), False), never)
     assert tasks[0].settings.stride == latest.to_json()["settings"]["stride"] == taken
 
 
 def test_a_stop_keeps_what_there_is(tiny_model: Path) -> None:
     data_set = chosen(offered([]), SHIPPED)
     settings = Settings(k=3, model=str(tiny_model), device="cpu", subsequence=10)
-    steps = scores_of(data_set, ALL, [], settings, True, never)
+    scoring = scoring_of(data_set, ALL, [], settings, True)
+    steps = scores_of(scoring, never)
     latest = None
     stop_now: list[bool] = []
-    for latest in scores_of(data_set, ALL, [], settings, True, lambda: bool(stop_now)):
+    for latest in scores_of(scoring, lambda: bool(stop_now)):
         if latest.outcomes:
             stop_now.append(True)
     assert latest is not None
@@ -106,7 +107,8 @@ def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
         keep_model=lambda _: None,
     )
     tab = benchmark.Benchmark(offered([]))
-    first, *later, last = tab._run(context, SHIPPED, ALL, [], "cached", 10)
+    planned = tab._planned(context, SHIPPED, ALL, [], "cached", 10)
+    first, *later, last = tab._run(context, *planned)
     assert first.values is last.values is None  # what an earlier run left stays whole
     for step, done in zip(later, (1, 2), strict=True):
         assert step.values is not None

@@ -26,7 +26,7 @@ from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session
 from stseg.ui.view import Job, Moment
 
-JOB = Job(start=print, run=tab._run)
+JOB = Job(start=print, run=tab._run, plan=tab._planned)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +134,11 @@ def offered(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tab, "SIZES", {"Coarse": (16, 28)})
 
 
+def fitting(about: Context, *reads: Any) -> Iterator[Progress]:
+    """The work behind the button."""
+    return tab._fit(about, *tab._planned(about, *reads))
+
+
 def context(
     clip: Clip | None,
     folder: Path,
@@ -163,7 +169,7 @@ def context(
 def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     added: list[str] = []
     kept: list[Path] = []
-    work: Iterator[Progress] = tab._fit(
+    work = fitting(
         context(clip, tmp_path, added, kept=kept.append), "tiny", False, 1.0, 5.0, "Coarse", None
     )
     seen = list(work)
@@ -195,8 +201,8 @@ def test_a_fit_begins_with_a_model_of_ones_own(
     own.write_bytes(tiny_model.read_bytes())
     added: list[str] = []
     about = context(clip, tmp_path, added, own=own)
-    fitting = tab._fit(about, OWN_MODEL, True, 1.0, 5.0, "Coarse", None)
-    fitted = [each.values for each in fitting if each.values is not None][-1][5]
+    steps = fitting(about, OWN_MODEL, True, 1.0, 5.0, "Coarse", None)
+    fitted = [each.values for each in steps if each.values is not None][-1][5]
     assert added == ["Fitted to this clip from mine, K = 2: 6"]
     assert fitted.settings.model == str(own)
     assert load_checkpoint(fitted.path).card["fitted"]["base"] == "mine.safetensors"
@@ -214,10 +220,10 @@ def test_a_fit_that_breaks_down_leaves_the_one_before(
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(Adaptation, "save", full)
-    fitting = tab._fit(about, "tiny", True, 1.0, 5.0, "Coarse", before)
+    steps = fitting(about, "tiny", True, 1.0, 5.0, "Coarse", before)
     seen: list[Progress] = []
     with pytest.raises(OSError, match="No space"):
-        seen.extend(fitting)
+        seen.extend(steps)
     last = seen[-1].values
     assert last is not None
     assert "was broken off: nothing of it is kept" in last[0]
@@ -268,11 +274,11 @@ def test_only_what_is_offered_is_taken(
     clip: Clip, tmp_path: Path, base: str, size: str, sentence: str
 ) -> None:
     with pytest.raises(InputError, match=sentence):
-        next(tab._fit(context(clip, tmp_path, []), base, True, 1.0, 5.0, size, None))
+        fitting(context(clip, tmp_path, []), base, True, 1.0, 5.0, size, None)
 
 
 def test_without_a_clip_or_a_fit_a_sentence(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No clip is chosen"):
-        next(tab._fit(context(None, tmp_path, []), "full", True, 1.0, 5.0, "Coarse", None))
+        fitting(context(None, tmp_path, []), "full", True, 1.0, 5.0, "Coarse", None)
     with pytest.raises(InputError, match="Nothing is fitted yet"):
-        next(tab._join(context(clip, tmp_path, []), None))
+        tab._fitting(context(clip, tmp_path, []), None)

@@ -258,7 +258,7 @@ def test_a_refused_press_in_a_tab_ends_nothing(page: Page, clip: Clip) -> None:
     presses: dict[str, tuple[tuple[Any, ...], str]] = {
         "stseg.ui.compare._run": ((["full", "no-lc"], 0, 0, "", False), "No whole result is shown"),
         "stseg.ui.compare_files.write": ((), "Nothing is compared yet"),
-        "stseg.ui.fit._fit": (("full", True, 1.0, 5.0, "9x9"), "There is no grid '9x9'"),
+        "stseg.ui.fit._fit": (("full", True, 1.0, 5.0, "9x9", None), "There is no grid '9x9'"),
         "stseg.ui.fit._join": ((None,), "Nothing is fitted yet"),
         "stseg.ui.similarity._keep": ((1.0,), "Nothing is merged"),
         "stseg.ui.benchmark._run": (("none", "all", [], "dis", 10), "There is no data set 'none'"),
