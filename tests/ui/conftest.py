@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from app_process import Served, Visit, end, start
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from unseen_page import Page, finished
+
+from stseg.records import Clip
+from stseg.ui.shown import Shown
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -55,3 +59,17 @@ def visit(context: BrowserContext, served: Served) -> Iterator[Visit]:
     visit.open()
     yield visit
     visit.page.close()
+
+
+@pytest.fixture(scope="module")
+def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """A finished result of the small clip, with its files."""
+    return finished(clip, tiny_model, tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def page(shown: Shown) -> Iterator[Page]:
+    """A page with that result which nobody looks at."""
+    page = Page(shown)
+    yield page
+    page.sessions.close_all()

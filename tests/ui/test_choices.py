@@ -5,36 +5,22 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
-from unseen_page import REQUEST, Page, finished
+from unseen_page import REQUEST, Page
 
 from stseg.comparison import compare
 from stseg.errors import InputError
-from stseg.records import Clip
 from stseg.similarity import merged as merged_result
 from stseg.ui import motion
 from stseg.ui.controls import OWN_FLOW, SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.legend import hidden_labels
 from stseg.ui.session import SEGMENT
-from stseg.ui.shown import Choice, Shown
+from stseg.ui.shown import Choice
 from stseg.ui.view import Context, Job, Moment, Progress
-
-
-@pytest.fixture(scope="module")
-def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    return finished(clip, tiny_model, tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def page(shown: Shown) -> Iterator[Page]:
-    page = Page(shown)
-    yield page
-    page.sessions.close_all()
 
 
 def test_another_k_fills_the_legend(page: Page) -> None:

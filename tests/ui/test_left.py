@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from unseen_page import REQUEST, Page, finished, given, stopped
+from unseen_page import REQUEST, Page, given, stopped
 
 from stseg.errors import Cancelled, InputError, Stop
 from stseg.records import Clip
@@ -25,18 +25,6 @@ from stseg.ui.view import Context, Job, Progress
 from stseg.ui.work import Step, write_files
 
 OTHER = gr.EventData(None, {"key": "0-0"})
-
-
-@pytest.fixture(scope="module")
-def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    return finished(clip, tiny_model, tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def page(shown: Shown) -> Iterator[Page]:
-    page = Page(shown)
-    yield page
-    page.sessions.close_all()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from unseen_page import REQUEST, Page, finished
+from unseen_page import REQUEST, Page
 
 from stseg.errors import InputError
 from stseg.limits import Limits
@@ -25,13 +25,6 @@ from stseg.ui.work import command_of
 from stseg.uploads import Door
 
 NONE_YET = r"There is no model of your own yet\. Fit one on the tab Fit, upload one"
-
-
-@pytest.fixture
-def page(clip: Clip, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
-    page = Page(finished(clip, tiny_model, tmp_path / "files"))
-    yield page
-    page.sessions.close_all()
 
 
 def chosen(page: Page) -> list[Any]:

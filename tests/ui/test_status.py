@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
-from unseen_page import REQUEST, Page, finished, given
+from unseen_page import REQUEST, Page, given
 
 from stseg.errors import InputError
-from stseg.records import Clip
 from stseg.ui import benchmark, fit, segments
 from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
@@ -21,18 +19,6 @@ from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Progress
 
 OTHER = gr.EventData(None, {"key": "0-0"})
-
-
-@pytest.fixture(scope="module")
-def shown(clip: Clip, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    return finished(clip, tiny_model, tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def page(shown: Shown) -> Iterator[Page]:
-    page = Page(shown)
-    yield page
-    page.sessions.close_all()
 
 
 def endless(context: Context) -> Iterator[Progress]:
