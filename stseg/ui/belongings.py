@@ -214,7 +214,26 @@ class Belongings:
         settings = settings_on_page(*values)
         if settings.model != OWN_MODEL:
             return settings
-        return replace(settings, model=str(_checked(own or self.model)))
+        return replace(settings, model=str(self.own_model(own)))
+
+    def own_model(self, own: Path | None = None) -> Path:
+        """The visitor's own model; ``own`` as in ``plain_settings``.
+
+        Raises:
+            InputError: there is none.
+        """
+        model = own or self.model
+        if model is None:
+            raise InputError(
+                "There is no model of your own yet. Fit one on the tab Fit, upload one under "
+                "Advanced, or choose another model."
+            )
+        if not model.is_file():  # somebody cleared the temporary files of the server
+            raise InputError(
+                f"The model {model.name} is not there any more. Fit or upload it again, or choose "
+                "another model."
+            )
+        return model
 
     def flow_for(self, clip: Clip | None) -> Path:
         """The flow that the visitor brought for ``clip``.
@@ -280,18 +299,3 @@ class Belongings:
         self.uploads = {}
         for folder in (self.private, self.served):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _checked(model: Path | None) -> Path:
-    """The visitor's own model. Raises InputError where there is none."""
-    if model is None:
-        raise InputError(
-            "There is no model of your own yet. Fit one on the tab Fit, upload one under Advanced, "
-            "or choose another model."
-        )
-    if not model.is_file():  # somebody cleared the temporary files of the server
-        raise InputError(
-            f"The model {model.name} is not there any more. Fit or upload it again, or choose "
-            "another model."
-        )
-    return model

@@ -28,7 +28,7 @@ from stseg.pipeline import SegmentationRun, load_network
 from stseg.records import K_RANGE, Segmentation, Settings
 from stseg.render import from_jpeg, overlay, shrink
 from stseg.ui import compare_files
-from stseg.ui.controls import TAUS, check_offered
+from stseg.ui.controls import OWN_MODEL, OWN_MODEL_TITLE, TAUS, check_offered
 from stseg.ui.markup import ENLARGE, board, drawing, figure, note, photo
 from stseg.ui.over_frames import JUMP, lines_over_frames
 from stseg.ui.shown import Shown
@@ -124,7 +124,7 @@ def build() -> TabView:
     """Lay out the tab."""
     variants = available_variants()
     models = gr.CheckboxGroup(
-        choices=[(each.title, each.name) for each in variants],
+        choices=[*((each.title, each.name) for each in variants), (OWN_MODEL_TITLE, OWN_MODEL)],
         value=[each.name for each in variants if each.name in ALWAYS],
         label="Models",
         info="The trained models that are here; with and without L_c is Table 1 of the paper.",
@@ -242,7 +242,8 @@ def _planned(
         raise InputError("No whole result is shown. Segment the clip first, then compare.")
     # η changes no label, so that it is as it stands now.
     base = replace(shown.result.settings, eta=context.eta())
-    check_offered(models, [flow] if flow else [])
+    check_offered([each for each in models if each != OWN_MODEL], [flow] if flow else [])
+    models = [str(context.own_model()) if each == OWN_MODEL else each for each in models]
     others = [k] if k else [], [tau] if tau else [], [flow] if flow else []
     return shown, plan(base, models, *others, refinement)
 

@@ -172,6 +172,7 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
         clip=clip,
         shown=session.shown,
         settings=lambda model=None: session.own.settings(clip, values, model, own),
+        own_model=lambda: session.own.own_model(own),
         eta=lambda: number(TITLES["eta"], values[ETA], 1.0) / 100,
         plain_settings=lambda: session.own.plain_settings(values, own),
         stop=stop,

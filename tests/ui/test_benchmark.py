@@ -97,6 +97,7 @@ def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
         shown=None,
         settings=Settings,
         plain_settings=Settings,
+        own_model=lambda: tmp_path,
         eta=lambda: 0.01,
         stop=never,
         served=lambda: tmp_path,

@@ -21,7 +21,7 @@ from stseg.naming import Naming
 from stseg.records import Clip
 from stseg.ui import compare as tab
 from stseg.ui import compare_files
-from stseg.ui.controls import SETTINGS
+from stseg.ui.controls import OWN_MODEL, SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import Session
 from stseg.ui.view import Job, Moment
@@ -226,6 +226,24 @@ def test_what_the_table_sums_up_is_drawn_frame_by_frame(page: Page) -> None:
     told = replace(first.measures.over_frames, j=(None, 0.5, *[None] * frames))
     one = (replace(first, measures=replace(first.measures, over_frames=told)),)
     assert "J of each frame" in tab._lines(one, frames, 1)  # longer than what is shown, too
+
+
+def test_a_model_of_ones_own_is_compared(page: Page, tiny_model: Path) -> None:
+    shown, own = page.session.shown, page.session.own
+    assert shown is not None
+    model = shown.result.settings.model
+
+    def asked() -> Iterator[Any]:
+        announcement(page.sessions, JOB)(REQUEST)
+        reads = [model, OWN_MODEL], 0, 0, "", False
+        return iter(handler(page.sessions, JOB)(REQUEST, *page.values[:SETTINGS], *reads))
+
+    with pytest.raises(gr.Error, match="There is no model of your own yet"):
+        list(asked())
+    own.model = own.new_job_folder() / "mine.safetensors"
+    own.model.write_bytes(tiny_model.read_bytes())
+    list(asked())
+    assert titles(page) == ["tiny, K = 4", "mine, K = 4", "Fitted"]
 
 
 def test_what_is_compared_can_be_taken_along(page: Page) -> None:

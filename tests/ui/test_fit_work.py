@@ -154,6 +154,7 @@ def context(
             k=2, taus=(-1, 1), max_frames=6, model=str(own) if model == OWN_MODEL else model
         ),
         plain_settings=Settings,
+        own_model=lambda: own or folder,
         eta=lambda: 0.01,
         stop=stop,
         served=lambda: folder,
