@@ -58,11 +58,23 @@ def foreground_masks(segmentation: Segmentation) -> Iterator[Bool[np.ndarray, "H
 
     The choice is made once per sub-sequence of the linkage, or per ``CHOICE`` frames.
     """
-    length = segmentation.settings.subsequence or CHOICE
-    for part in subsequences(len(segmentation), length):
+    for part in _parts(segmentation):
         chosen = moving_labels(segmentation, part)
         for frame in part:
             yield np.isin(segmentation.labels(frame), chosen)
+
+
+def foreground_labels(segmentation: Segmentation, index: int) -> tuple[int, ...]:
+    """The labels that make up the mask of ``foreground_masks`` in one frame.
+
+    Of a result that still grows the frames that are there so far tell them.
+    """
+    part = next(part for part in _parts(segmentation) if index in part)
+    return moving_labels(segmentation, part)
+
+
+def _parts(segmentation: Segmentation) -> Iterator[range]:
+    return subsequences(len(segmentation), segmentation.settings.subsequence or CHOICE)
 
 
 def moving_labels(

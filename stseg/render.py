@@ -76,9 +76,7 @@ def overlay(
     visible = np.asarray(cv2.LUT(labels, shown), np.uint8)
     edges = outlines(labels)
     if style == "outline":
-        side = max(2, round(max(labels.shape) / 250))
-        thick = np.asarray(cv2.dilate(edges, np.ones((side, side), np.uint8)), np.uint8)
-        visible = visible & thick
+        visible = visible & _thick(edges)
         # A thin line is only seen when it is drawn in full; opacity 0 still takes it away.
         mixed = colours if opacity > 0 else image
     else:
@@ -87,6 +85,37 @@ def overlay(
         cv2.copyTo(colours if opacity > 0 else image, edges & visible, mixed)
     out: np.ndarray = cv2.copyTo(mixed, visible, image.copy())
     return out
+
+
+def spotlight(
+    image: Image,
+    labels: UInt8[np.ndarray, "H W"],
+    lit: Collection[int],
+    opacity: float = 0.5,
+) -> Image:
+    """The frame as it is where some labels are, framed in their colours, and dim elsewhere.
+
+    Args:
+        image: the frame.
+        labels: linked labels of the same size.
+        lit: the labels that are seen as they are.
+        opacity: of the darkness over all others: 0 shows the frame alone, 1 nothing of them.
+    """
+    shown = np.zeros(256, np.uint8)
+    shown[list(lit)] = 1
+    visible = np.asarray(cv2.LUT(labels, shown), np.uint8)
+    paler = _paled(image, 1 - visible, opacity)
+    out = np.asarray(cv2.convertScaleAbs(paler, alpha=1 - opacity), np.uint8)
+    cv2.copyTo(image, visible, out)
+    if opacity > 0:
+        cv2.copyTo(colour_labels(labels), visible & _thick(outlines(labels)), out)
+    return out
+
+
+def _thick(edges: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """Outlines as wide as a picture of this size needs."""
+    side = max(2, round(max(edges.shape) / 250))
+    return np.asarray(cv2.dilate(edges, np.ones((side, side), np.uint8)), np.uint8)
 
 
 def _paled(image: Image, labels: UInt8[np.ndarray, "H W"], opacity: float) -> Image:

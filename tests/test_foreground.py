@@ -15,6 +15,7 @@ from stseg.foreground import (
     CHOICE,
     ROUNDING,
     border_shares,
+    foreground_labels,
     foreground_masks,
     moving_labels,
     own_motion,
@@ -185,8 +186,9 @@ def test_masks_are_made_for_each_subsequence_at_full_size() -> None:
     two.assignment[2:] = [1, 2, 3, 0]  # another name in the second sub-sequence
     masks = list(foreground_masks(two))
     assert len(masks) == 4
-    for mask in masks:
+    for index, mask in enumerate(masks):
         np.testing.assert_array_equal(mask, LABELS == 2)
+        assert foreground_labels(two, index) == ((2,), (3,))[index // 2]  # what one frame asks for
     assert CHOICE == 10  # where linkage has no sub-sequences (Sec. 4.2)
 
 

@@ -21,6 +21,7 @@ from stseg.render import (
     palette,
     png,
     soft_mask,
+    spotlight,
 )
 
 LABELS = np.zeros((20, 30), np.uint8)
@@ -111,6 +112,24 @@ def test_outline_touches_only_borders() -> None:
     assert not changed[8:12, 13:17].any()
     assert not changed[:3].any()
     assert outlines(LABELS).sum() < LABELS.size / 4
+
+
+@pytest.mark.parametrize("lit", [[], [1], [0, 1]])
+def test_the_spotlight_leaves_what_is_lit_as_it_is(
+    lit: list[int], rng: np.random.Generator
+) -> None:
+    image = rng.integers(0, 256, IMAGE.shape).astype(np.uint8)
+    assert (spotlight(image, LABELS, lit, opacity=0.0) == image).all()
+    dark = spotlight(image, LABELS, lit, opacity=1.0)
+    on = np.isin(LABELS, lit)
+    assert not dark[~on].any()
+    framed = on & (dark != image).any(axis=-1)
+    assert (dark[framed] == colour_labels(LABELS)[framed]).all()
+    assert framed.any() == bool(lit)
+    assert not framed[8:12, 13:17].any()  # a line, not a filling
+    half = spotlight(image, LABELS, lit, opacity=0.5)[~on].astype(int)
+    assert (np.ptp(half, axis=-1) == 0).all()  # gray, so that only what is lit has colours
+    assert half.max(initial=0) <= 128
 
 
 def test_flow_colours_hue_is_direction_and_saturation_magnitude() -> None:

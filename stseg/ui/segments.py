@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import gradio as gr
 import numpy as np
 
 from stseg.charts import area_top
+from stseg.foreground import foreground_labels
 from stseg.records import Clip, label_map
 from stseg.render import (
     COLOURS,
@@ -22,6 +23,7 @@ from stseg.render import (
     overlay,
     shrink,
     soft_mask,
+    spotlight,
 )
 from stseg.truth import annotated, truth_at
 from stseg.ui.legend import build_legend, hidden_labels, labels_of, legend_update
@@ -37,6 +39,14 @@ TITLE = "Segments"
 VIDEO = "Frame, flow, masks and linked labels as one video"
 
 EMPTY = note("No clip is chosen.")
+
+MOVING: Final = "moving"
+"""The style that leaves bright what moves by itself."""
+
+FOREGROUND = (
+    "Segments that do not move as the border of the frame does, chosen without ground truth, once "
+    "per sub-sequence or ten frames. Downloads has the masks: Foreground."
+)
 
 SOFTENED = 1
 """The segment whose soft mask is shown at first: 0 is the background more often than not."""
@@ -64,10 +74,10 @@ def build() -> TabView:
             buttons=[],
         )
         style = gr.Radio(
-            choices=[("Fill", "fill"), ("Outline", "outline")],
+            choices=[("Fill", "fill"), ("Outline", "outline"), ("Moving", MOVING)],
             value="fill",
             label="Style",
-            info="Whole segments or their borders.",
+            info="Segments, their borders, or what moves by itself.",
             elem_id="style",
         )
         hidden = build_legend()
@@ -156,7 +166,7 @@ def _video(shown: Shown | None) -> Any:
 def _draw(
     moment: Moment,
     opacity: float,
-    style: Literal["fill", "outline"],
+    style: Literal["fill", "outline", "moving"],
     hidden: object,
     scaled: Literal["clip", "frame"],
     softened: int,
@@ -173,7 +183,12 @@ def _draw(
 
     def segments() -> str:
         linked = assignment[label_map(soft, size_of(image))]
-        over = overlay(image, linked, opacity / 100, style, hidden_labels(hidden))
+        off = hidden_labels(hidden)
+        if style == MOVING:
+            lit = [each for each in foreground_labels(result, frame) if each not in off]
+            over = spotlight(image, linked, lit, opacity / 100)
+            return figure("overlay", f"Moving objects, frame {frame}", photo(over), FOREGROUND)
+        over = overlay(image, linked, opacity / 100, style, off)
         return figure("overlay", f"Segments, frame {frame}", photo(over), "Labels.")
 
     def measured() -> str:

@@ -582,6 +582,8 @@ def test_the_player_gets_its_pictures_past_the_events(visit: Visit) -> None:
         arg=filled,
     )
     assert "frame 5" in page.inner_text("#board")
+    page.click("#style input[value=moving]")
+    page.wait_for_selector("#board figcaption:has-text('Moving objects, frame 5')")
     # An event that was on its way when the slider was moved is not the last word.
     page.evaluate(LATE_ANSWERS, "run/predict")
     page.click("#style input[value=fill]")
