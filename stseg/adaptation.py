@@ -243,6 +243,7 @@ class Adaptation:
         Raises:
             InputError: the file cannot be written.
         """
+        earlier = self._checkpoint.card.get("fitted")
         card = {
             **self._checkpoint.card,
             "fitted": {
@@ -253,6 +254,8 @@ class Adaptation:
                     for name, value in asdict(self.settings).items()
                 },
                 "steps": self.step,
+                # What was fitted may be fitted again: the weights have seen that clip, too.
+                **({"before": earlier} if earlier else {}),
             },
             "date": datetime.now(UTC).date().isoformat(),
             "trained_on": self._device.name,
@@ -371,6 +374,8 @@ def trained_with(checkpoint: Checkpoint) -> TrainSettings:
     if not isinstance(said, Mapping):
         return plain
     try:
+        if said["instants"] not in (1, 3):
+            raise ValueError(f"volumes of {said['instants']} instants")
         return replace(
             plain,
             motion_model=motion_model(said["motion_model"]).name,
@@ -381,8 +386,8 @@ def trained_with(checkpoint: Checkpoint) -> TrainSettings:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"The card of this model describes no training that STSeg knows ({error}). Update "
-            "STSeg, or choose another model."
+            f"The card of this model describes no training that STSeg knows ({str(error)[:200]}). "
+            "Update STSeg, or choose another model."
         ) from error
 
 

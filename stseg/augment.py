@@ -12,6 +12,9 @@ from torch import Tensor
 from stseg.errors import InputError
 from stseg.motion import FittedMotion, MotionModel
 
+MOST_GLOBAL = 100
+"""Times as much motion as a sample has; with more of it nothing of the sample is left."""
+
 
 @dataclass(frozen=True)
 class AugmentSettings:
@@ -36,8 +39,8 @@ class AugmentSettings:
             frame means nothing (``stseg.windows``). 1 turns it off.
 
     Raises:
-        InputError: the objects are less than none, ``pasted`` is no chance, or a factor is less
-            than 1.
+        InputError: the objects are less than none, ``corrupt`` or ``pasted`` is no chance, the
+            global motion is less than none or without bound, or a factor is less than 1.
     """
 
     global_motion: float = 2.0
@@ -50,6 +53,13 @@ class AugmentSettings:
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.global_motion <= MOST_GLOBAL:
+            raise InputError(
+                f"A global motion cannot be {self.global_motion} times that of a sample. Give 0 to "
+                f"{MOST_GLOBAL}."
+            )
+        if not 0 <= self.corrupt <= 1:
+            raise InputError(f"Instants cannot be lost with chance {self.corrupt}. Give 0 to 1.")
         if self.objects < 0:
             raise InputError(f"There cannot be {self.objects} objects in a sample. Give 0 or more.")
         if not 0 <= self.pasted <= 1:

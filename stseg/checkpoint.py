@@ -12,7 +12,7 @@ import torch
 from stseg.errors import InputError
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import K_RANGE
-from stseg.tensor_files import opened, write_tensors
+from stseg.tensor_files import MOST_HEADER, opened, write_tensors
 
 FORMAT = 1
 
@@ -40,15 +40,19 @@ def save_checkpoint(path: Path, network: SegmentationNetwork, card: Mapping[str,
     write_tensors(path, network.state_dict(), header)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, header: int = MOST_HEADER) -> Checkpoint:
     """Read a checkpoint of ``save_checkpoint``.
+
+    Args:
+        path: the file.
+        header: bytes that its header may have.
 
     Raises:
         InputError: missing or truncated file, another format, or weights that are not finite or
             do not fit the network that the header describes.
     """
-    with opened(path) as (file, header):
-        settings = _described(path, header)
+    with opened(path, header) as (file, said):
+        settings = _described(path, said)
         _check_shapes(path, settings, {name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
@@ -58,7 +62,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     network = SegmentationNetwork(settings)
     network.load_state_dict(tensors)
-    return Checkpoint(network.channels_last().eval(), header["card"])
+    return Checkpoint(network.channels_last().eval(), said["card"])
 
 
 def _described(path: Path, header: Mapping[str, Any]) -> NetworkSettings:
@@ -72,7 +76,8 @@ def _described(path: Path, header: Mapping[str, Any]) -> NetworkSettings:
         )
     if header.get("format") != FORMAT:
         raise InputError(
-            f"{path} has format {header.get('format')}, and this version reads {FORMAT}. "
+            f"{path} has format {str(header.get('format'))[:40]}, and this version reads "
+            f"{FORMAT}. "
             "Update STSeg, or train the model again."
         )
     try:

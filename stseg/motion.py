@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -225,6 +226,10 @@ class FittedMotion:
         return total.unflatten(2, self.size)
 
 
+MOST_STEPS = 1000
+"""Of a fit: some sixty converge."""
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """How motion models are fitted.
@@ -234,11 +239,22 @@ class FitSettings:
         stride: use every n-th row and column of sites.
         floor: residuals below this fraction of the flow's mean absolute component weigh alike; it
             keeps the weights finite.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     steps: int = 8
     stride: int = 2
     floor: float = 1e-2
+
+    def __post_init__(self) -> None:
+        if type(self.steps) is not int or not 0 <= self.steps <= MOST_STEPS:
+            raise InputError(f"A fit cannot take {self.steps} steps. Give 0 to {MOST_STEPS}.")
+        if type(self.stride) is not int or self.stride < 1:
+            raise InputError(f"A fit cannot use every {self.stride}th site. Give 1 or more.")
+        if not 0 < self.floor < math.inf:
+            raise InputError(f"The floor of a fit cannot be {self.floor}. Give about 0.01.")
 
 
 RIDGE = 1e-5

@@ -58,11 +58,15 @@ class RunFolder:
         folder: where the run lives; it may not be there yet.
         identity: "settings", "data", "start" and "teacher" of the run, as JSON values: another run
             is not resumed.
+        plain: settings by default, which a state takes for what its version did not know yet.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], plain: Mapping[str, Any] | None = None
+    ) -> None:
         self._folder = folder
         self._identity = dict(identity)
+        self._plain = plain
 
     @property
     def best_file(self) -> Path:
@@ -87,6 +91,7 @@ class RunFolder:
         tensors, header = read_tensors(self._state_file)
         # A state of an older version says its settings only, and there were no teachers.
         found = {**self._identity, "settings": None, "teacher": None, **header}
+        found["settings"] = _completed(found["settings"], self._plain)
         for name, what in _OTHERS.items():
             if found[name] != self._identity[name]:
                 raise InputError(
@@ -128,6 +133,14 @@ class RunFolder:
         write_atomically(self._folder / "losses.csv", text.getvalue().encode())
         title = f"{state.step} of {steps} steps"
         write_atomically(self._folder / "losses.png", _chart(state.rows, title))
+
+
+def _completed(found: Any, plain: Any) -> Any:
+    """What a state says, and what it leaves out as it is by default."""
+    if not isinstance(found, Mapping) or not isinstance(plain, Mapping):
+        return found
+    said = {name: _completed(value, plain.get(name)) for name, value in found.items()}
+    return {**plain, **said}
 
 
 def _chart(rows: Sequence[Sequence[Any]], title: str) -> bytes:

@@ -21,6 +21,9 @@ SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 MOST_BYTES = 2**31
 """Of such a file; those that ship have 5 MiB."""
 
+MOST_HEADER = 100 * 2**20
+"""Bytes of the header, which holds the losses of every step where a file is the state of a run."""
+
 _KEY = "stseg"
 
 
@@ -41,8 +44,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def opened(path: Path, header: int = MOST_HEADER) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The file, of whose tensors nothing is read yet, and its JSON header.
+
+    Args:
+        path: the file.
+        header: bytes that the header may have: what is read of it takes many times as many.
 
     Raises:
         InputError: the file is missing, truncated, or not one of ours.
@@ -56,6 +63,13 @@ def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             "Give a checkpoint of STSeg."
         )
     try:
+        with path.open("rb") as start:
+            length = int.from_bytes(start.read(8), "little")
+        if header < length <= size:
+            raise InputError(
+                f"{path} has a header of {length >> 10:,} KiB, but one of at most "
+                f"{header >> 10:,} KiB is read here. Give a checkpoint of STSeg."
+            )
         with safe_open(path, framework="pt") as file:
             yield file, _header(path, (file.metadata() or {}).get(_KEY))
     except (SafetensorError, OSError) as error:
@@ -67,7 +81,7 @@ def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 def _header(path: Path, text: str | None) -> dict[str, Any]:
     try:
         read = json.loads(text or "")
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also for a number of more digits than Python reads
         read = None
     if not isinstance(read, dict):
         raise InputError(f"{path} is not a checkpoint of STSeg: its header has no settings.")

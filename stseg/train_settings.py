@@ -69,7 +69,7 @@ class TrainSettings:
         instants: fields in a volume: 3, or 1 for the frame-by-frame predecessor.
         taus: temporal steps of the volumes.
         batch: volumes in an optimiser step.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; where the first leads, of its own and of the others'.
         spread: how many times larger than PyTorch draws them the weights of the heads start; heads
             of a trained network stay as they are, unless they are drawn anew. With 1 the segments
             are alike at first, and more than two may never come to differ.

@@ -139,7 +139,7 @@ class Trainer:
             "start": None if start is None else digest(start.state_dict()),
             "teacher": None if teacher is None else digest(teacher.state_dict()),
         }
-        self._files = RunFolder(folder, identity)
+        self._files = RunFolder(folder, identity, _plain(TrainSettings()))
         store = _store(laid_as(sequences, settings.stages[0].size), device)
         common = (store, settings.instants, settings.taus, settings.held_out)
         self._training = TripletSet(*common)

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from stseg.bounded import first, prepare, stream
-from stseg.checkpoint import load_checkpoint
 from stseg.errors import InputError
 from stseg.flow import open_flow, own_fields, write_flow_file
 from stseg.limits import Limits
+from stseg.model_vetting import vetted_model
 from stseg.records import Clip
 from stseg.vetting import described
 
 
 class Door:
-    """Takes videos and flow of strangers within limits.
+    """Takes videos, flow and models of strangers within limits.
 
     Args:
         limits: of one file.
@@ -80,18 +80,15 @@ class Door:
                 raise InputError(told) from error
 
     def model(self, path: Path) -> tuple[int, ...]:
-        """A checkpoint that somebody brings: the K that it gives.
-
-        It is read in this process: safetensors are made for files of strangers.
+        """A checkpoint that somebody brings: the K that it gives (``vetted_model``).
 
         Raises:
-            InputError: it is no checkpoint of STSeg, or beyond a limit.
+            InputError: it is no checkpoint that serves, or beyond a limit.
         """
         _check_there(path)
-        self.limits.check_weights(path.stat().st_size, path.name)
         with self._turn:
             try:
-                return load_checkpoint(path).network.settings.ks
+                return vetted_model(path, self.limits)
             except InputError as error:
                 raise InputError(str(error).replace(str(path), path.name)) from error
 

@@ -545,6 +545,21 @@ def test_a_run_that_was_cut_goes_on_as_if_it_were_not(
         assert torch.equal(a, b)
 
 
+def test_a_run_goes_on_that_an_older_version_began(tmp_path: Path, cpu: Device) -> None:
+    """Its state does not say what that version did not know."""
+    run = trainer(tmp_path, cpu)
+    steps = run.run()
+    next(steps)
+    steps.close()
+    tensors, header = read_tensors(tmp_path / "state.safetensors")
+    del header["settings"]["first_leads"]
+    del header["settings"]["augment"]["zoom"]
+    write_tensors(tmp_path / "state.safetensors", tensors, header)
+    assert trainer(tmp_path, cpu).step == 1
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        trainer(tmp_path, cpu, replace(TINY, first_leads=True))
+
+
 def interrupt(
     run: Trainer, monkeypatch: pytest.MonkeyPatch, step: int, validating: bool = False
 ) -> None:

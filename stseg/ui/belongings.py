@@ -137,7 +137,7 @@ class Belongings:
         self.flow = OwnFlow(kept, clip)
         return self.flow
 
-    def take_model(self, path: Path, used: Collection[Path]) -> tuple[int, ...]:
+    def take_model(self, path: Path, used: Collection[Path]) -> tuple[Path, tuple[int, ...]]:
         """Take an uploaded checkpoint: ``model`` from now on. As with clips, one too many goes.
 
         Args:
@@ -145,7 +145,7 @@ class Belongings:
             used: models that must stay.
 
         Returns:
-            the K that it gives.
+            where it is kept, and the K that it gives.
 
         Raises:
             InputError: it is no checkpoint of STSeg, or beyond a limit.
@@ -154,15 +154,19 @@ class Belongings:
             ks = self._door.model(taken)
         self._add(taken, self._models, used)
         self.model = taken
-        return ks
+        return taken, ks
+
+    def keep_model(self, path: Path, used: Collection[Path]) -> None:
+        """Keep a model that was fitted, alone in its folder; as with clips, one too many goes."""
+        self._add(path, self._models, used)
 
     @contextmanager
     def _taken(self, path: Path) -> Iterator[Path]:
-        """An upload that was taken, which does not stay where the block refuses it."""
+        """An upload that was taken, which does not stay where the block fails."""
         taken = self.take_upload(path)
         try:
             yield taken
-        except InputError:
+        except BaseException:
             shutil.rmtree(taken.parent, ignore_errors=True)
             raise
 

@@ -20,7 +20,7 @@ from stseg.layouts import DataSet, Entry
 from stseg.records import Settings
 from stseg.scoring import report
 from stseg.ui.offered import ALL, splits
-from stseg.ui.private import told_settings
+from stseg.ui.private import told_sentence, told_settings
 
 CACHED = "cached"
 INTERVAL = 0.5
@@ -152,7 +152,8 @@ def scores_of(
     def work() -> None:
         for outcome in evaluate_task(entries, task):
             if isinstance(outcome, Failure):
-                outcome = replace(outcome, reason=_without_place(outcome.reason, root))
+                reason = told_sentence(_without_place(outcome.reason, root))
+                outcome = replace(outcome, reason=reason)
             desk.outcomes.append(outcome)
             heed(task.stop, "benchmark")
 

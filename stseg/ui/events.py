@@ -110,10 +110,9 @@ class Events:
     def bring_model(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
         """A model of the visitor's own: it is checked at the door, and chosen at once."""
         session = self._desk.session(request)
-        ks = session.take_model(Path(path))
-        name = session.own.model.name if session.own.model else ""
+        kept, ks = session.take_model(Path(path))
         given = ", ".join(str(k) for k in sorted(ks))
-        line = markup.status(f"The model {name} is taken: K = {given}. Press Segment.")
+        line = markup.status(f"The model {kept.name} is taken: K = {given}. Press Segment.")
         chosen = _with(values, MODEL, OWN_MODEL)
         badge = self.estimate(request, *chosen)
         if session.clip is not None and not session.busy:
@@ -128,9 +127,9 @@ class Events:
         session = self._desk.session(request)
         if fitted is None:
             raise InputError("Nothing is fitted yet. Press Fit first.")
-        session.own.model = fitted.path  # another one may have been uploaded since
         chosen = _with(values, MODEL, OWN_MODEL)
-        session.own.settings(session.clip, chosen)
+        session.own.settings(session.clip, chosen, own=fitted.path)
+        session.own.model = fitted.path  # another one may have been uploaded since
         return OWN_MODEL, self.estimate(request, *chosen)
 
     def choose_k(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:

@@ -208,22 +208,16 @@ def _fit(
     fitting = fit_clip(
         clip, settings.model, chosen, forwards, path, context.stop, known, context.cache, every
     )
-    try:
-        for step in fitting:
-            if image is None and step.first is not None and step.flow is not None:
-                frame = watched(len(step.flow.forward) + 1)
-                image = _image(context, clip, frame)
-                names = _names(context, clip, frame, step.first)
-            values = None
-            if image is not None and step.done:
-                chart = _chart(clip, start, curves_of(step.told, COLOURS), chosen.steps)
-                values = (chart, _pictures(clip, step, image, names), *nothing)
-                nothing, broken_off = _skip(4), (note(lost), "", *_buttons(before))
-            yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
-    except Exception:
-        if broken_off is not None:
-            yield Progress(lost, values=broken_off, broken_off=broken_off)
-        raise
+    for step in fitting:
+        if image is None and step.first is not None and step.flow is not None:
+            frame = watched(len(step.flow.forward) + 1)
+            image, names = _image(context, clip, frame), _names(context, clip, frame, step.first)
+        values = None
+        if image is not None and step.done:
+            chart = _chart(clip, start, curves_of(step.told, COLOURS), chosen.steps)
+            values = (chart, _pictures(clip, step, image, names), *nothing)
+            nothing, broken_off = _skip(4), (note(lost), "", *_buttons(before))
+        yield Progress(step.text, step.done, step.total, values, broken_off=broken_off)
     if step.saved is None or step.flow is None:
         return
     title = f"Fitted to this clip from {start}, K = {settings.k}"

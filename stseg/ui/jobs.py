@@ -83,6 +83,10 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
     labels that were chosen meanwhile (``Running.write``).
     """
 
+    def given_up(broken_off: Sequence[Any] | None) -> Iterator[tuple[Any, ...]]:
+        if broken_off is not None:
+            yield gr.skip(), gr.skip(), *broken_off
+
     def unchanged() -> tuple[Any, ...]:
         return tuple(gr.skip() for _ in job.fills)
 
@@ -117,9 +121,11 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
             latest = Progress("Stopped.")
         except InputError as error:
             latest = Progress(FAILED.format(told_sentence(str(error))))
+            yield from given_up(broken_off)
             raise
         except Exception as error:
             latest = Progress(FAILED.format(unexpected(error)))
+            yield from given_up(broken_off)
             raise
         finally:
             session.end(ticket)
@@ -129,8 +135,8 @@ def handler(sessions: Sessions, job: Job) -> Callable[..., Any]:
                 session.begin_writing(latest.text)  # K or the threshold may have moved meanwhile
         if waited_for:
             yield markup.status(latest.text), time.monotonic(), *unchanged()
-        elif broken_off is not None:
-            yield gr.skip(), gr.skip(), *broken_off
+        else:
+            yield from given_up(broken_off)
 
     def failed(sentence: str) -> Any:
         return markup.status(FAILED.format(sentence)), time.monotonic(), *unchanged()
@@ -166,7 +172,7 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
         keep(with_variant(known, compare(title, result, first, stop, brought)))
 
     def keep_model(path: Path) -> None:
-        session.own.model = path
+        session.keep_model(path, ticket)
 
     return Context(
         clip=clip,

@@ -28,9 +28,13 @@ def told_path(path: Path) -> str:
 
 
 def told_sentence(text: str) -> str:
-    """A sentence without the folders that the app keeps its visitors' files in."""
+    """A sentence without the folders that the app keeps its visitors' files in.
+
+    It can be sent, whatever the names and files that it cites have in them.
+    """
     places = re.escape(str(Path(tempfile.gettempdir()) / PREFIX))
-    return re.sub(rf"{places}\w+(/[\w-]+)*/", "", text)
+    told = re.sub(rf"{places}\w+(/[\w-]+)*/", "", text)
+    return told.encode("utf-8", "replace").decode()
 
 
 def told_settings(settings: Settings) -> Settings:

@@ -280,10 +280,25 @@ class Session:
         used = [Path(result.settings.flow) for result in self._results()]
         return self.own.take_flow(path, clip, used, max_frames)
 
-    def take_model(self, path: Path) -> tuple[int, ...]:
-        """``Belongings.take_model``, which leaves the models of what the page shows."""
-        used = [Path(result.settings.model) for result in self._results()]
-        return self.own.take_model(path, used)
+    def take_model(self, path: Path) -> tuple[Path, tuple[int, ...]]:
+        """``Belongings.take_model``, which leaves the models that are in use."""
+        return self.own.take_model(path, self._used_models())
+
+    def keep_model(self, path: Path, ticket: int) -> None:
+        """Keep the model that a fit with this ticket made.
+
+        It is the visitor's own from now on, unless they turned to something else or brought
+        another one meanwhile.
+        """
+        with self._lock:
+            self.own.keep_model(path, self._used_models())
+            if self.current(ticket) and self.own.model == self.model:
+                self.own.model = path
+
+    def _used_models(self) -> list[Path]:
+        """Those of what the page shows, of work that was asked for, and the visitor's own."""
+        shown = [Path(result.settings.model) for result in self._results()]
+        return [*shown, *(model for model in (self.model, self.own.model) if model is not None)]
 
     def _results(self) -> list[Segmentation]:
         """What the page shows."""

@@ -73,7 +73,8 @@ class Context:
             added to it. It computes the row of the table (some seconds; ``Cancelled`` on stop). The
             same title replaces the older one; beyond the fourth the oldest but the first goes. What
             is ``brought`` (true unless said otherwise) outlives the next comparison.
-        keep_model: make a checkpoint (in ``served``) the one that ``OWN_MODEL`` means.
+        keep_model: keep a checkpoint, alone in ``served``: it is what ``OWN_MODEL`` means from now
+            on, unless the visitor turned to something else or brought another one meanwhile.
     """
 
     clip: Clip | None
@@ -103,8 +104,8 @@ class Progress:
             leaves all as they are.
         redraw: whether the pictures of the open tab are drawn again now; at the end of a job they
             are in any case.
-        broken_off: what ``values`` are to be at last if the visitor turned to something else and
-            nothing comes after this; None leaves all as they are then.
+        broken_off: what ``values`` are to be at last if nothing comes after this, since the visitor
+            turned to something else or the work failed; None leaves all as they are then.
     """
 
     text: str

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
-from unseen_page import finished
+from unseen_page import REQUEST, Page, finished
 
 from stseg.adaptation import Adaptation, AdaptationSettings, curves_of
 from stseg.checkpoint import load_checkpoint
@@ -17,11 +19,16 @@ from stseg.errors import Cancelled, InputError
 from stseg.loss_chart import Curve
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui import fit as tab
-from stseg.ui.controls import OWN_MODEL
+from stseg.ui.controls import OWN_MODEL, SETTINGS
 from stseg.ui.curves import curves_svg
 from stseg.ui.fit_work import FitStep, Fitted, fit_clip, picture_of, segment_known
+from stseg.ui.jobs import announcement, handler
+from stseg.ui.machine import Machine
 from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Progress
+
+GIVEN = (True, 1.0, 5.0, "Coarse", None)
+"""What the tab's controls say after the model to start from."""
 
 SMALL = AdaptationSettings(k=3, steps=3, size=(16, 28), batch=1)
 
@@ -202,36 +209,52 @@ def test_a_fit_begins_with_a_model_of_ones_own(
     own.write_bytes(tiny_model.read_bytes())
     added: list[str] = []
     about = context(clip, tmp_path, added, own=own)
-    steps = fitting(about, OWN_MODEL, True, 1.0, 5.0, "Coarse", None)
+    steps = fitting(about, OWN_MODEL, *GIVEN)
     fitted = [each.values for each in steps if each.values is not None][-1][5]
     assert added == ["Fitted to this clip from mine, K = 2: 6"]
     assert fitted.settings.model == str(own)
-    assert load_checkpoint(fitted.path).card["fitted"]["base"] == "mine.safetensors"
+    card = load_checkpoint(fitted.path).card["fitted"]
+    assert card["base"] == "mine.safetensors"
+    (tmp_path / "again").mkdir()
+    again = fitting(context(clip, tmp_path / "again", added, own=fitted.path), OWN_MODEL, *GIVEN)
+    twice = [each.values for each in again if each.values is not None][-1][5]
+    assert load_checkpoint(twice.path).card["fitted"]["before"] == card  # both clips are told
 
 
-@pytest.mark.usefixtures("offered")
+@pytest.mark.parametrize("stuck", [False, True])
 def test_a_fit_that_breaks_down_leaves_the_one_before(
-    clip: Clip, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stuck: bool, page: Page, clip: Clip, tiny_model: Path, request: pytest.FixtureRequest
 ) -> None:
+    """Whether it fails itself or the machine gives it up."""
+    request.getfixturevalue("offered")  # the page is laid out by now
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     before = Fitted(clip, tiny_model, Settings(k=2, model="tiny", max_frames=6), "Fitted")
-    kept: list[Path] = []
-    about = context(clip, tmp_path, [], kept=kept.append)
+    page.session.own.model = tiny_model
+    if stuck:
+        page.sessions.machine = Machine(1.0)
 
     def full(self: Adaptation, path: Path) -> None:
+        if stuck:
+            time.sleep(2.5)
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(Adaptation, "save", full)
-    steps = fitting(about, "tiny", True, 1.0, 5.0, "Coarse", before)
-    seen: list[Progress] = []
-    with pytest.raises(OSError, match="No space"):
-        seen.extend(steps)
-    last = seen[-1].values
-    assert last is not None
-    assert "was broken off: nothing of it is kept" in last[0]
-    assert last[2]["value"] == str(tiny_model)
-    assert last[3]["interactive"]
-    assert last[5] is before
-    assert not kept
+    monkeypatch.setattr("stseg.ui.controls.check_offered", lambda *_: None)
+    job = next(job for view in page.views for job in view.jobs if job.run is tab._fit)
+    announcement(page.sessions, job)(REQUEST)
+    reads = "tiny", True, 1.0, 5.0, "Coarse", before
+    seen: list[tuple[Any, ...]] = []
+    with pytest.raises(gr.Error, match="made no progress" if stuck else "disk of the server"):
+        seen.extend(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS], *reads))
+    _, _, chart, pictures, file, join, use, fitted = seen[-2]
+    assert "was broken off: nothing of it is kept" in chart
+    assert not pictures
+    assert file["value"] == str(tiny_model)
+    assert join["interactive"]
+    assert use["interactive"]
+    assert fitted is before
+    assert page.session.own.model == tiny_model
+    assert "Not done." in seen[-1][0]
 
 
 @pytest.mark.usefixtures("offered")

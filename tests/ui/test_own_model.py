@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+import torch
 from unseen_page import REQUEST, Page
 
+from stseg.checkpoint import load_checkpoint, save_checkpoint
 from stseg.errors import InputError
 from stseg.limits import Limits
+from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import Clip, Settings
 from stseg.settings_file import read_settings as read_file
+from stseg.ui.benchmark_board import board_of
+from stseg.ui.benchmark_work import scores_of, scoring_of
 from stseg.ui.controls import MODEL, OWN_MODEL, SETTINGS, read_settings
 from stseg.ui.fit_work import Fitted
 from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler
+from stseg.ui.offered import ALL, SHIPPED, offered
+from stseg.ui.offered import chosen as chosen_set
+from stseg.ui.session import SEGMENT
 from stseg.ui.view import Context, Job, Progress
 from stseg.ui.work import command_of
 from stseg.uploads import Door
@@ -147,15 +155,133 @@ def test_what_is_asked_for_while_a_fit_runs(
     assert str(asked) in told[0][0]
 
 
-@pytest.mark.parametrize("written", [b"", b"no tensors at all", b"\x08" + bytes(7) + b"{}      "])
+def test_a_fit_does_not_take_the_place_of_what_was_chosen_since(
+    page: Page, clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Its own button reaches what it made."""
+    session = page.session
+    bring(page, tiny_model, tmp_path)
+    asked = session.own.model
+
+    def ended(meanwhile: Callable[[], object]) -> None:
+        session.begin("fit")
+        ticket = session.claim("fit")
+        assert ticket is not None
+        meanwhile()
+        session.keep_model(fitted_model(page, clip, tiny_model).path, ticket)
+
+    ended(lambda: session.begin(SEGMENT))
+    assert session.own.model == asked
+    ended(lambda: bring(page, tiny_model, tmp_path, "another"))
+    assert session.own.model is not None
+    assert session.own.model.name == "another.safetensors"
+    ended(lambda: None)
+    assert session.own.model.name == "small-fitted.safetensors"
+
+
+def odd(folder: Path, tiny_model: Path, **card: Any) -> Path:
+    """A checkpoint whose card was edited."""
+    path = folder / "odd.safetensors"
+    known = load_checkpoint(tiny_model)
+    plain = {"motion_model": "quadratic-time", "fit": {}, "augment": {}, "instants": 3, **card}
+    save_checkpoint(path, known.network, {"settings": plain})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        ({"fit": {"steps": 10**9}}, "A fit cannot take 1000000000 steps"),
+        ({"fit": {"stride": 0}}, "cannot use every 0th site"),
+        ({"fit": {"floor": "x"}}, "describes no training that STSeg knows"),
+        ({"augment": {"global_motion": 1e300}}, "A global motion cannot be 1e.300 times"),
+        ({"augment": {"corrupt": float("nan")}}, "cannot be lost with chance nan"),
+        ({"instants": float("inf")}, "volumes of inf instants"),
+        ({"more": list(range(300_000))}, "has a header of .* KiB, but one of at most 1,024 KiB"),
+    ],
+)
+def test_a_card_that_would_break_a_fit_is_refused(
+    card: dict[str, Any], sentence: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        Door(Limits()).model(odd(tmp_path, tiny_model, **card))
+    assert str(tmp_path) not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_network_that_is_too_much_work_or_gives_no_numbers_is_refused(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    wide = SegmentationNetwork(NetworkSettings(levels=1, features=100, ks=(2,)))
+    save_checkpoint(path, wide, {})
+    with pytest.raises(InputError, match="1 levels and 100 features, but at most 5 and 64"):
+        Door(Limits()).model(path)
+    network = load_checkpoint(tiny_model).network
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(3e38)
+    save_checkpoint(path, network, {})
+    with pytest.raises(InputError, match=r"odd\.safetensors give masks that are not numbers"):
+        Door(Limits()).model(path)
+
+
+DIGITS = b'{"__metadata__": {"stseg": "{\\"format\\": ' + b"1" * 5000 + b'}"}}'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"",
+        b"no tensors at all",
+        b"\x08" + bytes(7) + b"{}      ",
+        len(DIGITS).to_bytes(8, "little") + DIGITS,
+    ],
+)
 def test_what_is_no_model_is_refused(page: Page, tmp_path: Path, written: bytes) -> None:
     path = tmp_path / "odd.safetensors"
     path.write_bytes(written)
-    with pytest.raises(gr.Error, match=r"odd\.safetensors is not a") as caught:
-        guarded(page.events.bring_model)(REQUEST, str(path), *page.values[:SETTINGS])
-    assert "/" not in str(caught.value.message)
+    with pytest.raises(InputError, match=r"^odd\.safetensors is not a"):
+        page.events.bring_model(REQUEST, str(path), *page.values[:SETTINGS])
     assert page.session.own.model is None
     assert not list(page.session.own.private.iterdir())
+
+
+def test_no_upload_stays_whatever_its_check_ran_into(
+    page: Page, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("nobody foresaw it")
+
+    monkeypatch.setattr("stseg.uploads.vetted_model", fail)
+    with pytest.raises(RuntimeError):
+        bring(page, tiny_model, tmp_path)
+    assert not list(page.session.own.private.iterdir())
+
+
+def test_scores_do_not_tell_where_a_model_is_kept(
+    page: Page, tiny_model: Path, tmp_path: Path
+) -> None:
+    bring(page, tiny_model, tmp_path)
+    settings = replace(page.session.own.plain_settings(chosen(page)), k=7)
+    data_set = chosen_set(offered([]), SHIPPED)
+    *_, last = scores_of(scoring_of(data_set, ALL, ["orbit"], settings, True), lambda: False)
+    assert "Model 'mine.safetensors' gives K = 4, 2, 3" in json.dumps(last.to_json())
+    assert str(page.session.own.private) not in json.dumps(last.to_json()) + board_of(last)
+
+
+def test_a_model_that_was_asked_for_does_not_make_room(
+    page: Page, tiny_model: Path, tmp_path: Path
+) -> None:
+    page.session.own._door = Door(Limits(clips=1))
+    bring(page, tiny_model, tmp_path)
+    asked = page.session.own.model
+    page.running.announce(REQUEST, *chosen(page), *page.values[SETTINGS:])
+    for number in range(3):
+        bring(page, tiny_model, tmp_path, str(number))
+    list(page.running.segment(REQUEST, *chosen(page)))
+    assert page.session.shown is not None
+    assert page.session.shown.result.settings.model == str(asked)
 
 
 def test_a_model_that_is_too_large_is_not_read(tmp_path: Path) -> None:
@@ -178,7 +304,7 @@ def test_old_models_make_room(page: Page, tiny_model: Path, tmp_path: Path) -> N
         bring(page, tiny_model, tmp_path, str(number))
         kept.append(own.model)
     there = [path.is_file() for path in kept if path is not None]
-    assert there == [True, False, False, False, True]
+    assert there == [True, False, False, True, True]  # the last but one was theirs until now
 
 
 def test_a_model_that_somebody_removed(page: Page, tiny_model: Path, tmp_path: Path) -> None:
