@@ -39,10 +39,11 @@ from stseg.train_settings import Stage, TrainSettings
 from stseg.training import Trainer
 
 torch.set_num_threads(1)
-folder, flows, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+folder, flows, stop, leads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 settings = TrainSettings(
     network=NetworkSettings(levels=2, features=4, ks=(4, 2, 3)), motion_model="affine",
     stages=(Stage((8, 14), 4, 1e-3), Stage((16, 28), 2, 5e-4)), batch=4, validate_every=3,
+    first_leads=leads == "True",
 )
 device = Device(torch.device("cpu"), bfloat16=False, name="CPU, float32")
 
@@ -87,7 +88,9 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(processes: int, folder: Path, flows: Path, stop: int = 6) -> list[str]:
+def train(
+    processes: int, folder: Path, flows: Path, stop: int = 6, leads: bool = False
+) -> list[str]:
     """Run the worker in so many processes, as torchrun starts them; what they said, sorted."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -99,7 +102,7 @@ def train(processes: int, folder: Path, flows: Path, stop: int = 6) -> list[str]
             environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             environment |= {"WORLD_SIZE": str(processes)}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        command = [sys.executable, "-c", WORKER, str(folder), str(flows), str(stop)]
+        command = [sys.executable, "-c", WORKER, str(folder), str(flows), str(stop), str(leads)]
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
     try:
         said = [process.communicate(timeout=240)[0].decode().strip() for process in running]
@@ -111,7 +114,7 @@ def train(processes: int, folder: Path, flows: Path, stop: int = 6) -> list[str]
     return sorted(said)
 
 
-def alone(folder: Path, flows: Path, device: Device) -> None:
+def alone(folder: Path, flows: Path, device: Device, leads: bool = False) -> None:
     """The same run in this process."""
     settings = TrainSettings(
         network=NetworkSettings(levels=2, features=4, ks=(4, 2, 3)),
@@ -119,6 +122,7 @@ def alone(folder: Path, flows: Path, device: Device) -> None:
         stages=(Stage((8, 14), 4, 1e-3), Stage((16, 28), 2, 5e-4)),
         batch=4,
         validate_every=3,
+        first_leads=leads,
     )
     for _ in Trainer(settings, read_training_flows([flows]), folder, device).run():
         pass
@@ -138,9 +142,12 @@ def masks(folder: Path) -> torch.Tensor:
     return network(torch.randn(2, 2, 3, 8, 12, generator=torch.Generator().manual_seed(0)), 4)
 
 
-def test_two_processes_do_what_one_does(flows: Path, tmp_path: Path, cpu: Device) -> None:
-    alone(tmp_path / "one", flows, cpu)
-    assert train(2, tmp_path / "two", flows) == [
+@pytest.mark.parametrize("leads", [False, True])
+def test_two_processes_do_what_one_does(
+    leads: bool, flows: Path, tmp_path: Path, cpu: Device
+) -> None:
+    alone(tmp_path / "one", flows, cpu, leads)
+    assert train(2, tmp_path / "two", flows, leads=leads) == [
         "0 2 6 [1, 2] True",
         "1 2 6 [1, 2] False",
     ]
