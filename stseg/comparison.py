@@ -191,9 +191,7 @@ def title_of(settings: Settings, base: Settings | None = None) -> str:
     if base is None:
         parts.append(told_taus(settings))
     parts += differences(settings, base or replace(settings, stride=None))
-    if settings.merge is not None:
-        parts.append(f"merged at {settings.merge:.2f}".replace("-", "−"))
-    return ", ".join(parts)
+    return ", ".join([*parts, *told_merge(settings)])
 
 
 def differences(settings: Settings, base: Settings) -> list[str]:
@@ -214,6 +212,11 @@ def differences(settings: Settings, base: Settings) -> list[str]:
     if settings.max_frames != base.max_frames:
         parts.append(f"{settings.max_frames or 'all'} frames")
     return parts
+
+
+def told_merge(settings: Settings) -> list[str]:
+    """That segments are merged, as titles tell it; nothing where they are not."""
+    return [] if settings.merge is None else [f"merged at {settings.merge:.2f}".replace("-", "−")]
 
 
 def told_taus(settings: Settings) -> str:

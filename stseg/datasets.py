@@ -83,7 +83,8 @@ def read_training_flows(
                 if len(moving) < MIN_FLOWS:
                     told = "" if len(moving) == len(flow) else " that differ"
                     raise InputError(
-                        f"{path} has {len(moving)} fields{told}; a triplet needs {MIN_FLOWS}."
+                        f"{path} has {len(moving)} field{'' if len(moving) == 1 else 's'}{told}; a "
+                        f"triplet needs {MIN_FLOWS}."
                     )
             except InputError as error:
                 logger.warning("%s It is left out.", error)
@@ -101,7 +102,12 @@ def read_training_flows(
             f"({skipped} left out). Compute flow with `python -m stseg flow`."
         )
     if skipped:
-        logger.warning("%d flow files are left out, %d are used.", skipped, len(sequences))
+        logger.warning(
+            "%d flow file%s left out, %d used.",
+            skipped,
+            " is" if skipped == 1 else "s are",
+            len(sequences),
+        )
     if reference is not None and all(each.reference is None for each in sequences):
         raise InputError(
             f"{reference} has better flow of none of these sequences. Give a folder with files of "

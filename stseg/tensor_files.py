@@ -74,7 +74,8 @@ def opened(path: Path, header: int = MOST_HEADER) -> Iterator[tuple[Any, dict[st
             yield file, _header(path, (file.metadata() or {}).get(_KEY))
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({error}). Fetch or train it again."
+            f"{path} is not a whole safetensors file ({error}). Fetch or train it again; files of "
+            "torch.save (.pt, .pth, .ckpt) are not read."
         ) from error
 
 

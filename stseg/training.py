@@ -337,15 +337,18 @@ class Trainer:
     def _drawn_ks(self) -> list[int]:
         """The K of this step: the first and one other, which share the trunk's pass.
 
-        Heads that are trained alone count alike: any two of them.
+        Heads that are trained alone count alike: any two of them. The choice has a chance of its
+        own: the samples are the same whichever heads a run trains.
         """
         ks = self.settings.trained_ks
         if len(ks) == 1:
             return [ks[0]]
+        seed = (1_000_003 * self.settings.seed + self.step) % 2**32  # it takes no more bits
+        chance = torch.Generator().manual_seed(seed)
         if self.settings.only_heads:
-            order = torch.randperm(len(ks), generator=self._generator)
+            order = torch.randperm(len(ks), generator=chance)
             return [ks[int(place)] for place in order[:2]]
-        other = torch.randint(len(ks) - 1, (1,), generator=self._generator)
+        other = torch.randint(len(ks) - 1, (1,), generator=chance)
         return [ks[0], ks[1 + int(other)]]
 
     def _losses_of(

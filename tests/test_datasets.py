@@ -153,7 +153,7 @@ def test_names_choose_and_a_missing_one_is_named(
     assert [s.name for s in sequences] == ["a", "c"]
     first, count = caplog.messages
     assert first == f"{tmp_path} has no flow of sequence z; it is left out."
-    assert count == "1 flow files are left out, 2 are used."
+    assert count == "1 flow file is left out, 2 used."
 
 
 @pytest.mark.parametrize("how", BAD[:-1])
@@ -167,7 +167,7 @@ def test_a_bad_file_is_named_and_left_out(
     first, count = caplog.messages
     assert str(tmp_path / "bad.npz") in first
     assert first.endswith("It is left out.")
-    assert count == "1 flow files are left out, 1 are used."
+    assert count == "1 flow file is left out, 1 used."
 
 
 def test_a_short_sequence_is_named_and_left_out(

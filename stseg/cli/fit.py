@@ -146,8 +146,8 @@ def run(arguments: argparse.Namespace) -> None:
     last = max(measured)  # a stop comes between two measurements
     learnt = f", {measured[last]:.4f} after {last} of them" if last else ""
     print(
-        f"{clip.name}: {work.step} steps in {told[-1].seconds:.0f} s on {device.name}; L on the "
-        f"clip {measured[0]:.4f} before{learnt}"
+        f"{clip.name}: {work.step} step{'' if work.step == 1 else 's'} in "
+        f"{told[-1].seconds:.0f} s on {device.name}; L on the clip {measured[0]:.4f} before{learnt}"
     )
     command = command_line(
         clip, replace(settings, model=str(path)), str(arguments.out / "segments")

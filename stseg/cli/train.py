@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,8 @@ def run(arguments: argparse.Namespace) -> None:
         teacher = known.network
         card["teacher"] = {"file": arguments.teacher.name, "card": dict(known.card)}
 
-    def train(processes: Team) -> None:
+    def train(processes: Team) -> bool:
+        """Whether the run was at its end before."""
         trainer = Trainer(
             settings,
             sequences,
@@ -204,6 +206,7 @@ def run(arguments: argparse.Namespace) -> None:
             team=processes,
             teacher=teacher,
         )
+        ended = trainer.step == settings.steps
         with tqdm(
             total=settings.steps,
             initial=trainer.step,
@@ -215,9 +218,10 @@ def run(arguments: argparse.Namespace) -> None:
                 bar.update()
                 if progress.validation is not None:
                     bar.set_postfix(validation=f"{progress.validation:.4f}")
+        return ended
 
     with team(device.torch.type) as processes:
-        train(processes)
+        ended = train(processes)
         if processes.leads:
             best = arguments.out / BEST
             if not best.is_file():  # somebody took it away
@@ -225,6 +229,8 @@ def run(arguments: argparse.Namespace) -> None:
                     f"The run in {arguments.out} is at its end, but {best.name} is not there. "
                     "Delete the folder to train again."
                 )
+            if ended:
+                print("The run was at its end: nothing was left to do.", file=sys.stderr)
             print(f"The checkpoint is {best}")
 
 

@@ -32,7 +32,7 @@ from stseg.ui.controls import OWN_MODEL, OWN_MODEL_TITLE, TAUS, check_offered
 from stseg.ui.markup import ENLARGE, board, drawing, figure, note, photo
 from stseg.ui.over_frames import JUMP, lines_over_frames
 from stseg.ui.shown import Shown
-from stseg.ui.told import told_common
+from stseg.ui.told import no_room, told_common
 from stseg.ui.view import Context, Job, Moment, Progress, TabView
 from stseg.ui.work import INTERVAL
 from stseg.variants import available_variants
@@ -186,12 +186,13 @@ def build() -> TabView:
         blank=(note(UNSEGMENTED),),
         options=(tinted,),
         redraw_on=(tinted.input,),
+        offers=(download,),
+        offered=lambda archived: (gr.skip() if archived else compare_files.nothing(),),
         jobs=(
             Job(
                 start.click,
                 _run,
                 reads=(models, k, tau, flow, refinement),
-                fills=(download,),
                 plan=_planned,
                 called="the comparison",
             ),
@@ -226,9 +227,7 @@ def _run(context: Context, shown: Shown, planned: dict[str, Settings]) -> Iterat
         for each in brought[: MOST - len(made)]:
             together = with_variant(together, each)
         context.keep(together)
-        # What was written is of other variants.
-        off = (compare_files.nothing(),)
-        yield Progress(f"{doing}: done.", number, len(planned), off, redraw=True)
+        yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
     ended = _ended(context.compared(), brought, shown.result.clip.name)
     yield Progress(" ".join([ended, *notes]))
 
@@ -252,8 +251,7 @@ def _ended(there: Sequence[Compared], brought: Sequence[Compared], clip: str) ->
     """What is compared now, and what had to make room for it."""
     titles = [each.title for each in there]
     gone = [each.title for each in brought if each.title not in titles]
-    room = f" No room was left for: {'; '.join(gone)}. At most {MOST} fit." if gone else ""
-    return f"{len(there)} variants of {clip}, side by side.{room}"
+    return f"{len(there)} variants of {clip}, side by side.{no_room(gone)}"
 
 
 def _known(shown: Shown, settings: Settings) -> Segmentation | None:

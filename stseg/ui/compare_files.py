@@ -48,8 +48,8 @@ def write(context: Context, variants: Sequence[Compared]) -> Iterator[Progress]:
         path = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    # It stays when another clip is chosen, or another variant joins.
     label = f"{DOWNLOAD} · {clip.name}, {len(variants)} variants"
     ready = gr.update(label=label, value=path, interactive=True)
+    context.archive(variants)
     told = f"The comparison of {clip.name} is written: {len(variants)} variants, {total} frames."
     yield Progress(told, values=(ready,), broken_off=(ready,))

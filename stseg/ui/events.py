@@ -178,9 +178,12 @@ class Events:
         session.controls = values
         return self._desk.badge(session)
 
-    def badge(self, request: gr.Request) -> str:
-        """Work has ended: what is to be said of the left column now."""
-        return self._desk.badge(self._desk.session(request))
+    def settled(self, request: gr.Request) -> tuple[Any, ...]:
+        """Work has ended, or a clip was chosen: the badge, and what the tabs offer of it."""
+        session = self._desk.session(request)
+        archived = bool(session.compared) and session.archived == session.compared
+        offered = (value for view in self._desk.scene.views for value in view.offered(archived))
+        return self._desk.badge(session), *offered
 
     def retune(self, request: gr.Request, *values: Any) -> tuple[Any, str]:
         """The same for the page: the badge, and before it a status that is true again."""

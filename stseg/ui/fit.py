@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -29,7 +29,7 @@ from stseg.ui.fit_work import (
     watched,
 )
 from stseg.ui.markup import board, figure, note, photo
-from stseg.ui.told import model_title
+from stseg.ui.told import model_title, no_room
 from stseg.ui.view import Context, Job, Progress, TabView
 from stseg.variants import available_variants
 from stseg.volume import FlowFields
@@ -69,10 +69,10 @@ def build() -> TabView:
             elem_id="fit-base",
         )
         steps = gr.Slider(
-            5,
+            1,
             1000,
             value=DEFAULTS.steps,
-            step=5,
+            step=1,
             precision=0,
             label="Steps",
             info="More steps follow the clip more closely, and take longer.",
@@ -234,14 +234,15 @@ def _fit(
         )
         yield Progress(kept, broken_off=last)
         return
-    yield from _add(context, fitted, step.flow)
-    yield Progress(f"{step.text} {_joined(context)} The checkpoint can be downloaded.")
+    gone = yield from _add(context, fitted, step.flow)
+    joined = f"{_joined(context)}{no_room(gone)}"
+    yield Progress(f"{step.text} {joined} The checkpoint can be downloaded.")
 
 
 def _join(context: Context, fitted: Fitted) -> Iterator[Progress]:
     """After a stop: segment with what there is."""
-    yield from _add(context, fitted, _known(context, fitted))
-    yield Progress(_joined(context))
+    gone = yield from _add(context, fitted, _known(context, fitted))
+    yield Progress(f"{_joined(context)}{no_room(gone)}")
 
 
 def _fitting(context: Context, fitted: Fitted | None) -> tuple[Fitted]:
@@ -268,8 +269,11 @@ def _known(context: Context, fitted: Fitted) -> FlowFields | None:
     return footage.flow if footage is not None and serves else None
 
 
-def _add(context: Context, fitted: Fitted, flow: FlowFields | None) -> Iterator[Progress]:
-    """The fitted model as a variant, beside the model that it began as."""
+def _add(
+    context: Context, fitted: Fitted, flow: FlowFields | None
+) -> Generator[Progress, None, list[str]]:
+    """The fitted model as a variant, beside the model that it began as; what had to make room."""
+    gone: list[str] = []
     shown = context.shown.unmerged.settings if context.shown else None
     start = fitted.settings
     there = [each.result.settings for each in context.compared()]
@@ -277,9 +281,11 @@ def _add(context: Context, fitted: Fitted, flow: FlowFields | None) -> Iterator[
         (each.model, each.k, each.merge) == (start.model, start.k, None) and comparable(each, start)
         for each in (shown, *there)
     ):
-        yield from _segment(context, fitted, start, title_of(start, start), flow, brought=False)
+        title = title_of(start, start)
+        gone += yield from _segment(context, fitted, start, title, flow, brought=False)
     settings = replace(start, model=str(fitted.path))
-    yield from _segment(context, fitted, settings, fitted.title, flow, brought=True)
+    gone += yield from _segment(context, fitted, settings, fitted.title, flow, brought=True)
+    return gone
 
 
 def _segment(
@@ -289,14 +295,13 @@ def _segment(
     title: str,
     flow: FlowFields | None,
     brought: bool,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, Sequence[str]]:
     work = segment_known(fitted.clip, settings, flow, context.stop, context.cache)
     while True:
         try:
             step = next(work)
         except StopIteration as ended:
-            context.add_variant(title, ended.value, brought)
-            return
+            return context.add_variant(title, ended.value, brought)
         yield Progress(f"{title}: {step.text}", step.done, step.total)
 
 

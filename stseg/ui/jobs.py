@@ -158,7 +158,8 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
     def keep(variants: Sequence[Compared]) -> None:
         session.keep_compared(ticket, variants)
 
-    def add_variant(title: str, result: Segmentation, brought: bool = True) -> None:
+    def add_variant(title: str, result: Segmentation, brought: bool = True) -> Sequence[str]:
+        before = [each.title for each in session.compared]
         known = session.compared
         # Also where labels are merged on the page: what is brought is beside the run as it is.
         shown = session.shown.unmerged if session.shown else None
@@ -170,9 +171,14 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
                 known = (compare(title_of(there, shown.settings), shown, stop=stop),)
         first = known[0].result if known else None
         keep(with_variant(known, compare(title, result, first, stop, brought)))
+        left = [each.title for each in session.compared]
+        return [title for title in before if title not in left]
+
+    def archive(variants: Sequence[Compared]) -> None:
+        session.archived = tuple(variants)
 
     def keep_model(path: Path) -> None:
-        session.keep_model(path, ticket)
+        session.keep_model(path)
 
     return Context(
         clip=clip,
@@ -188,4 +194,5 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
         keep=keep,
         add_variant=add_variant,
         keep_model=keep_model,
+        archive=archive,
     )

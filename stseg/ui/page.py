@@ -145,7 +145,7 @@ class App:
                 [controls.gallery, *scene],
                 **light,
             )
-            controls.upload.upload(
+            uploaded = controls.upload.upload(
                 guarded(events.upload),
                 [controls.upload, *controls.settings, *looks],
                 [controls.gallery, *scene],
@@ -220,8 +220,6 @@ class App:
                     **heavy,
                 )
                 jobs_ended.append(ended)
-                # What the controls mean may have changed, though none of them did: a fitted model.
-                ended.then(guarded(events.badge), None, controls.badge, **light)
                 for stop in job.stop:
                     stop(guarded(running.stop), None, status, **light)
             asked = [
@@ -229,6 +227,10 @@ class App:
                 for view in views
                 for ask in view.write_on
             ]
+            # What the controls mean may have changed, though none of them did: a fitted model.
+            offers = [each for view in views for each in view.offers]
+            for ended in (picked, uploaded, *segmented, *jobs_ended):
+                ended.then(guarded(events.settled), None, [controls.badge, *offers], **light)
             for announcing in (picked, *segmented, *labels_moved, *jobs_ended, *asked):
                 announcing.then(
                     guarded(running.write, running.failed, self._scene.unchanged),

@@ -38,6 +38,7 @@ class Session:
         compared: variants of the chosen clip in the tab Compare, the first as reference.
         naming: of their labels as in what is shown.
         controls: what the left column says (``read_settings``), as an event told last.
+        archived: variants of which the tab Compare has written an archive.
         looks: η in percent, the open tab and the options of the tabs (``Scene``), the same way:
             long work is drawn as the page stands now, not as it stood when it began.
         frame: the frame they look at.
@@ -60,6 +61,7 @@ class Session:
         self.shown: Shown | None = None
         self.earlier = Earlier()
         self.compared: tuple[Compared, ...] = ()
+        self.archived: tuple[Compared, ...] = ()
         self.naming = Naming()
         self.controls: Sequence[Any] = ()
         self.looks: Sequence[Any] = ()
@@ -284,16 +286,11 @@ class Session:
         """``Belongings.take_model``, which leaves the models that are in use."""
         return self.own.take_model(path, self._used_models())
 
-    def keep_model(self, path: Path, ticket: int) -> None:
-        """Keep the model that a fit with this ticket made.
-
-        It is the visitor's own from now on, unless they turned to something else or brought
-        another one meanwhile.
-        """
+    def keep_model(self, path: Path) -> None:
+        """Keep the model that a fit made; it is the visitor's own at once where they have none."""
         with self._lock:
             self.own.keep_model(path, self._used_models())
-            if self.current(ticket) and self.own.model == self.model:
-                self.own.model = path
+            self.own.model = self.own.model or path
 
     def _used_models(self) -> list[Path]:
         """Those of what the page shows, of work that was asked for, and the visitor's own."""

@@ -18,6 +18,7 @@ from stseg.ui.affinity import Affinity, Cell
 from stseg.ui.markup import ENLARGE, board, drawing, figure, labels, note, photo
 from stseg.ui.segments import SMALL
 from stseg.ui.shown import Shown
+from stseg.ui.told import no_room
 from stseg.ui.view import Context, Job, Merging, Moment, Progress, TabView
 
 TITLE = "Similarity"
@@ -152,8 +153,8 @@ def _keep(
     fused = relabelled(own, threshold, names)
     title = title_of(fused.settings, own.settings)
     yield Progress(f"{title}: comparing …")
-    context.add_variant(title, fused)
-    yield Progress(f"{title}: the merged labels are in the tab Compare.")
+    gone = context.add_variant(title, fused)
+    yield Progress(f"{title}: the merged labels are in the tab Compare.{no_room(gone)}")
 
 
 def _draw(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from stseg.comparison import told_taus
+from stseg.comparison import MOST, told_merge, told_taus
 from stseg.flow import ESTIMATORS
 from stseg.records import Settings
 from stseg.variants import VARIANTS
@@ -28,10 +29,16 @@ def model_title(model: str) -> str:
     return VARIANTS[model].title if model in VARIANTS else Path(model).stem
 
 
+def no_room(gone: Sequence[str]) -> str:
+    """What is said of variants that had to make room for others in the tab Compare, or nothing."""
+    return f" No room was left for: {'; '.join(gone)}. At most {MOST} fit." if gone else ""
+
+
 def told(settings: Settings) -> str:
     """What a result was made with: K, τ, model, flow, and what is not as it is at first."""
+    segments = [f"K = {settings.k}", *told_merge(settings)]
     return BETWEEN.join(
-        [f"K = {settings.k}", told_taus(settings), model_title(settings.model), *_others(settings)]
+        [*segments, told_taus(settings), model_title(settings.model), *_others(settings)]
     )
 
 

@@ -40,8 +40,8 @@ class Moment:
 class AddVariant(Protocol):
     """See ``Context.add_variant``."""
 
-    def __call__(self, title: str, result: Segmentation, brought: bool = True) -> None:
-        """Hand a result to the tab Compare."""
+    def __call__(self, title: str, result: Segmentation, brought: bool = True) -> Sequence[str]:
+        """Hand a result to the tab Compare; the titles of what had to make room for it."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,12 @@ class Context:
         add_variant: hand a finished result of *the chosen clip* to the tab Compare, under a short
             title that names its model and K; other settings than those of the shown result are
             added to it. It computes the row of the table (some seconds; ``Cancelled`` on stop). The
-            same title replaces the older one; beyond the fourth the oldest but the first goes. What
-            is ``brought`` (true unless said otherwise) outlives the next comparison.
-        keep_model: keep a checkpoint, alone in ``served``: it is what ``OWN_MODEL`` means from now
-            on, unless the visitor turned to something else or brought another one meanwhile.
+            same title replaces the older one; beyond the fourth the oldest but the first goes, and
+            its title comes back. What is ``brought`` (true unless said otherwise) outlives the next
+            comparison.
+        keep_model: keep a checkpoint, alone in ``served``; it is what ``OWN_MODEL`` means at once
+            where the visitor has no model of their own.
+        archive: say of which variants there is an archive now (``TabView.offered``).
     """
 
     clip: Clip | None
@@ -90,6 +92,7 @@ class Context:
     keep: Callable[[Sequence[Compared]], None]
     add_variant: AddVariant
     keep_model: Callable[[Path], None]
+    archive: Callable[[Sequence[Compared]], None]
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,10 @@ class TabView:
         write_on: listeners that ask for the files of what is shown.
         segment_on: listeners that ask for the chosen clip to be segmented with a fitted model, each
             with the component that holds it (``Fitted``, or None).
+        offers: components that are right for what is compared alone, and ``offered`` their values
+            from whether there is an archive of that: filled whenever work ends or another clip is
+            chosen.
+        offered: see ``offers``.
         lazy: draw only while the tab is open: for pictures that take more than a moment.
     """
 
@@ -236,4 +243,6 @@ class TabView:
     merging: Merging | None = None
     write_on: Sequence[Callable[..., Any]] = ()
     segment_on: Sequence[tuple[Callable[..., Any], Component]] = ()
+    offers: Sequence[Component] = ()
+    offered: Callable[[bool], tuple[Any, ...]] = _nothing
     lazy: bool = False

@@ -134,7 +134,11 @@ def test_a_checkpoint_that_is_not_there_is_not_told(
 ) -> None:
     best = tmp_path / "run" / "best.safetensors"
     assert main(words) == 0
-    assert capsys.readouterr().out == f"The checkpoint is {best}\n"
+    first = capsys.readouterr()
+    assert first.out == f"The checkpoint is {best}\n"
+    assert "nothing was left to do" not in first.err
+    assert main(words) == 0
+    assert "The run was at its end: nothing was left to do." in capsys.readouterr().err
     best.unlink()
     assert main(words) == 2
     told = capsys.readouterr()

@@ -104,8 +104,9 @@ def test_the_file_is_that_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path
         cache=None,
         compared=tuple,
         keep=lambda _: None,
-        add_variant=lambda *_: None,
+        add_variant=lambda *_: (),
         keep_model=lambda _: None,
+        archive=lambda _: None,
     )
     tab = benchmark.Benchmark(offered([]))
     planned = tab._planned(context, SHIPPED, ALL, [], "cached", 10)

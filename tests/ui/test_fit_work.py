@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ def context(
     stop: Callable[[], bool] = lambda: False,
     kept: Callable[[Path], None] = lambda path: None,
     own: Path | None = None,
+    room: Sequence[str] = (),
 ) -> Context:
     return Context(
         clip=clip,
@@ -168,8 +169,9 @@ def context(
         cache=None,
         compared=lambda: (),
         keep=lambda variants: None,
-        add_variant=lambda title, result, _: added.append(f"{title}: {len(result)}"),
+        add_variant=lambda title, result, _: added.append(f"{title}: {len(result)}") or room,
         keep_model=kept,
+        archive=lambda _: None,
     )
 
 
@@ -195,7 +197,10 @@ def test_the_tab_shows_keeps_and_compares(clip: Clip, tmp_path: Path) -> None:
     assert load_checkpoint(fitted.path).card["fitted"]["settings"]["beta"] == 0
     assert "waits in Compare for Segment" in seen[-1].text
     # Later, from what is kept:
-    assert "in Compare" in list(tab._join(context(clip, tmp_path, added), fitted))[-1].text
+    crowded = context(clip, tmp_path, added, room=["Other"])
+    told = list(tab._join(crowded, fitted))[-1].text
+    assert "in Compare" in told
+    assert "No room was left for: Other. At most 4 fit." in told
     assert len(added) == 2
 
 
@@ -273,8 +278,8 @@ def test_a_fit_stands_beside_what_it_began_as(clip: Clip, tiny_model: Path, tmp_
         own = replace(
             about,
             shown=here,
-            add_variant=lambda title, result, brought: added.append(
-                (title, result.settings.model, brought)
+            add_variant=lambda title, result, brought: (
+                added.append((title, result.settings.model, brought)) or ()
             ),
         )
         list(tab._join(own, fitted))

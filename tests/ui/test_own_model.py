@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.offered import ALL, SHIPPED, offered
 from stseg.ui.offered import chosen as chosen_set
-from stseg.ui.session import SEGMENT
 from stseg.ui.view import Context, Job, Progress
 from stseg.ui.work import command_of
 from stseg.uploads import Door
@@ -96,11 +95,11 @@ def test_the_fitted_model_segments(page: Page, clip: Clip, tiny_model: Path) -> 
     assert str(fitted.path.parent) not in shown.files["summary.json"].read_text()
     # It scores data sets, too.
     assert session.own.plain_settings(chosen(page)).model == str(fitted.path)
-    # A later fit takes its place: the badge says so when the fit ends, though no control moved.
+    # Another one may take its place: the badge says so though no control moved.
     later = fitted_model(page, clip, tiny_model)
     session.own.model = later.path
     session.controls = chosen(page)
-    assert "The model changed: press Segment" in page.events.badge(REQUEST)
+    assert "The model changed: press Segment" in page.events.settled(REQUEST)[0]
 
 
 def test_an_uploaded_model_segments(page: Page, tiny_model: Path, tmp_path: Path) -> None:
@@ -155,28 +154,21 @@ def test_what_is_asked_for_while_a_fit_runs(
     assert str(asked) in told[0][0]
 
 
-def test_a_fit_does_not_take_the_place_of_what_was_chosen_since(
+def test_a_fit_does_not_take_the_place_of_what_was_chosen(
     page: Page, clip: Clip, tiny_model: Path, tmp_path: Path
 ) -> None:
     """Its own button reaches what it made."""
-    session = page.session
+    own = page.session.own
+    first, second = (fitted_model(page, clip, tiny_model) for _ in range(2))
+    page.session.keep_model(first.path)
+    assert own.model == first.path  # there was none
+    page.session.keep_model(second.path)
+    assert own.model == first.path
+    page.events.use_fitted(REQUEST, second, *page.values[:SETTINGS])
+    assert own.model == second.path
     bring(page, tiny_model, tmp_path)
-    asked = session.own.model
-
-    def ended(meanwhile: Callable[[], object]) -> None:
-        session.begin("fit")
-        ticket = session.claim("fit")
-        assert ticket is not None
-        meanwhile()
-        session.keep_model(fitted_model(page, clip, tiny_model).path, ticket)
-
-    ended(lambda: session.begin(SEGMENT))
-    assert session.own.model == asked
-    ended(lambda: bring(page, tiny_model, tmp_path, "another"))
-    assert session.own.model is not None
-    assert session.own.model.name == "another.safetensors"
-    ended(lambda: None)
-    assert session.own.model.name == "small-fitted.safetensors"
+    page.session.keep_model(first.path)
+    assert own.model.name == "mine.safetensors"
 
 
 def odd(folder: Path, tiny_model: Path, **card: Any) -> Path:
