@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,18 +87,20 @@ class Events:
     def upload(self, request: gr.Request, path: str, *values: Any) -> tuple[Any, ...]:
         """A file of the visitor's own: check it at the door and show its first picture."""
         session = self._desk.told(request, values)
-        clip = session.own.take_video(Path(path))
+        with _refusal(session):
+            clip = session.own.take_video(Path(path))
         session.keep_video(clip, thumbnail_uri(clip))
         return self._turn_to(session, clip)
 
     def bring_flow(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
         """Flow of the visitor's own: it must belong to the chosen clip, and is chosen at once."""
         session = self._desk.session(request)
-        if session.clip is None:
-            raise InputError("No clip is chosen. Choose the clip of this flow first.")
-        # Flow of a run that read its first frames alone is taken where so many are to be read.
-        frames = settings_on_page(*values[:SETTINGS]).max_frames
-        session.own.flow = session.take_flow(Path(path), session.clip, frames)
+        with _refusal(session):
+            if session.clip is None:
+                raise InputError("No clip is chosen. Choose the clip of this flow first.")
+            # Flow of a run that read its first frames alone is taken where so many are to be read.
+            frames = settings_on_page(*values[:SETTINGS]).max_frames
+            session.own.flow = session.take_flow(Path(path), session.clip, frames)
         name, clip = session.own.flow.path.name, session.own.flow.clip
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
@@ -110,7 +112,8 @@ class Events:
     def bring_model(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
         """A model of the visitor's own: it is checked at the door, and chosen at once."""
         session = self._desk.session(request)
-        kept, ks = session.take_model(Path(path))
+        with _refusal(session):
+            kept, ks = session.take_model(Path(path))
         given = ", ".join(str(k) for k in sorted(ks))
         line = markup.status(f"The model {kept.name} is taken: K = {given}. Press Segment.")
         chosen = _with(values, MODEL, OWN_MODEL)
@@ -171,6 +174,15 @@ class Events:
         return self._desk.scene.shown(
             session, line, self._desk.badge(session), move=False, total=total
         )
+
+    def refused(self, sentence: str) -> tuple[Any, ...]:
+        """An upload was not taken: gallery and scene, of which the status says why."""
+        line = markup.status(f"Not taken. {sentence}")
+        return gr.skip(), line, *self._desk.scene.unchanged()[1:]
+
+    def refused_part(self, sentence: str) -> tuple[Any, ...]:
+        """The same for what only fills a control, the status and the badge."""
+        return self.refused(sentence)[:3]
 
     def estimate(self, request: gr.Request, *values: Any) -> str:
         """A setting was changed: how long the clip will take now."""
@@ -242,6 +254,16 @@ class Events:
     def _unmoved(self) -> tuple[Any, ...]:
         """The scene left as it is, after a status and a badge."""
         return self._desk.scene.unchanged()[2:]
+
+
+@contextmanager
+def _refusal(session: Session) -> Iterator[None]:
+    """Around what may refuse an upload: the status is about that until a control moves."""
+    try:
+        yield
+    except InputError:
+        session.refused = not session.busy
+        raise
 
 
 def _with(values: Sequence[Any], place: int, name: str) -> list[Any]:

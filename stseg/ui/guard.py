@@ -39,18 +39,23 @@ def guarded(
 
     Args:
         handler: of an event; a function or a generator.
-        on_error: for a generator, what it yields last when it fails, from the sentence.
+        on_error: what is filled last when it fails, from the sentence; a function is a generator of
+            one value then.
         unchanged: for a generator, what it yields at its end, which leaves the page as it is:
             Gradio sends the last value a second time, over what others have put there since; where
             there is none it empties all components that would have been filled.
     """
-    if inspect.isgeneratorfunction(inspect.unwrap(handler)):
+    generates = inspect.isgeneratorfunction(inspect.unwrap(handler))
+    if generates or on_error is not None:
 
         @functools.wraps(handler)
         def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
             try:
                 with _sentences():
-                    yield from handler(*args, **kwargs)
+                    if generates:
+                        yield from handler(*args, **kwargs)
+                    else:
+                        yield handler(*args, **kwargs)
                 if unchanged is not None:
                     yield unchanged()
             except gr.Error as error:

@@ -139,6 +139,10 @@ class App:
             arrived.then(guarded(events.settle), None, frame, **light)
             blocks.load(guarded(events.introduce), None, player.looker, **light)
             blocks.unload(events.leave)
+
+            def kept() -> tuple[Any, ...]:
+                return gr.skip(), gr.skip(), gr.skip()
+
             picked = controls.gallery.click(
                 guarded(events.pick),
                 [*controls.settings, *looks],
@@ -146,19 +150,23 @@ class App:
                 **light,
             )
             uploaded = controls.upload.upload(
-                guarded(events.upload),
+                guarded(
+                    events.upload,
+                    events.refused,
+                    lambda: (gr.skip(), *self._scene.unchanged()),
+                ),
                 [controls.upload, *controls.settings, *looks],
                 [controls.gallery, *scene],
                 **light,
             )
             controls.own_flow.upload(
-                guarded(events.bring_flow),
+                guarded(events.bring_flow, events.refused_part, kept),
                 [controls.own_flow, *controls.settings],
                 [controls.flow, status, controls.badge],
                 **light,
             )
             controls.own_model.upload(
-                guarded(events.bring_model),
+                guarded(events.bring_model, events.refused_part, kept),
                 [controls.own_model, *controls.settings],
                 [controls.model, status, controls.badge],
                 **light,

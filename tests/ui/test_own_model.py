@@ -27,6 +27,7 @@ from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.offered import ALL, SHIPPED, offered
 from stseg.ui.offered import chosen as chosen_set
+from stseg.ui.session import SEGMENT
 from stseg.ui.view import Context, Job, Progress
 from stseg.ui.work import command_of
 from stseg.uploads import Door
@@ -199,6 +200,28 @@ def test_a_card_that_would_break_a_fit_is_refused(
         Door(Limits()).model(odd(tmp_path, tiny_model, **card))
     assert str(tmp_path) not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_refusal_is_in_the_status_until_a_control_moves(
+    page: Page, tmp_path: Path, tiny_model: Path
+) -> None:
+    path = odd(tmp_path, tiny_model, instants=7)
+    take = guarded(page.events.bring_model, page.events.refused_part)
+    seen: list[Any] = []
+    with pytest.raises(gr.Error):
+        seen.extend(take(REQUEST, str(path), *page.values[:SETTINGS]))
+    ((model, line, badge),) = seen
+    assert model == badge == gr.skip()
+    assert "Not taken. The card of this model describes no training" in line
+    assert page.session.refused
+    line, _ = page.events.retune(REQUEST, *page.values[:SETTINGS])
+    assert "Not taken" not in line
+    assert "press Segment" in line
+    page.session.begin(SEGMENT)  # whose own lines come after it
+    path = odd(tmp_path, tiny_model, instants=7)
+    with pytest.raises(InputError):
+        page.events.bring_model(REQUEST, str(path), *page.values[:SETTINGS])
+    assert not page.session.refused
 
 
 def test_a_network_that_is_too_much_work_or_gives_no_numbers_is_refused(

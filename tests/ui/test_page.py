@@ -528,13 +528,16 @@ def test_stop_ends_the_work(visit: Visit) -> None:
 def test_file_that_is_no_video(visit: Visit, tmp_path: Path) -> None:
     bad = tmp_path / "notes.mp4"
     bad.write_text("This is no video.")
+    before = visit.picture("overlay")
     visit.page.set_input_files("#left input[type=file] >> nth=0", bad)
     toast = visit.page.wait_for_selector(".toast-body", timeout=10_000 * PATIENCE)
     assert toast is not None
     said = toast.inner_text()
     assert "'notes.mp4' is not a video" in said
     assert "Traceback" not in visit.page.content()
-    assert "orbit" in visit.status()  # what was there stays
+    visit.wait_status("Not taken. 'notes.mp4' is not a video", 10)  # when the toast is gone, too
+    assert visit.picture("overlay") == before  # what was there stays
+    assert "orbit" in visit.page.inner_text("#badge")
 
 
 def test_visitors_see_only_their_own(
