@@ -535,7 +535,9 @@ def test_file_that_is_no_video(visit: Visit, tmp_path: Path) -> None:
     said = toast.inner_text()
     assert "'notes.mp4' is not a video" in said
     assert "Traceback" not in visit.page.content()
-    visit.wait_status("Not taken. 'notes.mp4' is not a video", 10)  # when the toast is gone, too
+    visit.wait_status(
+        "Not taken. The file 'notes.mp4' is not a video", 10
+    )  # when the toast is gone, too
     assert visit.picture("overlay") == before  # what was there stays
     assert "orbit" in visit.page.inner_text("#badge")
 
