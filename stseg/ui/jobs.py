@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -177,9 +176,6 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
     def archive(variants: Sequence[Compared]) -> None:
         session.archived = tuple(variants)
 
-    def keep_model(path: Path) -> None:
-        session.keep_model(path)
-
     return Context(
         clip=clip,
         shown=session.shown,
@@ -193,6 +189,6 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
         compared=lambda: session.compared,
         keep=keep,
         add_variant=add_variant,
-        keep_model=keep_model,
+        keep_model=session.keep_model,
         archive=archive,
     )
