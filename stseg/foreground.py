@@ -64,13 +64,26 @@ def foreground_masks(segmentation: Segmentation) -> Iterator[Bool[np.ndarray, "H
             yield np.isin(segmentation.labels(frame), chosen)
 
 
-def foreground_labels(segmentation: Segmentation, index: int) -> tuple[int, ...]:
-    """The labels that make up the mask of ``foreground_masks`` in one frame.
+class Foreground:
+    """The labels of ``foreground_masks`` frame by frame, chosen when somebody asks and then kept.
 
-    Of a result that still grows the frames that are there so far tell them.
+    May be asked from several threads at once. Of a result that still grows the frames that are
+    there so far tell them.
+
+    Args:
+        segmentation: the clip.
     """
-    part = next(part for part in _parts(segmentation) if index in part)
-    return moving_labels(segmentation, part)
+
+    def __init__(self, segmentation: Segmentation) -> None:
+        self._segmentation = segmentation
+        self._known: dict[range, tuple[int, ...]] = {}
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        """The labels that make up the foreground of a frame."""
+        part = next(part for part in _parts(self._segmentation) if index in part)
+        if part not in self._known:
+            self._known[part] = moving_labels(self._segmentation, part)
+        return self._known[part]
 
 
 def _parts(segmentation: Segmentation) -> Iterator[range]:

@@ -14,8 +14,8 @@ from stseg.export import outputs
 from stseg.foreground import (
     CHOICE,
     ROUNDING,
+    Foreground,
     border_shares,
-    foreground_labels,
     foreground_masks,
     moving_labels,
     own_motion,
@@ -186,9 +186,10 @@ def test_masks_are_made_for_each_subsequence_at_full_size() -> None:
     two.assignment[2:] = [1, 2, 3, 0]  # another name in the second sub-sequence
     masks = list(foreground_masks(two))
     assert len(masks) == 4
-    for index, mask in enumerate(masks):
+    for mask in masks:
         np.testing.assert_array_equal(mask, LABELS == 2)
-        assert foreground_labels(two, index) == ((2,), (3,))[index // 2]  # what one frame asks for
+    one_by_one = Foreground(two)
+    assert [one_by_one.labels(index) for index in (0, 3, 1, 2)] == [(2,), (3,), (2,), (3,)]
     assert CHOICE == 10  # where linkage has no sub-sequences (Sec. 4.2)
 
 

@@ -48,7 +48,8 @@ class Belongings:
 
     Attributes:
         flow: the flow that the visitor brought last, or None.
-        model: the checkpoint that they fitted or brought last, or None.
+        model: the checkpoint that they brought last, or took from a fit; the first that they fitted
+            where there was none; or None.
         names: of files that the visitor brought; no log tells them.
         uploads: clips that the visitor brought, with their thumbnails.
     """

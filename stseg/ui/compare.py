@@ -193,6 +193,7 @@ def build() -> TabView:
                 start.click,
                 _run,
                 reads=(models, k, tau, flow, refinement),
+                fills=(download,),
                 plan=_planned,
                 called="the comparison",
             ),
@@ -227,7 +228,9 @@ def _run(context: Context, shown: Shown, planned: dict[str, Settings]) -> Iterat
         for each in brought[: MOST - len(made)]:
             together = with_variant(together, each)
         context.keep(together)
-        yield Progress(f"{doing}: done.", number, len(planned), redraw=True)
+        # What was written is of other variants.
+        off = (compare_files.nothing(),)
+        yield Progress(f"{doing}: done.", number, len(planned), off, redraw=True)
     ended = _ended(context.compared(), brought, shown.result.clip.name)
     yield Progress(" ".join([ended, *notes]))
 

@@ -51,7 +51,7 @@ OWN_FLOW = "own"
 """Name of the flow that the visitor uploads."""
 
 OWN_MODEL = "own"
-"""Name of the model that the visitor fitted or uploaded last."""
+"""Name of the visitor's own model (``Belongings.model``)."""
 
 OWN_MODEL_TITLE = "Your own, fitted or uploaded"
 

@@ -106,7 +106,8 @@ class Events:
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
         chosen = _with(values, FLOW, OWN_FLOW)
         if not session.busy:
-            session.stale = self._desk.stale(session, session.clip, chosen)  # which the line says
+            with suppress(InputError):  # of another control, which the badge tells
+                session.stale = self._desk.stale(session, session.clip, chosen)  # the line says it
         return OWN_FLOW, line, self.estimate(request, *chosen)
 
     def bring_model(self, request: gr.Request, path: str, *values: Any) -> tuple[str, str, str]:
@@ -193,8 +194,8 @@ class Events:
     def settled(self, request: gr.Request) -> tuple[Any, ...]:
         """Work has ended, or a clip was chosen: the badge, and what the tabs offer of it."""
         session = self._desk.session(request)
-        archived = bool(session.compared) and session.archived == session.compared
-        offered = (value for view in self._desk.scene.views for value in view.offered(archived))
+        views, archived = self._desk.scene.views, session.archived
+        offered = (value for view in views for value in view.offered(archived))
         return self._desk.badge(session), *offered
 
     def retune(self, request: gr.Request, *values: Any) -> tuple[Any, str]:
@@ -261,7 +262,7 @@ def _refusal(session: Session) -> Iterator[None]:
     """Around what may refuse an upload: the status is about that until a control moves."""
     try:
         yield
-    except InputError:
+    except Exception:
         session.refused = not session.busy
         raise
 

@@ -173,9 +173,6 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
         left = [each.title for each in session.compared]
         return [title for title in before if title not in left]
 
-    def archive(variants: Sequence[Compared]) -> None:
-        session.archived = tuple(variants)
-
     return Context(
         clip=clip,
         shown=session.shown,
@@ -190,5 +187,5 @@ def _context(session: Session, job: Job, ticket: int, stop: Stop, values: Sequen
         keep=keep,
         add_variant=add_variant,
         keep_model=session.keep_model,
-        archive=archive,
+        archive=session.archive,
     )

@@ -11,7 +11,6 @@ import gradio as gr
 import numpy as np
 
 from stseg.charts import area_top
-from stseg.foreground import foreground_labels
 from stseg.records import Clip, label_map
 from stseg.render import (
     COLOURS,
@@ -185,7 +184,7 @@ def _draw(
         linked = assignment[label_map(soft, size_of(image))]
         off = hidden_labels(hidden)
         if style == MOVING:
-            lit = [each for each in foreground_labels(result, frame) if each not in off]
+            lit = [each for each in shown.foreground.labels(frame) if each not in off]
             over = spotlight(image, linked, lit, opacity / 100)
             return figure("overlay", f"Moving objects, frame {frame}", photo(over), FOREGROUND)
         over = overlay(image, linked, opacity / 100, style, off)

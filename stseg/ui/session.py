@@ -38,7 +38,7 @@ class Session:
         compared: variants of the chosen clip in the tab Compare, the first as reference.
         naming: of their labels as in what is shown.
         controls: what the left column says (``read_settings``), as an event told last.
-        archived: variants of which the tab Compare has written an archive.
+        archived: whether the tab Compare has written an archive of just these variants.
         looks: η in percent, the open tab and the options of the tabs (``Scene``), the same way:
             long work is drawn as the page stands now, not as it stood when it began.
         frame: the frame they look at.
@@ -60,8 +60,8 @@ class Session:
         self.clip: Clip | None = None
         self.shown: Shown | None = None
         self.earlier = Earlier()
-        self.compared: tuple[Compared, ...] = ()
-        self.archived: tuple[Compared, ...] = ()
+        self._compared: tuple[Compared, ...] = ()
+        self.archived = False
         self.naming = Naming()
         self.controls: Sequence[Any] = ()
         self.looks: Sequence[Any] = ()
@@ -85,6 +85,27 @@ class Session:
         self._claimed = True
         self._working = False
         self._stopped = threading.Event()
+
+    @property
+    def compared(self) -> tuple[Compared, ...]:
+        """See above."""
+        return self._compared
+
+    @compared.setter
+    def compared(self, variants: Sequence[Compared]) -> None:
+        with self._lock:
+            self.archived = self.archived and self._are_compared(variants)
+            self._compared = tuple(variants)
+
+    def archive(self, variants: Sequence[Compared]) -> None:
+        """There is an archive of these variants, which may be those that are compared."""
+        with self._lock:
+            self.archived = self._are_compared(variants)
+
+    def _are_compared(self, variants: Sequence[Compared]) -> bool:
+        """Whether they are the very same: their arrays need not be looked at."""
+        pairs = zip(variants, self._compared, strict=False)
+        return len(variants) == len(self._compared) and all(one is other for one, other in pairs)
 
     def begin(
         self, kind: object = None, said: str = "", called: str = "", lasting: bool = False
@@ -290,7 +311,8 @@ class Session:
         """Keep the model that a fit made; it is the visitor's own at once where they have none."""
         with self._lock:
             self.own.keep_model(path, self._used_models())
-            self.own.model = self.own.model or path
+            if self.own.model is None or not self.own.model.is_file():
+                self.own.model = path
 
     def _used_models(self) -> list[Path]:
         """Those of what the page shows, of work that was asked for, and the visitor's own."""

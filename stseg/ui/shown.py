@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from stseg.charts import area_timeline
+from stseg.foreground import Foreground
 from stseg.records import Clip, Segmentation, Settings
 from stseg.render import flow_scale
 from stseg.segment_motion import SegmentMotion
@@ -72,6 +73,7 @@ class Shown:
         areas: share of each frame that each label covers, (n, k).
         timeline: picture of the areas over the frames, as a data URI.
         motion: its motion models, fitted when a tab asks for them.
+        foreground: which labels move by themselves, chosen when the tab Segments asks.
         affinity: similarities of its segments before any are merged, when a tab asks for them.
         others: the same run with every K that it made, nothing merged.
         growing: whether the run still goes on, so that more frames come.
@@ -85,6 +87,7 @@ class Shown:
     areas: Float32[np.ndarray, "n k"]
     timeline: str
     motion: SegmentMotion
+    foreground: Foreground
     affinity: Affinity
     others: Mapping[int, Segmentation]
     growing: bool = False
@@ -157,6 +160,7 @@ class Shown:
             areas=areas,
             timeline=drawing(area_timeline(areas)),
             motion=SegmentMotion(result),
+            foreground=Foreground(result),
             affinity=affinity,
         )
 
@@ -183,6 +187,7 @@ def shown_of(
         areas,
         drawing(area_timeline(areas)),
         SegmentMotion(result),
+        Foreground(result),
         Affinity(result),
         others,
     )

@@ -57,8 +57,8 @@ class Context:
             is already a path. It takes the name of a model that is to be there instead.
         plain_settings: the same for work on other clips than the chosen one, to which uploaded
             flow does not belong: that it is chosen is all that they say (``OWN_FLOW``).
-        own_model: the model that the visitor fitted or uploaded last (``OWN_MODEL``), as it was
-            when this work was asked for. Raises ``InputError`` where there is none.
+        own_model: the visitor's own model (``OWN_MODEL``), as it was when this work was asked for.
+            Raises ``InputError`` where there is none.
         eta: η alone, as the left column says it now. Raises ``InputError`` as ``settings`` does.
         stop: asked often (a job must end within a second of it): True when Stop was pressed, the
             visitor left, turned to another clip or began other work. Hand it on as ``stop=``.

@@ -95,7 +95,9 @@ def test_what_was_brought_outlives_one_that_fails(
 
 def test_what_was_brought_stands_beside_the_others(page: Page) -> None:
     *steps, last = given(started(page))
-    assert any("done." in step[0] for step in steps)
+    ended = next(step for step in steps if "done." in step[0])
+    assert ended[2]["label"] == "Comparison"  # what was written is of other variants
+    assert not ended[2]["interactive"]
     assert len(titles(page)) == 3
     assert titles(page)[-1] == "Fitted"
     assert "3 variants of small, side by side." in last[0]
@@ -261,9 +263,14 @@ def test_what_is_compared_can_be_taken_along(page: Page) -> None:
     assert [each["title"] for each in record["variants"]] == ["Shown", "Fitted"]
     assert all("/" not in each["settings"]["model"] for each in record["variants"])
     assert page.events.settled(REQUEST)[1] == gr.skip()  # it is that of what is compared
-    page.session.compared = page.session.compared[:1]
-    off = page.events.settled(REQUEST)[1]
-    assert (off["label"], off["interactive"]) == ("Comparison", False)
+    anew = [replace(each) for each in page.session.compared]  # as alike as when compared again
+    for others in (anew, page.session.compared[:1], ()):
+        page.session.archive(page.session.compared)
+        assert page.events.settled(REQUEST)[1] == gr.skip()
+        page.session.compared = others
+        off = page.events.settled(REQUEST)[1]
+        assert (off["label"], off["interactive"]) == ("Comparison", False)
+    page.session.compared = anew
     announcement(page.sessions, job)(REQUEST)
     *_, again, _ = given(iter(handler(page.sessions, job)(REQUEST, *values)))
     assert Path(again[2]["value"]).is_file()

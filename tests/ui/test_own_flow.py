@@ -17,7 +17,7 @@ from stseg.flow import write_flow_file
 from stseg.records import Clip, Settings
 from stseg.ui.benchmark import Benchmark
 from stseg.ui.benchmark_work import CACHED
-from stseg.ui.controls import FLOW, OWN_FLOW, SETTINGS
+from stseg.ui.controls import FLOW, MODEL, OWN_FLOW, OWN_MODEL, SETTINGS
 from stseg.ui.guard import guarded
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.offered import SHIPPED, offered
@@ -98,6 +98,14 @@ def test_the_badge_of_flow_that_was_brought(page: Page, clip: Clip, tmp_path: Pa
     seconds = pace.seconds(session.clip, Settings(taus=(-1,), stride=1), flow_known=True)
     assert seconds is not None
     assert f"(about {in_words(seconds)})" in badge
+
+
+def test_flow_is_taken_whatever_another_control_says(page: Page, tmp_path: Path) -> None:
+    page.values[MODEL] = OWN_MODEL
+    flow, line, badge = bring(page, tmp_path)
+    assert flow == OWN_FLOW
+    assert "is taken" in line
+    assert "There is no model of your own yet" in badge
 
 
 def test_what_was_said_of_brought_flow_stays(page: Page, tmp_path: Path) -> None:

@@ -170,6 +170,9 @@ def test_a_fit_does_not_take_the_place_of_what_was_chosen(
     bring(page, tiny_model, tmp_path)
     page.session.keep_model(first.path)
     assert own.model.name == "mine.safetensors"
+    own.model.unlink()  # which the page answers with: fit again
+    page.session.keep_model(first.path)
+    assert own.own_model() == first.path
 
 
 def odd(folder: Path, tiny_model: Path, **card: Any) -> Path:
