@@ -62,7 +62,7 @@ class Running:
                 # K may have moved while this waited in the queue.
                 values = (float(session.choice.k), *values[1:SETTINGS])
                 settings = session.own.settings(clip, values, own=session.model)
-                known = session.shown.footage if session.shown else None
+                known = session.footage
                 if known is None or known.clip.source != clip.source:
                     session.frame = 0  # same clip: stay where the eye is
                 folder = session.own.new_folder()

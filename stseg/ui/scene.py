@@ -54,8 +54,7 @@ class Scene:
 
     def badge(self, session: Session, clip: Clip, settings: Settings) -> str:
         """Where the work runs, how long the clip would take, and whether Segment is needed."""
-        shown = session.shown
-        footage = shown.footage if shown else None
+        footage = session.footage
         known = footage is not None and footage.serves(clip, settings)
         seconds = self._pace.seconds(clip, settings, known)
         time = "" if seconds is None else f"about {in_words(seconds)}"

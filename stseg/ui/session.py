@@ -15,7 +15,7 @@ from stseg.naming import Naming
 from stseg.records import Clip, Segmentation, Settings
 from stseg.ui.belongings import Belongings, OwnFlow
 from stseg.ui.earlier import Earlier
-from stseg.ui.shown import Choice, Shown
+from stseg.ui.shown import Choice, Footage, Shown
 from stseg.uploads import Door
 
 SEGMENT, WRITE = "segment", "write"
@@ -60,6 +60,7 @@ class Session:
         self.clip: Clip | None = None
         self.shown: Shown | None = None
         self.earlier = Earlier()
+        self._footage: Footage | None = None
         self._compared: tuple[Compared, ...] = ()
         self.archived = False
         self.naming = Naming()
@@ -85,6 +86,15 @@ class Session:
         self._claimed = True
         self._working = False
         self._stopped = threading.Event()
+
+    @property
+    def footage(self) -> Footage | None:
+        """What is known of the clip from the latest run of it that came to its end.
+
+        A run that goes on, or was stopped, takes its result from the page and not what it had read.
+        """
+        shown = self.shown
+        return self._footage if shown is None or shown.footage is None else shown.footage
 
     @property
     def compared(self) -> tuple[Compared, ...]:
@@ -247,6 +257,7 @@ class Session:
             same = before is not None and before.result.clip.source == clip.source
             if not same:
                 self.folder = self.own.new_folder()
+            self._footage = self.footage if same else None
             self.clip, self.shown, self.choice = clip, shown, choice
             self.frame, self.compared = 0, ()
             self._settle()
@@ -271,6 +282,7 @@ class Session:
             if ticket is not None and not self.current(ticket):
                 return None
             shown = shown.chosen(self.choice) or shown
+            self._footage = self.footage
             before = self.shown.result.settings if self.shown else None
             self.compared = beside(self.compared, shown.result.settings, before)
             if shown.footage is not None and self.compared:
@@ -345,7 +357,7 @@ class Session:
         self.stop()
         self.drop()
         # No spool is closed by hand: a picture may be in the making; the last reference does it.
-        self.shown = self.clip = None
+        self.shown = self.clip = self._footage = None
         self.earlier = Earlier()
         self.compared = ()
         self.own.close()

@@ -70,6 +70,26 @@ def test_a_run_stopped_before_its_first_frame_leaves_the_files_alone(
     page.sessions.close_all()
 
 
+def test_a_stopped_run_leaves_the_flow_that_was_known(
+    clip: Clip, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The next run need not estimate it again, which an upload has no cache for."""
+    page = Page(finished(clip, tiny_model, tmp_path / "whole"))
+    session = page.session
+    assert session.shown is not None
+    read = session.shown.footage
+    for _ in range(2):
+        session.show(stopped(clip, tiny_model, tmp_path / "part", frames=3), session.folder)
+        assert session.shown.footage is None
+        assert session.footage is read
+    badge = page.events.estimate(REQUEST, *page.values[:SETTINGS])
+    assert "its flow is known" in badge
+    other = replace(clip, source=tmp_path / "other.mp4", name="other")
+    session.turn(other, None, session.choice)
+    assert session.footage is None
+    page.sessions.close_all()
+
+
 def test_what_was_stopped_is_told_as_what_it_is(page: Page) -> None:
     """The command line gives the frames that are there, and K moves no frame out of reach."""
     session = page.session
