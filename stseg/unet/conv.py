@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv3d_input, conv3d_weight
 
 from stseg.unet import tiles
 from stseg.unet.layout import instants_in_channels, instants_in_time, is_stacked
@@ -73,18 +72,36 @@ class _BFloat16Conv3d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            kind = torch.bfloat16 if multiplies_bfloat16() else torch.float32
-            grad_x = conv3d_input(x.shape, weight.to(kind), grad.to(kind), padding=ctx.padding).to(
-                x.dtype
-            )
+            grad_x = _convolve(grad, turned_weight(weight), None, ctx.padding)
         if ctx.needs_input_grad[1]:
-            exact = weight_gradient_type()
-            grad_weight = conv3d_weight(
-                x.to(exact), weight.shape, grad.to(exact), padding=ctx.padding
-            ).to(weight.dtype)
-        if ctx.biased and ctx.needs_input_grad[2]:
-            grad_bias = grad.sum((0, 2, 3, 4), dtype=torch.float32).to(weight.dtype)
+            exact, ones = weight_gradient_type(), (1, 1, 1)
+            _, *found = torch.ops.aten.convolution_backward(
+                grad.to(exact),
+                x.to(exact),
+                weight.to(exact),
+                [len(weight)] if ctx.biased else None,
+                ones,
+                ctx.padding,
+                ones,
+                False,
+                (0, 0, 0),
+                1,
+                (False, True, ctx.biased),
+            )
+            grad_weight, grad_bias = (
+                None if each is None else each.to(weight.dtype) for each in found
+            )
         return grad_x, grad_weight, grad_bias, None
+
+
+def turned_weight(weight: Float[Tensor, "d c s r q"]) -> Float[Tensor, "c d s r q"]:
+    """Weights with which the gradient of the output is convolved to that of the input.
+
+    For odd kernels and outputs of the input's size. oneDNN is quicker at it than at its own way
+    back, and its largest layers gain most.
+    """
+    last = torch.channels_last_3d
+    return weight.flip(2, 3, 4).transpose(0, 1).contiguous(memory_format=last)
 
 
 MOST_FOLDED = 4

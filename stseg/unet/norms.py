@@ -38,10 +38,13 @@ class _NormaliseSites(torch.autograd.Function):
         out, scale = ctx.saved_tensors
         rows, grad_rows = _rows(out), _rows(grad)
         ones = rows.new_ones(1, 1, rows.shape[1]).expand(rows.shape[0], 1, -1)
-        mean = torch.bmm(ones, grad_rows) / rows.shape[1]
-        slope = torch.bmm(ones, grad_rows * rows) / rows.shape[1]
-        result = torch.addcmul(grad_rows - mean, rows, slope, value=-1)
-        result = result * scale.to(result.dtype).unsqueeze(1)
+        share = scale.float().unsqueeze(1) / rows.shape[1]
+        mean = torch.bmm(ones, grad_rows) * share
+        slope = torch.bmm(ones, grad_rows * rows) * share
+        scale = scale.to(rows.dtype).unsqueeze(1)
+        # (grad - its mean - its slope along ``out``) · scale, in two passes over memory.
+        result = torch.addcmul(mean.to(rows.dtype).neg_(), grad_rows, scale)
+        result.addcmul_(rows, slope.to(rows.dtype), value=-1)
         return result.unflatten(1, out.shape[2:]).movedim(-1, 1)
 
 
