@@ -6,7 +6,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from stseg.network import SegmentationNetwork
 from stseg.prediction import Predictor
 from stseg.records import Clip, Segmentation, SegmentedFrame, Settings, dequantise, grid_for
 from stseg.repeats import ClipLine, DistinctFrames
+from stseg.rows import Rows
 from stseg.similarity import merged
 from stseg.spool import DEFAULT_MEMORY, Spool
 from stseg.timeline import FramePrediction, Timeline
@@ -115,7 +116,7 @@ class SegmentationRun:
         self.flow = flow or FlowFields()
         self._stop = stop or (lambda: False)
         self._grid = grid_for(clip.size)
-        self._kept = {k: _Kept(Spool(DEFAULT_MEMORY // len(self.ks))) for k in self.ks}
+        self._kept = {k: _Kept.of(k, DEFAULT_MEMORY // len(self.ks)) for k in self.ks}
         self._frames = 0
         self._flow_seconds = 0.0
         self._predictor: Predictor | None = None
@@ -213,13 +214,12 @@ class SegmentationRun:
         kept = self._kept[k]
         # Whoever reads while another thread works sees whole frames only.
         done = min(len(each.masks) for each in self._kept.values())
-        latents = kept.latents[:done]
         record = Segmentation(
             clip=replace(self.clip, frames=done),
             settings=self.settings if k == self.settings.k else replace(self.settings, k=k),
             flow=self.flow.forward,
             masks=kept.masks,
-            assignment=np.array(kept.assignments[:done], np.uint8).reshape(done, k),
+            assignment=kept.assignments.first(done),
             seconds={
                 "flow": round(self._flow_seconds, 3),
                 "network": round(self._predictor.seconds, 3) if self._predictor else 0.0,
@@ -230,7 +230,7 @@ class SegmentationRun:
                 "python": platform.python_version(),
                 "device": self._device.name,
             },
-            latents=np.stack(latents) if latents else np.zeros((0, k, 0), np.float32),
+            latents=kept.latents.first(done),
         )
         merge = self.settings.merge
         return record if merge is None or not done else merged(record, merge)
@@ -319,8 +319,14 @@ class _Kept:
     """What a run has made for one K, frame by frame."""
 
     masks: Spool
-    assignments: list[np.ndarray] = field(default_factory=list)
-    latents: list[np.ndarray] = field(default_factory=list)
+    assignments: Rows
+    latents: Rows
+
+    @classmethod
+    def of(cls, k: int, memory: int) -> _Kept:
+        """Nothing yet, and so many bytes for the masks."""
+        latents = np.zeros((0, k, 0), np.float32)
+        return cls(Spool(memory), Rows(np.zeros((0, k), np.uint8)), Rows(latents))
 
 
 def _without_triplet(taus: Sequence[int], frames: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ FLOORS: dict[str, int] = {
     # What travels, and the errors that a person can mend.
     "stseg.errors": -1,
     "stseg.spool": 0,
+    "stseg.rows": 0,
     "stseg.limits": 0,
     "stseg.scratch": 0,
     "stseg.latents": 0,
