@@ -9,8 +9,6 @@ grows with the clip is the same, and 3,000 frames take minutes, not half an hour
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,12 +19,12 @@ from pathlib import Path
 import torch
 
 from stseg.checkpoint import save_checkpoint
+from stseg.memory import MIB, peak_of
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.video import Picture, probe, read_frames
 from stseg.video_writer import VideoWriter
 
 LENGTHS = (100, 3000)
-KIB, MIB = 2**10, 2**20
 
 
 def main() -> None:
@@ -44,7 +42,11 @@ def main() -> None:
             path = folder / f"{count}.mp4"
             write_long(options.video, path, count)
             begun = time.perf_counter()
-            peaks.append(peak(["segment", path, "--out", folder / str(count), "--model", model]))
+            words = ["segment", path, "--out", folder / str(count), "--model", model, "--no-cache"]
+            failed, most = peak_of([sys.executable, "-m", "stseg", *map(str, words)])
+            if failed:
+                raise SystemExit(f"The command ended with {failed}: {words}")
+            peaks.append(most)
             seconds = time.perf_counter() - begun
             print(f"{count:5} frames: {peaks[-1] / MIB:6.0f} MiB at most, {seconds:.0f} s")
     print(f"largest against smallest: {max(peaks) / min(peaks):.3f}")
@@ -72,17 +74,6 @@ def _forth_and_back(frames: Sequence[Picture]) -> Iterator[Picture]:
     while True:
         yield from frames[:-1]
         yield from frames[:0:-1]
-
-
-def peak(words: Sequence[object]) -> int:
-    """Bytes that the command held at most."""
-    command = [sys.executable, "-m", "stseg", *(str(word) for word in words), "--no-cache"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"The command ended with {process.returncode}: {' '.join(command)}")
-    return used.ru_maxrss * KIB
 
 
 if __name__ == "__main__":

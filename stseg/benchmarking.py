@@ -33,6 +33,7 @@ from stseg.flow.plain_raft import plain_flow
 from stseg.flow.raft import LARGE, Raft, RaftNetwork
 from stseg.flow.weights import load_raft_weights, weights_path
 from stseg.losses import consistency_loss, reconstruction_loss
+from stseg.memory import MIB, peak_of
 from stseg.motion import FitSettings, FittedMotion, fit_motion, fit_motion_lbfgs, motion_model
 from stseg.network import NetworkSettings, SegmentationNetwork
 from stseg.records import GRID, Clip
@@ -190,14 +191,12 @@ def job_figures(data: Material, device: Device) -> Figures:
         words += ["--k", str(K if K in network.ks else network.ks[0]), "--no-cache"]
         words += ["--device", device.torch.type]
         start = time.perf_counter()
-        job = subprocess.Popen([sys.executable, "-m", "stseg", *words], stderr=subprocess.DEVNULL)
-        _, status, used = os.wait4(job.pid, 0)
+        failed, peak = peak_of([sys.executable, "-m", "stseg", *words])
         seconds = time.perf_counter() - start
-        job.returncode = os.waitstatus_to_exitcode(status)
-        if job.returncode:
+        if failed:
             raise InputError("The whole job failed. Run `python -m stseg segment` to see why.")
         frames = len(list((Path(out) / "labels").glob("*.png")))
-    return {"job.seconds": seconds, "job.frames": frames, "job.peak_rss_mib": used.ru_maxrss / 1024}
+    return {"job.seconds": seconds, "job.frames": frames, "job.peak_rss_mib": peak / MIB}
 
 
 def raft_figures(data: Material, device: Device) -> Figures:

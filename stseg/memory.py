@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 MIB = 2**20
@@ -20,6 +23,26 @@ def resident() -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+_LAUNCHER = """
+import resource, subprocess, sys
+ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(ended.returncode % 256)
+"""
+
+
+def peak_of(command: Sequence[str]) -> tuple[int, int]:
+    """Run a command to its end, unheard: its exit status, and the bytes that it held at most.
+
+    The system counts what a process held before it became the command as its own, which is all
+    of the one that it comes from: therefore a small one starts it.
+    """
+    launcher = [sys.executable, "-c", _LAUNCHER, *command]
+    ended = subprocess.run(launcher, stdout=subprocess.PIPE, text=True, check=False)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return ended.returncode, int(ended.stdout) * unit
 
 
 def share_heaps(heaps: int = 2) -> None:
