@@ -46,9 +46,18 @@
       if (button.disabled !== none) button.disabled = none;  // this is observed, too
     });
   }
-  new MutationObserver(offer).observe(
-    document.body, {subtree: true, attributes: true, attributeFilter: ['disabled']});
+  // While nothing goes on there is nothing to stop: the bar of the status tells.
+  function offerStop() {
+    const idle = !document.querySelector('#status .busy');
+    document.querySelectorAll('#stop, #fit-stop, #benchmark-stop').forEach((button) => {
+      if (button.disabled !== idle) button.disabled = idle;
+    });
+  }
+  new MutationObserver(() => { offer(); offerStop(); }).observe(
+    document.body,
+    {subtree: true, childList: true, attributes: true, attributeFilter: ['disabled']});
   offer();
+  offerStop();
 
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;

@@ -513,9 +513,15 @@ def test_every_tab_fits(
 
 def test_stop_ends_the_work(visit: Visit) -> None:
     page = visit.page
+    stops = page.locator("#stop, #fit-stop, #benchmark-stop")
+    page.get_by_role("tab", name="Fit").click()
+    page.wait_for_selector("#fit-stop:visible")
+    assert stops.count() == 2
     visit.pick("pause")
+    assert not any(each.is_enabled() for each in stops.all())  # nothing goes on
     page.click("#segment")
     visit.wait_status("frame", 30)
+    assert all(each.is_enabled() for each in stops.all())
     begun = time.monotonic()
     page.click("#stop")
     visit.wait_status("Stopped", 5)
@@ -523,6 +529,7 @@ def test_stop_ends_the_work(visit: Visit) -> None:
         time.monotonic() - begun < 2.5 * PATIENCE
     )  # a second, on a machine that does nothing else
     assert page.locator("#status progress").count() == 0
+    assert not any(each.is_enabled() for each in stops.all())
 
 
 def test_file_that_is_no_video(visit: Visit, tmp_path: Path) -> None:
