@@ -45,7 +45,7 @@ def main() -> None:
             words = ["segment", path, "--out", folder / str(count), "--model", model, "--no-cache"]
             failed, most = peak_of([sys.executable, "-m", "stseg", *map(str, words)])
             if failed:
-                raise SystemExit(f"The command ended with {failed}: {words}")
+                raise SystemExit(f"The command failed: {words}")
             peaks.append(most)
             seconds = time.perf_counter() - begun
             print(f"{count:5} frames: {peaks[-1] / MIB:6.0f} MiB at most, {seconds:.0f} s")

@@ -184,7 +184,11 @@ def network_figures(data: Material, device: Device) -> Figures:
 
 
 def job_figures(data: Material, device: Device) -> Figures:
-    """The whole job of the command line in a process of its own: seconds and peak memory."""
+    """The whole job of the command line in a process of its own: seconds and peak memory.
+
+    Raises:
+        InputError: it failed.
+    """
     with tempfile.TemporaryDirectory() as out:
         words = ["segment", str(data.clip.source), "--out", out, "--model", str(data.model)]
         network = load_checkpoint(data.model).network.settings

@@ -29,20 +29,25 @@ _LAUNCHER = """
 import resource, subprocess, sys
 ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(ended.returncode % 256)
+sys.exit(ended.returncode != 0)
 """
 
 
-def peak_of(command: Sequence[str]) -> tuple[int, int]:
-    """Run a command to its end, unheard: its exit status, and the bytes that it held at most.
+def peak_of(command: Sequence[str]) -> tuple[bool, int]:
+    """Run a command to its end, unheard: whether it failed, and the bytes that it held at most.
 
     The system counts what a process held before it became the command as its own, which is all
     of the one that it comes from: therefore a small one starts it.
+
+    Raises:
+        OSError: the command cannot be started.
     """
     launcher = [sys.executable, "-c", _LAUNCHER, *command]
-    ended = subprocess.run(launcher, stdout=subprocess.PIPE, text=True, check=False)
+    ended = subprocess.run(launcher, capture_output=True, text=True, check=False)
+    if not ended.stdout:
+        raise OSError(f"{command[0]} cannot be started: {ended.stderr.strip()}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return ended.returncode, int(ended.stdout) * unit
+    return bool(ended.returncode), int(ended.stdout) * unit
 
 
 def share_heaps(heaps: int = 2) -> None:

@@ -84,7 +84,8 @@ class SegmentationRun:
         latents: whether χ is wanted in the record; a linkage that looks at it has it anyway.
 
     Raises:
-        InputError: the model or the device is not there, or the model has no head for K.
+        InputError: the model or the device is not there, the model has no head for K, or a τ is
+            negative and ``flow`` has no backward flow.
     """
 
     def __init__(
@@ -133,7 +134,8 @@ class SegmentationRun:
         """Yield every frame of the clip with its masks and labels for ``settings.k``, in order.
 
         Raises:
-            InputError: the clip has fewer than two frames.
+            InputError: the clip has fewer than two frames, or a τ is negative and the flow that was
+                brought has no backward flow.
             Cancelled: ``stop`` said so.
         """
         settings = self.settings

@@ -303,6 +303,9 @@ class Segmentation:
             segment without a site on the network's grid. c is 0 where nobody computed them.
         fused: for each label at each frame the one that it became (``similarity.relabelled``); None
             where none was merged.
+
+    Raises:
+        ValueError: latents are not those of the frames and segments of ``assignment``.
     """
 
     clip: Clip

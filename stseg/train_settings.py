@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stseg.augment import AugmentSettings
 from stseg.errors import InputError
 from stseg.losses import LossSettings
-from stseg.motion import FitSettings
+from stseg.motion import FitSettings, motion_model
 from stseg.network import NetworkSettings
 from stseg.records import K_RANGE, SEED_MAX
 
@@ -45,6 +45,10 @@ class Stage:
         if not 0 < self.learning_rate < math.inf:
             raise InputError(
                 f"A stage cannot learn at a rate of {self.learning_rate}. Give about 0.0005."
+            )
+        if not 0 <= self.final < math.inf:
+            raise InputError(
+                f"{self.final} of a learning rate cannot be left at the end. Give about 0.1."
             )
         if self.beta is not None:
             LossSettings(beta=self.beta)  # the same range, and the same sentence
@@ -91,7 +95,8 @@ class TrainSettings:
         InputError: the network has a head that no checkpoint may have, or lacks one of those that
             are named, all are to be begun from directions, the first is to lead where it is alone
             or the trunk stays, a stage is smaller than one site of the
-            network's coarsest level, or a number is out of its range.
+            network's coarsest level, there is no such motion model, or a number is out of its
+            range.
     """
 
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(ks=(4,)))
@@ -122,6 +127,13 @@ class TrainSettings:
                 f"Heads for K = {', '.join(map(str, ks))} cannot be trained together. Give each K "
                 f"once, from {K_RANGE[0]} to {K_RANGE[1]}."
             )
+        motion_model(self.motion_model)
+        if not self.taus or 0 in self.taus:
+            raise InputError("Volumes need temporal steps τ other than 0. Give for instance 1.")
+        if self.instants < 1:
+            raise InputError(f"A volume has at least 1 instant, not {self.instants}. Give 3 or 1.")
+        if not 0 < self.clip < math.inf:
+            raise InputError(f"A gradient cannot be bounded by {self.clip}. Give about 1.")
         if not 0 < self.spread < math.inf:
             raise InputError(f"Heads cannot start {self.spread} times as large. Give more than 0.")
         if self.batch < 1:

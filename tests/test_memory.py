@@ -14,7 +14,7 @@ from stseg.memory import MIB, peak_of, resident
 def test_the_memory_of_who_asks_is_not_counted() -> None:
     mine = np.ones(200 * MIB, np.uint8)
     failed, peak = peak_of([sys.executable, "-c", "pass"])
-    assert failed == 0
+    assert not failed
     assert MIB < peak < len(mine)
 
 
@@ -25,5 +25,11 @@ def test_what_a_command_holds_is_counted() -> None:
 
 def test_a_command_that_fails_says_so_and_is_not_heard(capfd: pytest.CaptureFixture[str]) -> None:
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    assert peak_of([sys.executable, "-c", code])[0] == 3
+    assert peak_of([sys.executable, "-c", code])[0]
+    assert peak_of([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])[0]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_that_is_not_there() -> None:
+    with pytest.raises(OSError, match="/nowhere/command cannot be started"):
+        peak_of(["/nowhere/command"])

@@ -20,12 +20,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Fetch, check and store.
 
     Raises:
-        InputError: no network, or other weights than those that were published.
+        InputError: unknown name, no network, or other weights than those that were published.
     """
     from tqdm import tqdm
 
-    from stseg.flow.weights import fetch_weights
+    from stseg.flow.weights import check_name, fetch_weights
 
+    check_name(arguments.name)
     with tqdm(desc=arguments.name, unit="B", unit_scale=True, unit_divisor=1024) as bar:
 
         def report(done: int, total: int) -> None:

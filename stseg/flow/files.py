@@ -156,7 +156,11 @@ def read_flo(path: Path) -> Float32[np.ndarray, "2 h w"]:
 
 
 def decode_flo(data: bytes, path: Path, told: Told = warn_filled) -> Float32[np.ndarray, "2 h w"]:
-    """The same from the bytes of a file; ``path`` is what errors call it."""
+    """The same from the bytes of a file; ``path`` is what errors call it.
+
+    Raises:
+        InputError: as ``read_flo``.
+    """
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(FLO_MAGIC):
         raise InputError(f"{path} is not a .flo file: its first number is not {FLO_MAGIC}.")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
@@ -369,7 +373,11 @@ def check_direction(leads_back: bool, backward: bool, path: Path) -> None:
 
 
 def check_finite(flow: np.ndarray, path: Path, first: int = 0) -> None:
-    """Check fields (m, 2, h, w), of which the first has the number ``first`` in the file."""
+    """Check fields (m, 2, h, w), of which the first has the number ``first`` in the file.
+
+    Raises:
+        InputError: a number is not finite; the sentence names it.
+    """
     finite = np.isfinite(flow)
     if not finite.all():
         field, _, row, column = (int(each) for each in np.argwhere(~finite)[0])

@@ -81,6 +81,20 @@ def weights_path(name: str) -> Path:
     return cache_folder() / "weights" / f"{flow_name(name)}.pth"
 
 
+def check_name(name: str) -> str:
+    """The name in ``PUBLISHED`` of weights, which may be given a short one.
+
+    Raises:
+        InputError: there are no such weights.
+    """
+    known = flow_name(name)
+    if known not in PUBLISHED:
+        raise InputError(
+            f"There are no published weights {known!r}. Choose one of {', '.join(PUBLISHED)}."
+        )
+    return known
+
+
 def fetch_weights(
     name: str,
     source: str | Path | None = None,
@@ -97,12 +111,7 @@ def fetch_weights(
     Raises:
         InputError: unknown name, no network, or a file with another hash.
     """
-    name = flow_name(name)
-    if name not in PUBLISHED:
-        raise InputError(
-            f"There are no published weights {name!r}. Choose one of {', '.join(PUBLISHED)}."
-        )
-    published = PUBLISHED[name]
+    published = PUBLISHED[check_name(name)]
     target = weights_path(name)
     if source is None and _is_published(target, published):
         return target  # fetched before, or by other means

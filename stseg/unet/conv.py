@@ -73,20 +73,21 @@ class _BFloat16Conv3d(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_x = _convolve(grad, turned_weight(weight), None, ctx.padding)
-        if ctx.needs_input_grad[1]:
+        biased = ctx.biased and ctx.needs_input_grad[2]
+        if ctx.needs_input_grad[1] or biased:
             exact, ones = weight_gradient_type(), (1, 1, 1)
             _, *found = torch.ops.aten.convolution_backward(
                 grad.to(exact),
                 x.to(exact),
                 weight.to(exact),
-                [len(weight)] if ctx.biased else None,
+                [len(weight)] if biased else None,
                 ones,
                 ctx.padding,
                 ones,
                 False,
                 (0, 0, 0),
                 1,
-                (False, True, ctx.biased),
+                (False, ctx.needs_input_grad[1], biased),
             )
             grad_weight, grad_bias = (
                 None if each is None else each.to(weight.dtype) for each in found

@@ -106,6 +106,19 @@ def test_a_lone_volume_is_the_plain_convolution(kernel: tuple[int, int, int], ro
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
 
 
+def test_a_bias_learns_where_the_weights_stay() -> None:
+    conv, full = twins((4, 6), (3, 3, 3))
+    conv.weight.requires_grad_(False)
+    x, grad = volume(2, 4, 3, 8, 8), volume(2, 6, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv(x)
+    out.backward(grad.bfloat16())
+    assert conv.weight.grad is None
+    assert conv.bias is not None
+    assert conv.bias.grad is not None
+    assert gap(conv.bias.grad, both_ways(full, x, grad, half=False)[3]) < 0.02
+
+
 def kernels_of(conv: nn.Module, x: Tensor) -> set[str]:
     """What PyTorch calls on the way there and back."""
     activity = torch.profiler.ProfilerActivity.CPU
