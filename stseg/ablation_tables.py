@@ -111,7 +111,13 @@ def parts_of(lines: Sequence[Line]) -> dict[str, list[Line]]:
 def as_json(lines: Sequence[Line], about: Mapping[str, Any]) -> dict[str, Any]:
     """The whole result as JSON values, scores as fractions of 1."""
     tables = {part: [line.to_json() for line in own] for part, own in parts_of(lines).items()}
-    return {**about, "eta_note": ETA_NOTE, "paper_note": paper_note(lines), **tables}
+    notes = {"eta_note": eta_note(lines), "paper_note": paper_note(lines)}
+    return {**about, **notes, **tables}
+
+
+def eta_note(lines: Sequence[Line]) -> str:
+    """What a sweep over η shows, as a sentence; empty where there is none."""
+    return ETA_NOTE if any(line.row.part == "eta" for line in lines) else ""
 
 
 def paper_note(lines: Sequence[Line]) -> str:
@@ -163,7 +169,8 @@ def as_markdown(lines: Sequence[Line], about: str) -> str:
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
         note = paper_note(own)
         blocks += [f"## {_title(part, own)}\n\n{table}", *([note] if note else [])]
-    return "\n\n".join([*blocks, ETA_NOTE]) + "\n"
+    note = eta_note(lines)
+    return "\n\n".join([*blocks, *([note] if note else [])]) + "\n"
 
 
 def _title(part: str, lines: Sequence[Line]) -> str:

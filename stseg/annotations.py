@@ -8,14 +8,13 @@ the number in the name is the number of the frame, from 0.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from statistics import median_low
 
 from stseg.errors import InputError
 from stseg.files import natural_key
+from stseg.numbering import told_gaps, trailing_number
 from stseg.records import Clip
 from stseg.video import PICTURES
 
@@ -42,11 +41,11 @@ def numbered(folder: Path, stems: Sequence[str]) -> list[tuple[Path, int | None]
     )
     # FBMS-59 keeps a second picture of the same frame, of how sure the annotators were.
     paths = [path for path in paths if path.name[0] != "." and "PROB" not in path.stem]
-    known = [(path, _trailing_number(_bare(path))) for path in paths]
+    known = [(path, trailing_number(_bare(path))) for path in paths]
     if not stems:
         return [(path, number) for path, number in known if number is not None]
     by_stem = {stem: index for index, stem in enumerate(stems)}
-    numbers = [_trailing_number(stem) for stem in stems]
+    numbers = [trailing_number(stem) for stem in stems]
     unique = len(set(numbers)) == len(numbers)
     by_number = {number: index for index, number in enumerate(numbers)} if unique else {}
     return [
@@ -113,11 +112,6 @@ def _bare(path: Path) -> str:
     return path.stem.removesuffix("_gt")
 
 
-def _trailing_number(stem: str) -> int | None:
-    found = re.search(r"(\d+)$", stem)
-    return int(found[1]) if found else None
-
-
 def frame_files(source: Path) -> list[str]:
     """File names of the frames of a folder, in the order in which they are read; none of a video.
 
@@ -138,37 +132,17 @@ def frame_stems(source: Path) -> list[str]:
     return [Path(name).stem for name in frame_files(source)]
 
 
-TURNS = (41, 4041)
-"""From the last second of a minute or an hour to the next one, as clocks tell them: 5959, 10000."""
-
-
 def gap_notes(clip: Clip, n: int) -> list[str]:
     """A sentence on the gaps in the numbers of the first ``n`` frames of a folder; else none.
 
-    Numbers that always go up by the same step, as where every fifth frame was kept, have no gap.
-    Time stamps, whose steps differ a little, have one where a step is twice as long as usual; where
-    they are told as on a clock (125959, 130000), a new minute is none.
+    What a gap is says ``stseg.numbering.told_gaps``.
     """
-    names = frame_files(clip.source)[:n]
-    stems = [Path(name).stem for name in names]
-    known = [number for stem in stems if (number := _trailing_number(stem)) is not None]
-    steps = [after - before for before, after in pairwise(known)]
-    series = {stem.rstrip("0123456789") for stem in stems}
-    if len(known) < len(names) or len(series) > 1 or not steps or min(steps) < 1:
-        return []  # they do not count the frames
-    usual = median_low(steps)
-    gaps = [
-        place
-        for place, step in enumerate(steps)
-        if step >= 2 * usual and not (known[place] % 100 == 59 and step in TURNS)
-    ]
+    gaps = told_gaps(frame_files(clip.source)[:n])
     if not gaps:
         return []
-    more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
-    first, then = names[gaps[0]], names[gaps[0] + 1]
     return [
-        f"The numbers of {clip.name}'s frames have a gap between {first} and {then}{more}: the "
-        "motion across a gap is treated as that of one step."
+        f"The numbers of {clip.name}'s frames have a gap between {gaps}: the motion across a gap "
+        "is treated as that of one step."
     ]
 
 

@@ -96,6 +96,8 @@ def read_training_flows(
                 logger.warning("%s: %d of its frames repeat others and are left out.", path, still)
                 flow, better = flow[moving], None if better is None else better[moving]
             sequences.append(FlowSequence(path.stem, torch.from_numpy(flow), better, frame))
+    if not sequences and not skipped:
+        raise InputError("The list of sequences is empty. Name some, or leave it out.")
     if not sequences:
         raise InputError(
             f"No usable flow file is left in {', '.join(map(str, folders))} "
@@ -109,6 +111,11 @@ def read_training_flows(
             len(sequences),
         )
     if reference is not None and all(each.reference is None for each in sequences):
+        if all(folder.resolve() == reference.resolve() for folder in folders):
+            raise InputError(
+                f"{reference} is the folder of the flow itself, which is no better than it. Give "
+                "another one, or leave it out."
+            )
         raise InputError(
             f"{reference} has better flow of none of these sequences. Give a folder with files of "
             "the same names and shapes, or leave it out."

@@ -441,6 +441,8 @@ class Trainer:
             "trained_on": self._device.name,
             "torch": torch.__version__,
         }
+        if not self._files.begun:
+            self.save()  # without a state beside it a checkpoint is taken for somebody else's
         save_checkpoint(self._files.best_file, self.network, card)
 
 

@@ -229,6 +229,17 @@ def lines() -> list[Line]:
     return [replace(full, sequences={"a": one, "b": other}), missing, Line(swept, {"a": one})]
 
 
+def of_eta() -> Line:
+    swept = Row("eta", "2 %", replace(BASE, eta=0.02))
+    return Line(swept, {"a": Figures(0.5, 0.4, 0.3, 0.1, 0.0, 0.002, 10)})
+
+
+def test_a_note_on_eta_is_there_where_it_is_swept() -> None:
+    assert "η is a part of the loss" in as_markdown([*lines(), of_eta()], "About.")
+    assert "η" not in as_markdown(lines(), "About.")
+    assert not as_json(lines(), {})["eta_note"]
+
+
 def test_the_mean_is_that_of_the_protocol() -> None:
     """As in ``evaluate``: of sets that are scored by frames, J is over the frames of all."""
     pooled = replace(lines()[0], protocol="frames")
@@ -301,7 +312,7 @@ def test_files_call_a_figure_what_evaluate_calls_it(annotated: Clip, tiny_model:
 
 
 def test_values_have_no_nan_and_read_back() -> None:
-    told = json.loads(json.dumps(as_json(lines(), {"root": "r"}), allow_nan=False))
+    told = json.loads(json.dumps(as_json([*lines(), of_eta()], {"root": "r"}), allow_nan=False))
     assert told["variants"][0]["mean"]["J"] == pytest.approx(0.6)
     assert told["variants"][0]["sequences"]["b"]["flicker"] is None
     assert told["variants"][1]["missing"]
@@ -373,6 +384,7 @@ def test_the_command_can_be_restricted(
     words += ["--variants", tiny_model, "--sweep"]
     assert main([str(word) for word in words]) == 0
     told = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert "model" not in told  # of the sweeps
     assert not told.keys() & SWEEPS.keys()
     assert list(told["variants"][0]["sequences"]) == ["clip2"]
 
@@ -502,6 +514,15 @@ def test_wrong_data_is_named_and_in_no_line(
     told = json.loads((tmp_path / "out/ablation.json").read_text())
     assert list(told["variants"][0]["sequences"]) == ["clip2"]
     assert list(told["failed"]) == ["clip1"]
+
+
+def test_a_model_for_sweeps_that_are_not_made_is_refused(
+    data_set: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ablate", "--root", data_set, "--out", tmp_path / "out", "--variants", tiny_model]
+    assert main([str(word) for word in [*words, "--sweep", "--model", "nope"]]) == 2
+    assert "--model is the model of the sweeps, and nothing is swept" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_measure_is_said(

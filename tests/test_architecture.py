@@ -19,6 +19,7 @@ FLOORS: dict[str, int] = {
     "stseg.errors": -1,
     "stseg.spool": 0,
     "stseg.rows": 0,
+    "stseg.numbering": 0,
     "stseg.limits": 0,
     "stseg.scratch": 0,
     "stseg.latents": 0,

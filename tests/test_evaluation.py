@@ -320,6 +320,18 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
     return status, said.out, said.err
 
 
+@pytest.mark.parametrize("place", ["Annotations/480p", "Annotations/480p/ant"])
+def test_no_pictures_are_written_into_the_data_set(
+    place: str, data: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(data.rglob("*"))
+    words = ["--dataset", "davis16", "--root", data, "--flow", "cached", "--model", tiny_model]
+    status, _, err = run(capsys, *words, "--labels", data / place)
+    assert status == 2
+    assert "which belongs to the data set. Choose another folder." in err
+    assert sorted(data.rglob("*")) == before
+
+
 def test_the_command_line(
     data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

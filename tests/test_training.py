@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from looks import Pass, note_passes
 from torch import Tensor
 
-from stseg import objectives
+from stseg import objectives, training
 from stseg.augment import AugmentSettings
 from stseg.checkpoint import load_checkpoint
 from stseg.datasets import FlowSequence
@@ -613,6 +614,28 @@ def test_a_run_that_was_cut_in_adam_goes_on_from_what_was_saved_before(
     finish(second)
     assert same_weights(second, whole)
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_after_its_first_checkpoint_goes_on(
+    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a state beside it, nobody could tell whose checkpoint that is."""
+    run, killed = tmp_path / "run", tmp_path / "killed"
+    keep = training.save_checkpoint
+
+    def then_killed(*given: Any) -> None:
+        keep(*given)
+        if not killed.exists():
+            shutil.copytree(run, killed)
+
+    monkeypatch.setattr(training, "save_checkpoint", then_killed)
+    whole = trainer(run, cpu)
+    finish(whole)
+    again = trainer(killed, cpu)
+    assert again.step == 3  # of the first validation
+    finish(again)
+    assert same_weights(whole, again)
+    assert rows(run) == rows(killed)
 
 
 def test_a_run_that_was_cut_before_its_first_step_leaves_no_state(

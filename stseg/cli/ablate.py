@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "ablate"
 HELP = "Compare the variants (Table 1) and sweep over K, τ, η, linkage, stride and the like."
+MODEL = "full"
 SWEEPS = ("k", "tau", "eta", "subsequence", "linkage", "stride", "refine")
 
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SWEEPS,
         help="what to sweep over; nothing with no name after it",
     )
-    parser.add_argument("--model", type=a_name, default="full", help="model of the sweeps")
+    parser.add_argument("--model", type=a_name, default=MODEL, help="model of the sweeps")
     parser.add_argument("--k", type=int, default=4, help="number of segments, where not swept")
     parser.add_argument("--linkage", default="greedy", help="linkage, where not swept")
     parser.add_argument("--subsequence", type=int, default=10, help="frames, where not swept")
@@ -75,8 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: something given is unusable, or a sequence could not be measured.
     """
-    from stseg.ablation_rows import ETA_NOTE
-    from stseg.ablation_tables import Line, as_text
+    from stseg.ablation_tables import Line, as_text, eta_note
     from stseg.ablation_work import ablate
     from stseg.evaluation import Failure
     from stseg.files import check_writable
@@ -116,8 +116,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\n{as_text(lines)}")
         if any(line.row.base and line.row.part != "variants" for line in lines):
             print("\n* the settings of the other tables")
-        if "eta" in arguments.sweep:
-            print(f"\n{ETA_NOTE}")
+        if note := eta_note(lines):
+            print(f"\n{note}")
     if measured:  # else tables of before stay
         _write(arguments, lines, {**about, "failed": failed, "waiting": []})
         print(f"\nTables in {arguments.out}")
@@ -163,6 +163,11 @@ def _rows(arguments: argparse.Namespace, data_set: str) -> list[Row]:
         if row.settings is None:
             print(f"{row.value}: its checkpoint is missing; it is left out.", flush=True)
     swept = list(dict.fromkeys(arguments.sweep))
+    if not swept and arguments.model != MODEL:
+        raise InputError(
+            "--model is the model of the sweeps, and nothing is swept. Name it with --variants, or "
+            "leave it out."
+        )
     if swept:
         rows += [row for name in swept for row in sweep_rows(base, name, heads(arguments.model))]
     for each in (row.settings for row in rows if row.settings is not None):
@@ -208,7 +213,7 @@ def _write(arguments: argparse.Namespace, lines: Sequence[Line], data: Mapping[s
         "root": str(arguments.root),
         "split": arguments.split,
         "flow": arguments.flow,
-        "model": arguments.model,
+        **({"model": arguments.model} if arguments.sweep else {}),
         **data,
     }
     names = next((list(line.sequences) for line in lines if line.sequences), [])

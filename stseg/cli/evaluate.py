@@ -20,6 +20,8 @@ from stseg.cli.given import a_name, a_path, check_flow_options
 from stseg.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stseg.evaluation import Task
     from stseg.layouts import DataSet, Entry
 
@@ -88,6 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_place(arguments.json)
     if arguments.labels is not None:
         check_writable(arguments.labels)
+        _check_apart(arguments.labels, entries)
     task = _task(arguments, data_set, entries)
     outcomes: dict[str, SequenceScore | Failure] = {}
     for outcome in evaluate_task(entries, task):
@@ -121,6 +124,18 @@ def run(arguments: argparse.Namespace) -> None:
             f"{len(failed)} of {in_words(len(ordered))} could not be scored and are in no mean: "
             f"{', '.join(failed)}. See above for what is wrong with them."
         )
+
+
+def _check_apart(labels: Path, entries: Sequence[Entry]) -> None:
+    """Raise InputError where pictures would be written among frames or masks of the data set."""
+    for entry in entries:
+        place = (labels / entry.name).resolve()
+        for folder in (entry.source, entry.truth):
+            if folder is not None and folder.resolve() in (place, *place.parents):
+                raise InputError(
+                    f"--labels would write into {folder}, which belongs to the data set. Choose "
+                    "another folder."
+                )
 
 
 def _print_line(title: str, line: dict[str, Any], objects: str = "objects") -> None:

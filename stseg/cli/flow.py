@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warm-start", action="store_true", help="RAFT starts from the flow of the pair before"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--backward", action="store_true", help="motion from t + 1 to t instead")
+    parser.add_argument(
+        "--backward",
+        action="store_true",
+        help="motion from t + 1 to t instead (only an .npz tells that to who reads it)",
+    )
     parser.add_argument(
         "--size",
         default=None,
@@ -128,6 +132,8 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             write_flow_folder(place, fields, kind)
         print(f"{clip.name}: its flow is in {place}")
+        if arguments.backward and kind != "npz":
+            print("Its fields lead back; their format cannot tell that to who reads them.")
         for note in gap_notes(clip, clip.frames):
             print(note)
 

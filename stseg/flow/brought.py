@@ -7,6 +7,7 @@ more than one field is in memory, and nothing is written to the disk.
 from __future__ import annotations
 
 import io
+import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,12 +30,15 @@ from stseg.flow.files import (
     kitti_picture,
     warn_filled,
 )
+from stseg.numbering import told_gaps
 
 MAX_BYTES = 8 * 2**30
 """Unpacked bytes of all fields of an archive."""
 
 MAX_FIELD = 2**29 + 2**10
 """Unpacked bytes of one field: two float32 for each of 2^26 sites."""
+
+logger = logging.getLogger(__name__)
 
 Decoder = Callable[[bytes, Path, Told], np.ndarray]
 
@@ -199,6 +203,12 @@ def _fields(
                 warn_filled(path, share)
             filled.append(path)
 
+        if gaps := told_gaps([PurePosixPath(name).name for name in names]):
+            logger.warning(
+                "The numbers of the fields in %s have a gap between %s; they are read as if not.",
+                where,
+                gaps,
+            )
         for name in names:
             field = decode(read(name), where / name, once)
             if field.shape != first:

@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,7 @@ def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> 
     """
     form = FOLDERS[kind]
     fields_there(folder, kind)  # a mistake costs no computation
+    made_now = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, f"{HIDDEN}*")
@@ -353,6 +355,10 @@ def write_flow_folder(folder: Path, fields: Iterable[np.ndarray], kind: str) -> 
         raise InputError(
             f"{folder} cannot be written: {error.strerror or error}. Choose another folder."
         ) from error
+    finally:
+        if made_now:
+            with suppress(OSError):  # not empty: it holds fields
+                folder.rmdir()
 
 
 def _bytes(path: Path) -> bytes:

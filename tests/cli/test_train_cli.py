@@ -39,7 +39,9 @@ def words(tmp_path: Path) -> list[str]:
         (["--stage", "16x28:1:1e-3:nan"], "β is the weight of L_c and cannot be nan"),
         (["--stage", "16x28:1:fast"], "is not like 64x112:6000:5e-4"),
         (["--split", "picture.webp"], "picture.webp is not a text file"),
+        (["--split", "empty.txt"], "The list of sequences is empty"),
         (["--reference", "absent"], "There is no folder absent"),
+        (["--reference", "flows"], "flows is the folder of the flow itself"),
         (["--start", "absent", "--spread", "10"], "Leave it out, or name the heads"),
         (["--exaggerate", "2"], "Name its folder with --reference"),
         (["--teacher", "absent"], "Name its folder with --reference"),
@@ -61,6 +63,7 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("picture.webp").write_bytes(b"RIFF\xff\xfe\x00")
+    Path("empty.txt").touch()
     assert main([*words, *mistake]) == 2
     told = capsys.readouterr()
     assert sentence in told.err

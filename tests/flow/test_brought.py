@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,32 @@ def test_a_zip_of_fields_is_the_folder(
     assert size == (12, 20)
     np.testing.assert_array_equal(got, expected)
     assert open_flow(path).count == 11
+
+
+def test_a_gap_in_the_numbers_is_told(
+    tmp_path: Path, fields: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_flow_folder(tmp_path / "f", fields, "flo")
+    assert len(list(open_flow(tmp_path / "f").fields())) == len(fields)
+    assert not caplog.messages
+    (tmp_path / "f/00004.flo").unlink()
+    assert len(list(open_flow(tmp_path / "f").fields())) == len(fields) - 1
+    (told,) = caplog.messages
+    assert "have a gap between 00003.flo and 00005.flo" in told
+
+
+def test_a_folder_that_stays_empty_goes(tmp_path: Path, fields: np.ndarray) -> None:
+    def cut() -> Iterator[np.ndarray]:
+        yield fields[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_flow_folder(tmp_path / "new/f", cut(), "flo")
+    assert not (tmp_path / "new/f").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        write_flow_folder(tmp_path / "old", cut(), "flo")
+    assert not list((tmp_path / "old").iterdir())  # it was there before, and stays
 
 
 def test_fields_of_both_kinds_are_refused(tmp_path: Path, fields: np.ndarray) -> None:
