@@ -226,6 +226,7 @@ class Adaptation:
         stop = stop or (lambda: False)
         begun = time.perf_counter()
         steps = self.settings.steps
+        pictured = self.step
         try:
             if self.step == 0:
                 yield self._told({}, True, frame, stop, begun)
@@ -233,9 +234,13 @@ class Adaptation:
                 losses = self._train_step(stop)
                 self.step += 1
                 whole = self.step % every == 0 or self.step == steps
-                yield self._told(losses, whole, frame, stop, begun)
+                told = self._told(losses, whole, frame, stop, begun)
+                pictured = self.step if whole else pictured
+                yield told
         except Cancelled:
-            return
+            if self.step > pictured:  # the picture is to be of what is kept
+                seconds, masks = time.perf_counter() - begun, self._masks(frame)
+                yield AdaptationProgress(self.step, steps, {}, None, masks, seconds)
 
     def save(self, path: Path) -> None:
         """Write the model as a checkpoint: its card says what it was fitted to, and how.

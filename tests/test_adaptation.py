@@ -119,6 +119,22 @@ def test_progress_tells_losses_and_pictures(tiny_model: Path, cpu: Device) -> No
     assert not np.array_equal(told[0].masks, told[-1].masks)
 
 
+@pytest.mark.parametrize(("every", "steps"), [(100, [0, 1, 2, 2]), (2, [0, 1, 2])])
+def test_the_last_picture_is_of_what_a_stop_keeps(
+    tiny_model: Path, cpu: Device, every: int, steps: list[int]
+) -> None:
+    """Where that was pictured anyway, once is enough."""
+    work, told = adaptation(tiny_model, cpu), []
+    for progress in work.run(lambda: bool(told) and told[-1].step == 2, frame=3, every=every):
+        told.append(progress)
+    assert [each.step for each in told] == steps
+    first, last = told[0].masks, told[-1].masks
+    assert first is not None
+    assert last is not None
+    np.testing.assert_array_equal(last, work._masks(3))
+    assert not np.array_equal(last, first)
+
+
 def test_without_consistency_it_is_told_but_not_minimised(tiny_model: Path, cpu: Device) -> None:
     told = list(adaptation(tiny_model, cpu, replace(SMALL, beta=0.0)).run())
     assert told[-1].losses["loss"] == pytest.approx(told[-1].losses["reconstruction"])

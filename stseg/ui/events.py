@@ -103,6 +103,7 @@ class Events:
             session.own.flow = session.take_flow(Path(path), session.clip, frames)
         name, clip = session.own.flow.path.name, session.own.flow.clip
         line = markup.status(f"The flow {name} of {clip.name} is taken. Press Segment.")
+        self._accepted(session)
         # Where flow of one's own was chosen before, no control changes: the badge is filled here.
         chosen = _with(values, FLOW, OWN_FLOW)
         if not session.busy:
@@ -117,12 +118,18 @@ class Events:
             kept, ks = session.take_model(Path(path))
         given = ", ".join(str(k) for k in sorted(ks))
         line = markup.status(f"The model {kept.name} is taken: K = {given}. Press Segment.")
+        self._accepted(session)
         chosen = _with(values, MODEL, OWN_MODEL)
         badge = self.estimate(request, *chosen)
         if session.clip is not None and not session.busy:
             with suppress(InputError):  # of another control, which the badge tells
                 session.stale = self._desk.stale(session, session.clip, chosen)  # the line says it
         return OWN_MODEL, line, badge
+
+    @staticmethod
+    def _accepted(session: Session) -> None:
+        """The status is about what was taken, no more about what was refused before."""
+        session.refused = session.refused and session.busy
 
     def use_fitted(
         self, request: gr.Request, fitted: Fitted | None, *values: Any
@@ -219,6 +226,10 @@ class Events:
 
     def _turn_to(self, session: Session, clip: Clip) -> tuple[Any, ...]:
         """Show another clip: the gallery and the scene, whatever the other settings say."""
+        with session.turning:
+            return self._turned_to(session, clip)
+
+    def _turned_to(self, session: Session, clip: Clip) -> tuple[Any, ...]:
         choice = Choice(int(session.controls[0]))
         known = self._known(session, clip)
         # A clip that cannot be read changes nothing, so it is read first.

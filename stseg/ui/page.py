@@ -126,6 +126,10 @@ class App:
             # and goes through the whole page for each: one component is told for all.
             light = {**LIGHT, "show_progress_on": status}
             heavy = {**HEAVY, "show_progress": "hidden", "show_progress_on": status}
+            # Gradio checks a value against the clip of which it has told the page last, which may
+            # not have heard of it yet: it would refuse a press that comes soon after another one.
+            # What handlers take they check themselves.
+            quick = {**light, "preprocess": False}
             looks = [frame, controls.eta, tab_open, *(o for view in views for o in view.options)]
             scene = [status, controls.badge, frame, *pictures, *details]
 
@@ -147,7 +151,8 @@ class App:
                 guarded(events.pick),
                 [*controls.settings, *looks],
                 [controls.gallery, *scene],
-                **light,
+                trigger_mode="multiple",  # else clicks are lost while one is being answered
+                **quick,
             )
             uploaded = controls.upload.upload(
                 guarded(
@@ -182,7 +187,7 @@ class App:
                 for ask, fitted in view.segment_on
             ]
             segmented = [
-                ask(guarded(running.announce), [*controls.settings, *looks], status, **light).then(
+                ask(guarded(running.announce), [*controls.settings, *looks], status, **quick).then(
                     guarded(running.segment, running.failed, self._scene.unchanged),
                     [*controls.settings],
                     scene,
@@ -198,7 +203,7 @@ class App:
                     [*controls.settings, *looks],
                     scene,
                     trigger_mode="always_last",
-                    **light,
+                    **quick,
                 )
             ]
             labels_moved += [
@@ -208,7 +213,7 @@ class App:
                     [merging.use, merging.threshold, *controls.settings, *looks],
                     scene,
                     trigger_mode="always_last",
-                    **light,
+                    **quick,
                 )
                 for merging in (view.merging for view in views)
                 if merging is not None
@@ -268,12 +273,12 @@ class App:
                     pictures,
                     trigger_mode="always_last",
                     queue=False,
-                    **light,
+                    **quick,
                 )
-            pulse.change(guarded(looking.redraw), looks, pictures, **light)
+            pulse.change(guarded(looking.redraw), looks, pictures, **quick)
             for index, select in enumerate(selections):
                 select(_opened(index), None, tab_open, **light).then(
-                    guarded(looking.redraw), looks, pictures, **light
+                    guarded(looking.redraw), looks, pictures, **quick
                 )
         # Gradio looks a thousand times a second on Linux: a tenth of a core for nothing.
         blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = PAUSE

@@ -22,6 +22,8 @@ from stseg.ui.work import Step, segment_clip, write_files
 
 UNWRITTEN = "The files are not written. Press Write files in Downloads to try again."
 
+UNMERGED = "Labels are no longer merged: tick Use merged labels again for those of this run."
+
 WAITING = "Waiting for the machine, which is at other work …"
 
 
@@ -38,14 +40,17 @@ class Running:
         Settings that make no sense end nothing: where work goes on, all that happens is the
         sentence. What only a run finds out ends what ran before it.
         """
-        session = self._desk.told(request, values)
-        if session.clip is None:
-            raise InputError("No clip is chosen. Choose one on the left, or upload one.")
-        if session.busy:
-            session.own.settings(session.clip, values[:SETTINGS])
-        session.begin(SEGMENT)
-        # Which segments are alike is known at the end of a run.
-        session.choice = Choice(int(values[0]))
+        session = self._desk.session(request)
+        with session.turning:  # a tile that was clicked just before
+            self._desk.told(request, values)
+            if session.clip is None:
+                raise InputError("No clip is chosen. Choose one on the left, or upload one.")
+            if session.busy:
+                session.own.settings(session.clip, values[:SETTINGS])
+            merged = session.choice.merge is not None
+            session.begin(SEGMENT, UNMERGED if merged else "")
+            # Which segments are alike is known at the end of a run.
+            session.choice = Choice(int(values[0]))
         return markup.status(WAITING, busy=True)
 
     def segment(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
@@ -159,7 +164,8 @@ class Running:
         for step in steps:
             if not session.current(ticket):
                 return
-            text = f"{session.said} {step.text}".lstrip() if step.finished else step.text
+            said = "" if _merged_again(session) else session.said
+            text = f"{said} {step.text}".lstrip() if step.finished else step.text
             line = markup.status(text, step.done, step.total, busy=not step.finished)
             if step.shown is None:
                 unchanged = line, *self._desk.scene.unchanged()[1:]
@@ -211,6 +217,11 @@ class Running:
             session.keep_choice()
             return markup.status("Stopped before it began.")
         return gr.skip()
+
+
+def _merged_again(session: Session) -> bool:
+    """Whether it was said that labels are not merged, and they are to be, after all."""
+    return session.said == UNMERGED and session.choice.merge is not None
 
 
 def _choice(shown: Shown | None) -> Choice | None:

@@ -52,6 +52,7 @@ class Session:
         unfilled: whether a run was ended by other work, and the page does not say so yet.
         model: the visitor's own model as it was when the latest work was announced: a fit that this
             ends keeps another one.
+        turning: held while the page turns to a clip: what is pressed meanwhile is about that one.
         said: what the work before the writing of files said at last: it stays, with what that says.
     """
 
@@ -78,6 +79,7 @@ class Session:
         self.seen = time.monotonic()
         self.key = secrets.token_urlsafe(24)
         self.folder = self.own.new_folder()
+        self.turning = threading.Lock()
         self._lock = threading.RLock()
         self._ticket = 0
         self._kind: object = None

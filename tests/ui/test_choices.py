@@ -59,6 +59,20 @@ def test_merged_labels_are_shown_and_taken_back(page: Page) -> None:
     assert page.filled(scene, "use-merged") is False
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_segment_tells_that_its_labels_are_not_merged(page: Page, again: bool) -> None:
+    page.events.use_merged(REQUEST, True, -1.0, *page.values)
+    page.running.announce(REQUEST, *page.values)
+    assert page.session.choice == Choice(4)
+    if again:
+        page.session.choice = Choice(4, -1.0)  # ticked again while it ran
+    lines = [scene[0] for scene in page.running.segment(REQUEST, *page.values[:SETTINGS])]
+    last = [line for line in lines if isinstance(line, str)][-1]
+    assert ("Labels are no longer merged" in last) is not again
+    page.running.announce(REQUEST, *page.values[:SETTINGS], *page.values[SETTINGS:])
+    assert ("Labels are no longer merged" in page.session.said) is again
+
+
 def test_soft_masks_are_those_of_the_labels_that_there_are(page: Page) -> None:
     plain = page.filled(page.events.choose_k(REQUEST, 3.0, *page.values[1:]), "soft")
     assert plain["choices"] == [("0", 0), ("1", 1), ("2", 2)]

@@ -120,6 +120,19 @@ def test_an_uploaded_model_segments(page: Page, tiny_model: Path, tmp_path: Path
     assert not kept.is_relative_to(page.session.own.served)  # only what is fitted is served
 
 
+def test_the_line_on_a_model_stays_where_another_was_refused(
+    page: Page, tiny_model: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"none")
+    with pytest.raises(InputError):
+        page.events.bring_model(REQUEST, str(bad), *page.values[:SETTINGS])
+    assert page.session.refused
+    bring(page, tiny_model, tmp_path)
+    assert not page.session.refused
+    assert page.events.retune(REQUEST, *chosen(page))[0] == gr.skip()
+
+
 def test_segment_with_it_means_what_was_fitted(
     page: Page, clip: Clip, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -217,6 +217,42 @@ def test_turning_to_another_clip_ends_what_ran(visit: Visit) -> None:
     assert not visit.errors
 
 
+def test_segment_may_be_pressed_before_the_page_knows_the_clip(visit: Visit) -> None:
+    """Its values are still those of the clip before, of more frames and more labels."""
+    page = visit.page
+    page.fill("#frame input[type=number]", "9")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#board figcaption:has-text('frame 9')")
+    page.evaluate(
+        """() => {
+          document.querySelector("#clips button[title^='pause']").click();
+          setTimeout(() => document.querySelector('#segment').click(), 50);
+        }"""
+    )
+    visit.wait_status("frame", 30)
+    page.click("#stop")
+    visit.wait_status("Stopped", 10)
+    assert page.locator(".toast-body").count() == 0
+    assert "pause" in page.inner_text("#clips button[aria-pressed=true]")
+    assert not visit.errors
+
+
+def test_the_last_of_two_clips_counts(visit: Visit) -> None:
+    page = visit.page
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 300, "downloadThroughput": -1, "uploadThroughput": -1}
+    network.send("Network.emulateNetworkConditions", slow)
+    for name in ("pause", "orbit", "crossing"):
+        page.click(f"#clips button[title^='{name}']")
+        page.wait_for_timeout(100)
+    visit.wait_status("crossing is chosen. Press Segment.", 10)
+    page.wait_for_timeout(2000)
+    assert visit.status() == "crossing is chosen. Press Segment."
+    assert "crossing" in page.inner_text("#clips button[aria-pressed=true]")
+    assert not visit.errors
+
+
 def test_sliders_listen_to_keys_and_know_their_ends(visit: Visit) -> None:
     page = visit.page
     entries = "document.querySelectorAll('#legend input[type=checkbox]').length === %d"
@@ -246,6 +282,7 @@ def test_a_tab_does_not_show_what_is_no_longer_there(visit: Visit) -> None:
     page.click("button[role=tab]:has-text('Motion')")
     page.wait_for_selector("#motion figure[data-name=explained] img")
     page.click("button[role=tab]:has-text('Segments')")
+    page.wait_for_timeout(500 * PATIENCE)  # else Motion, which is open still, is drawn anew
     page.fill("#k input[type=number]", "2")
     visit.wait_status("K = 2, from the same run", 10)
     page.wait_for_function("!document.querySelector('#motion figure')")
