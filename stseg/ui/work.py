@@ -31,6 +31,9 @@ from stseg.ui.shown import Choice, Footage, Shown, shown_of
 LONGEST_SIDE = 854
 """Pictures on the page are no larger than this."""
 
+SOON = 4.0
+"""Seconds for which nobody needs to be told how many more there are."""
+
 INTERVAL = 1.0
 """Seconds between two steps, so that the page can keep up."""
 
@@ -113,6 +116,7 @@ def segment_clip(
     pictures = known.pictures if known else Spool()
     last, drawn, done = -math.inf, -math.inf, 0  # the clock may have begun a moment ago
     latest: Shown | None = None
+    started = time.perf_counter()
     try:
         for frame in run.frames():
             if known is None:
@@ -122,7 +126,9 @@ def segment_clip(
                 total = None  # the header of the file was wrong
             seconds = time.perf_counter()
             if seconds - last >= INTERVAL:
-                text = f"{doing}: frame {done}" + (f" of {total}" if total else "")
+                text = f"{doing}: frame {done}"
+                if total:
+                    text += f" of {total}{told_left(seconds - started, done, total)}"
                 growing = None
                 if seconds - drawn >= DRAWING:
                     latest, drawn = _shown(run, pictures, wanted, latest), seconds
@@ -146,6 +152,18 @@ def segment_clip(
             yield replace(step, text=line + notes)
         else:
             yield step
+
+
+def told_left(seconds: float, done: int, total: int) -> str:
+    """How long frames to come will take, as the end of a sentence; nothing where nobody waits long.
+
+    Args:
+        seconds: that the frames so far took.
+        done: their number.
+        total: number of all.
+    """
+    left = seconds * (total - done) / done
+    return f", about {in_words(left)} left" if seconds >= SOON and left >= SOON else ""
 
 
 def command_of(result: Segmentation) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,12 +12,14 @@ import pytest
 from unseen_page import REQUEST, Page, given
 
 from stseg.errors import InputError
-from stseg.ui import benchmark, fit, segments
+from stseg.records import Clip, Settings
+from stseg.ui import benchmark, fit, segments, work
 from stseg.ui.controls import SETTINGS
 from stseg.ui.jobs import announcement, handler
 from stseg.ui.session import WRITE
 from stseg.ui.shown import Shown
 from stseg.ui.view import Context, Job, Progress
+from stseg.ui.work import told_left
 
 OTHER = gr.EventData(None, {"key": "0-0"})
 
@@ -33,6 +36,32 @@ def started(page: Page, **about: Any) -> Iterator[Any]:
     steps = iter(handler(page.sessions, job)(REQUEST, *page.values[:SETTINGS]))
     assert "busy" in next(steps)[0]
     return steps
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "total", "told"),
+    [
+        (10.0, 20, 80, ", about 30 s left"),
+        (60.0, 100, 1000, ", about 9 min left"),
+        (3.0, 20, 800, ""),  # too early to tell
+        (60.0, 98, 100, ""),  # too late
+        (60.0, 100, 100, ""),
+    ],
+)
+def test_how_long_a_run_will_still_take(seconds: float, done: int, total: int, told: str) -> None:
+    assert told_left(seconds, done, total) == told
+
+
+def test_a_long_run_tells_how_much_longer_it_takes(
+    clip: Clip, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "SOON", 0.0)
+    monkeypatch.setattr(work, "INTERVAL", 0.0)
+    settings = Settings(model=str(tiny_model))
+    steps = work.segment_clip(clip, settings, tmp_path, None, lambda: False, extras=())
+    lines = [step.text for step in steps if ": frame 3 of" in step.text]
+    assert lines[0].startswith("Estimating flow and segmenting: frame 3 of")
+    assert lines[0].endswith(" left")
 
 
 def test_work_that_needs_no_clip_goes_on_when_another_is_chosen(page: Page) -> None:
